@@ -1,0 +1,47 @@
+# Every target sets up what it needs from a bare checkout.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+JOBS   ?= 2
+# One thread for each test process: more would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
+
+.PHONY: help demo test quick lint format types bench clean
+
+help:
+	@echo "make demo    set up, then explain a phantom with the network in the package"
+	@echo "make test    set up, then run every check: format, lint, types, all tests"
+	@echo "make quick   the tests without the slow ones"
+	@echo "make lint    ruff and pyright alone;  make format  rewrites"
+	@echo "make bench   time and memory beside other libraries, in an environment of its own"
+
+$(STAMP): pyproject.toml requirements/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet torch
+	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/respondcam demo
+
+test: lint
+	$(PYTEST)
+
+quick: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench:
+	$(MAKE) -C benchmarks table ARGS="$(ARGS)"
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

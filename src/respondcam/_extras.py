@@ -1,0 +1,40 @@
+"""Late import of packages that serve one task and sit behind an extra."""
+
+import importlib
+from types import ModuleType
+
+from respondcam.errors import MissingExtraError
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import `module`, or say which extra brings it.
+
+    Parameters
+    ----------
+    module
+        Name of the module to import, for example ``"SimpleITK"``.
+    extra
+        The extra of this package that installs it, for example ``"imaging"``.
+    purpose
+        What it is needed for, in words that finish "... is needed to".
+
+    Raises
+    ------
+    MissingExtraError
+        If the module is not installed; the message holds the install command.
+
+    Examples
+    --------
+    >>> require("json", extra="imaging", purpose="read JSON").__name__
+    'json'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise  # the package is there, but something that it needs itself is not
+        message = (
+            f"The package {module!r} is needed to {purpose} and is not installed. "
+            f"Install it with: pip install 'respondcam[{extra}]'"
+        )
+        raise MissingExtraError(message, name=module) from None

@@ -1,0 +1,41 @@
+"""Errors that a user can mend, and the warnings that a map can carry.
+
+Everything that a user may have got wrong derives from `InputError`. The command line turns each
+of these into one message and exit code 2; whatever else is raised is a fault of the library.
+"""
+
+
+class InputError(ValueError):
+    """A mistake in what was given: the message says what, where, what is accepted, and the fix."""
+
+
+class VolumeError(InputError):
+    """A file or array that is no usable volume."""
+
+
+class ModelError(InputError):
+    """A model or its weights that cannot be loaded or run as asked."""
+
+
+class LayerError(InputError):
+    """A layer that does not exist, is never called, or that the score does not depend on."""
+
+
+class TargetError(InputError):
+    """A target that the model's output does not have."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """A package behind an extra is not installed; the message gives the install command."""
+
+
+class RespondCAMWarning(UserWarning):
+    """Base of the library's own warnings."""
+
+
+class PlacementWarning(RespondCAMWarning):
+    """The map's place in the input is not known exactly."""
+
+
+class EmptyMapWarning(RespondCAMWarning):
+    """A map is zero everywhere; the message says why."""
