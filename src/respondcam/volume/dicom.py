@@ -1,0 +1,228 @@
+"""DICOM series through SimpleITK (GDCM): a folder, or one file of a series.
+
+Slices are sorted by their position along the normal, never by name or number, and the step between
+slices is the step between their positions, so that gantry tilt and gaps between slices come out
+right (DICOM PS3.3, C.7.6.2). Each slice is rescaled with its own slope and intercept. DICOM's world
+is left, posterior, superior, and becomes right, anterior, superior.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from respondcam.errors import VolumeError
+from respondcam.volume._stream import UNBOUNDED, check_size
+from respondcam.volume.geometry import LPS_TO_RAS
+from respondcam.volume.itk import read_information, reason, simple_itk
+from respondcam.volume.volume import Volume
+
+_SERIES = "0020|000e"
+_DESCRIPTION = "0008|103e"
+_POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
+# Tags (7fe0,0010) and (0028,0010) in little-endian byte order: files that have them are images
+_PIXEL_DATA, _ROWS = b"\xe0\x7f\x10\x00", b"\x28\x00\x10\x00"
+_SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # of files that may lack the stamp
+_HEAD_BYTES = 1 << 18
+_UNEVEN = 0.02  # of the distance between slices
+
+
+_Files = list[tuple[Path, Any]]  # each with ITK's reader, which holds its tags
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One file of a series: where its first pixel is, and its size (columns, rows)."""
+
+    path: Path
+    position: np.ndarray
+    orientation: np.ndarray
+    spacing: np.ndarray
+    size: tuple[int, ...]
+
+
+def read(path: Path) -> Volume:
+    """Read the only series of a folder, or the series in its folder that a file belongs to.
+
+    Raises
+    ------
+    VolumeError
+        If there are several series, or the slices make no evenly spaced stack.
+    """
+    slices = [_slice(file, info) for file, info in _find_series(path)]
+    if len(slices) < 2:
+        raise VolumeError(f"{str(path)!r} is a series of one 2-D image, not a volume")
+    _check_alike(slices, path)
+    columns, rows = slices[0].size
+    shape = (len(slices), rows, columns)
+    check_size(path, shape, 1, available=UNBOUNDED)
+    normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
+    slices.sort(key=lambda one: float(one.position @ normal))
+    step = _even_step(slices, path)
+    voxels = np.empty(shape, np.float32)
+    for section, one in zip(voxels, slices, strict=True):
+        section[:] = _pixels(one)
+    voxels.setflags(write=False)
+    return Volume(voxels, _affine(slices[0], step), "mm", path, {"format": "dicom"})
+
+
+def has_dicom_stamp(path: Path) -> bool:
+    """Say whether a file has 128 bytes of anything and then DICM (DICOM PS3.10)."""
+    return _head(path)[128:132] == b"DICM"
+
+
+def _find_series(path: Path) -> _Files:
+    """Files of the series that a path means, with what ITK knows about each."""
+    wanted = None if path.is_dir() else _tag(read_information(path), _SERIES, path).strip(" \0")
+    series, unreadable = _group(path if path.is_dir() else path.parent)
+    if wanted is not None:
+        series = {wanted: series.get(wanted, [])}
+    if not series:
+        raise VolumeError(f"{str(path)!r} is a folder without DICOM files, the only folders read")
+    if len(series) > 1:
+        listed = "; ".join(_describe(files) for files in series.values())
+        raise VolumeError(
+            f"{str(path)!r} holds {len(series)} DICOM series. Give one file of the series that you "
+            f"mean: {listed}"
+        )
+    [(identifier, files)] = series.items()
+    whole_identifier = re.compile(rb"(?<![0-9.])" + re.escape(identifier.encode()) + rb"(?![0-9.])")
+    for file in unreadable:
+        head = _head(file)
+        if whole_identifier.search(head) and (_PIXEL_DATA in head or _ROWS in head):
+            raise VolumeError(
+                f"{str(file)!r} is a slice of the series and damaged. Fetch it anew, or move it "
+                f"away to read the series without it"
+            )
+    return files
+
+
+def _group(folder: Path) -> tuple[dict[str, _Files], list[Path]]:
+    """Sort a folder's images by series; the other list is of files that are no readable image."""
+    series: dict[str, _Files] = {}
+    unreadable = []
+    for file in sorted(folder.iterdir()):
+        if not file.is_file() or not (file.suffix.lower() in _SUFFIXES or has_dicom_stamp(file)):
+            continue
+        try:
+            info = read_information(file)
+            identifier = _tag(info, _SERIES, file).strip(" \0")
+        except VolumeError:
+            unreadable.append(file)
+        else:
+            series.setdefault(identifier, []).append((file, info))
+    return series, unreadable
+
+
+def _head(path: Path) -> bytes:
+    """As much of a file as the tags before the pixels take, and more."""
+    with path.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+def _describe(files: _Files) -> str:
+    path, info = files[0]
+    text = info.GetMetaData(_DESCRIPTION).strip() if info.HasMetaDataKey(_DESCRIPTION) else ""
+    return f"{text or 'without description'}, {len(files)} files, such as {path.name!r}"
+
+
+def _slice(path: Path, info: Any) -> _Slice:
+    size = tuple(info.GetSize())
+    if len(size) > 2 and size[2] != 1:
+        raise VolumeError(
+            f"{str(path)!r} is a multi-frame DICOM file of {size[2]} frames; accepted are series "
+            f"of single slices. Convert it to NIfTI, for example with dcm2niix"
+        )
+    if info.GetNumberOfComponents() != 1:
+        raise VolumeError(f"{str(path)!r} is a colour image; accepted are grey values")
+    return _Slice(
+        path,
+        _numbers(info, _POSITION, 3, path),
+        _numbers(info, _ORIENTATION, 6, path),
+        _numbers(info, _SPACING, 2, path),
+        size[:2],
+    )
+
+
+def _tag(info: Any, key: str, path: Path) -> str:
+    if not info.HasMetaDataKey(key):
+        raise VolumeError(
+            f"{str(path)!r} has no DICOM tag ({key.replace('|', ',')}), without which its place is "
+            f"not known; it may be a screen shot or a report"
+        )
+    return info.GetMetaData(key)
+
+
+def _numbers(info: Any, key: str, count: int, path: Path) -> np.ndarray:
+    text = _tag(info, key, path)
+    try:
+        numbers = np.array([float(part) for part in text.split("\\")])
+    except ValueError:
+        numbers = np.empty(0)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise VolumeError(f"{str(path)!r}: DICOM tag ({key.replace('|', ',')}) is {text!r}")
+    return numbers
+
+
+def _check_alike(slices: list[_Slice], path: Path) -> None:
+    first = slices[0]
+    for one in slices[1:]:
+        if (
+            one.size != first.size
+            or not np.allclose(one.orientation, first.orientation, rtol=0, atol=1e-3)
+            or not np.allclose(one.spacing, first.spacing, rtol=1e-3)
+        ):
+            raise VolumeError(
+                f"{str(path)!r}: the slices {first.path.name!r} and {one.path.name!r} of a series "
+                f"differ in size, pixel spacing or orientation. Remove localiser images"
+            )
+
+
+def _even_step(slices: list[_Slice], path: Path) -> np.ndarray:
+    """Vector from one slice to the next."""
+    positions = np.array([one.position for one in slices])
+    steps = np.diff(positions, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    typical = float(np.median(lengths))
+    if lengths.min() <= _UNEVEN * typical:
+        at = int(lengths.argmin())
+        raise VolumeError(
+            f"{str(path)!r}: several slices lie in the same place, such as "
+            f"{slices[at].path.name!r} and {slices[at + 1].path.name!r}. Separate the time points, "
+            f"echoes or reconstructions of the series"
+        )
+    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    astray = np.linalg.norm(
+        positions - positions[0] - np.outer(np.arange(len(slices)), step), axis=1
+    )
+    if astray.max() > _UNEVEN * typical:
+        at = int(np.abs(lengths - typical).argmax())
+        raise VolumeError(
+            f"{str(path)!r}: slices are missing or unevenly spaced: {lengths[at]:.4g} mm between "
+            f"{slices[at].path.name!r} and {slices[at + 1].path.name!r}, {typical:.4g} mm elsewhere"
+            f". Complete the series, or resample it to even spacing"
+        )
+    return step
+
+
+def _affine(first: _Slice, step: np.ndarray) -> np.ndarray:
+    """DICOM PS3.3, equation C.7.6.2.1-1: spacing is (between rows, between columns)."""
+    lps = np.eye(4)
+    lps[:3, 0] = first.orientation[:3] * first.spacing[1]
+    lps[:3, 1] = first.orientation[3:] * first.spacing[0]
+    lps[:3, 2] = step
+    lps[:3, 3] = first.position
+    return LPS_TO_RAS @ lps
+
+
+def _pixels(one: _Slice) -> np.ndarray:
+    """Rescaled grey values (row, column)."""
+    sitk = simple_itk()
+    try:
+        image = sitk.ReadImage(str(one.path))
+    except RuntimeError as error:
+        raise VolumeError(f"{str(one.path)!r} cannot be read: {reason(error)}") from error
+    # a copy: a view would outlive the image that owns its memory
+    return sitk.GetArrayFromImage(image).reshape(one.size[::-1])

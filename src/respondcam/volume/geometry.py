@@ -1,0 +1,138 @@
+"""Affines: where the voxels of a grid are in the world, and the same place in other conventions.
+
+All matrices are 4x4 and take homogeneous x, y, z indices to x, y, z world coordinates.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from respondcam.errors import VolumeError
+
+ANGSTROM_PER = {"angstrom": 1.0, "mm": 1e7}
+
+# Names of lengths in headers, in lower case -> our unit, and how many of ours one of them is. The
+# first name of each length is the one to write.
+LENGTH_UNITS: dict[str, tuple[Literal["angstrom", "mm", "voxel"], float]] = {
+    **dict.fromkeys(("angstrom", "angstroms", "å", "a"), ("angstrom", 1.0)),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), ("angstrom", 10.0)),
+    **dict.fromkeys(
+        ("micron", "microns", "um", "\u00b5m", "\u03bcm", "micrometer", "micrometers"),
+        ("angstrom", 1e4),
+    ),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), ("mm", 1.0)),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), ("mm", 10.0)),
+    **dict.fromkeys(("inch", "inches"), ("mm", 25.4)),
+    **dict.fromkeys(("m", "meter", "meters"), ("mm", 1e3)),
+    **dict.fromkeys(("pixel", "pixels", "voxel", "voxels"), ("voxel", 1.0)),
+}
+
+# ITK and DICOM count x to the left and y to the back, NIfTI to the right and to the front.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def as_affine(affine: object) -> np.ndarray:
+    """Check `affine` and return it as a new, not writable float64 array.
+
+    Raises
+    ------
+    VolumeError
+        If it is not a finite, invertible 4x4 matrix with last row 0, 0, 0, 1.
+
+    Examples
+    --------
+    >>> as_affine([[2, 0, 0, 5], [0, 2, 0, 5], [0, 0, 2, 5], [0, 0, 0, 1]])[:3, 3]
+    array([5., 5., 5.])
+    """
+    try:
+        matrix = np.array(affine, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise VolumeError(f"affine must be a 4x4 matrix of numbers, received {affine!r}") from error
+    if matrix.shape != (4, 4):
+        raise VolumeError(f"affine must have shape (4, 4), received shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise VolumeError(f"affine must be finite, received {matrix.tolist()}")
+    if not np.array_equal(matrix[3], (0, 0, 0, 1)):
+        raise VolumeError(f"affine must end with the row 0, 0, 0, 1, received {matrix[3].tolist()}")
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    # relative to the voxel's size: a small voxel is no singular matrix
+    if not lengths.all() or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-9:
+        raise VolumeError(f"affine must be invertible, received {matrix.tolist()}")
+    matrix.setflags(write=False)
+    return matrix
+
+
+def scaled(affine: np.ndarray, factor: float) -> np.ndarray:
+    """Measure the same world in another unit: all lengths times `factor`.
+
+    Examples
+    --------
+    >>> scaled(np.eye(4), 10.0)[0, 0]
+    np.float64(10.0)
+    """
+    out = np.array(affine)
+    out[:3] *= factor
+    return out
+
+
+def disagreement(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Largest distance between two placements of a grid, in voxels of the first.
+
+    Parameters
+    ----------
+    one, other
+        Affines of the same grid.
+    shape
+        Spatial shape of the grid (z, y, x); affine maps differ most at a corner.
+
+    Examples
+    --------
+    >>> disagreement(np.eye(4), np.diag([1.0, 1.0, 1.5, 1.0]), (3, 3, 3))
+    1.0
+    """
+    z, y, x = (np.array([0, n - 1]) for n in shape)
+    corners = np.array(np.meshgrid(x, y, z, [1.0])).reshape(4, -1)
+    moved = np.linalg.solve(one, other @ corners) - corners
+    return float(np.abs(moved).max())
+
+
+def to_axis_order(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Turn a grid by permuting and flipping its axes until its affine has a positive diagonal.
+
+    Every voxel keeps its value and its place in the world; nothing is interpolated.
+
+    Parameters
+    ----------
+    voxels
+        Array (z, y, x).
+    affine
+        Its affine.
+
+    Returns
+    -------
+    tuple or None
+        View (z, y, x) of `voxels` and its affine with a positive diagonal and zeros elsewhere; None
+        if the grid is oblique to the world's axes.
+
+    Examples
+    --------
+    >>> left = np.diag([-1.0, 1.0, 1.0, 1.0])
+    >>> turned, affine = to_axis_order(np.arange(3.0).reshape(1, 1, 3), left)
+    >>> turned.ravel(), affine[0]
+    (array([2., 1., 0.]), array([ 1.,  0.,  0., -2.]))
+    """
+    linear = affine[:3, :3]
+    lengths = np.linalg.norm(linear, axis=0)
+    on_axis = np.abs(linear / lengths) > 1 - 1e-9
+    if not ((on_axis.sum(axis=0) == 1).all() and (on_axis.sum(axis=1) == 1).all()):
+        return None
+    order = [int(np.flatnonzero(row)[0]) for row in on_axis]  # index axis of each world axis
+    out = np.eye(4)
+    out[:3, 3] = affine[:3, 3]
+    array = voxels.transpose([2 - order[axis] for axis in (2, 1, 0)])
+    for world, index in enumerate(order):
+        out[world, world] = lengths[index]
+        if linear[world, index] < 0:
+            array = np.flip(array, axis=2 - world)
+            out[world, 3] -= lengths[index] * (voxels.shape[2 - index] - 1)
+    return array, out

@@ -1,0 +1,206 @@
+"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz, and reading pairs .hdr + .img), with nibabel's geometry.
+
+The affine is nibabel's own choice: sform if it has a code, else qform if it has one, else the voxel
+sizes alone with the world's zero in the middle of the grid.
+
+Units: millimetres and metres are read as millimetres, micrometres as ångström; a header that names
+no unit is read as millimetres, as every viewer does. Writing, ångström become micrometres
+(1 Å = 1e-4 µm, the closest unit that the format has), and a volume without a unit says so in the
+description. A companion of a NIfTI file keeps its unit, and both its sform and its qform with
+their codes, moved along with the grid.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+from nibabel.spatialimages import HeaderDataError
+
+from respondcam._version import __version__
+from respondcam.errors import VolumeError
+from respondcam.volume._stream import check_size, open_stream, read_exactly, read_voxels
+from respondcam.volume.geometry import disagreement, scaled
+from respondcam.volume.volume import Unit, Volume
+
+_NO_UNIT = "unit: voxel"
+_TOLERANCE = 1e-3  # voxels
+# NIfTI's unit -> our unit, and how many of ours make one of it
+_UNITS: dict[str, tuple[Unit, float]] = {
+    "unknown": ("mm", 1.0),
+    "mm": ("mm", 1.0),
+    "meter": ("mm", 1e3),
+    "micron": ("angstrom", 1e4),
+}
+_UNIT_TO_WRITE: dict[Unit, str] = {"mm": "mm", "angstrom": "micron", "voxel": "unknown"}
+
+
+def read(path: Path) -> Volume:
+    """Read a NIfTI file or pair, with its scaling applied.
+
+    Of the axes beyond the third, one may be longer than 1: the fourth (time, echoes) or a later one
+    (vectors). It becomes the channels.
+
+    Raises
+    ------
+    VolumeError
+        If the file is no NIfTI file, or holds no volume of real numbers.
+    """
+    header_path, voxel_path = _pair(path)
+    try:
+        header = _read_header(header_path)
+        dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
+    except HeaderDataError as error:
+        raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: {error}") from error
+    shape = _array_shape(header, path)
+    check_size(voxel_path, shape, dtype.itemsize)
+    with open_stream(voxel_path) as stream:
+        stream.seek(header.get_data_offset())
+        voxels = read_voxels(
+            stream, shape, dtype, voxel_path, slope=slope or 1.0, intercept=intercept or 0.0
+        )
+    unit, factor = _unit(header)
+    affine = scaled(header.get_best_affine(), factor)
+    return Volume(voxels, affine, unit, path, _companion_facts(header, affine))
+
+
+def write(path: Path, volume: Volume, suffix: str) -> None:
+    """Write a NIfTI-1 file, or NIfTI-2 when an axis is too long for that.
+
+    Raises
+    ------
+    VolumeError
+        If float32 numbers cannot hold the volume's place in the world.
+    """
+    facts = volume.header or {}
+    space_unit = facts.get("space_unit", "")
+    if _UNITS.get(space_unit, ("", 0))[0] != volume.unit:
+        space_unit, facts = _UNIT_TO_WRITE[volume.unit], {}
+    factor = 1.0 if volume.unit == "voxel" else _UNITS[space_unit][1]
+    large = max(volume.voxels.shape) > np.iinfo(np.int16).max
+    image_class = nib.Nifti2Image if large else nib.Nifti1Image
+    header: Any = image_class.header_class()
+    array = volume.voxels.T if volume.voxels.ndim == 3 else volume.voxels.transpose(3, 2, 1, 0)
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(np.float32)
+    header.set_xyzt_units(xyz=space_unit)
+    note = f"; {_NO_UNIT}" if volume.unit == "voxel" else ""
+    header["descrip"] = f"respondcam {__version__}{note}".encode()
+    wanted = scaled(volume.affine, 1 / factor)
+    _place(header, wanted, volume, facts)
+    if not disagreement(wanted, header.get_best_affine(), volume.shape) < _TOLERANCE:
+        raise VolumeError(
+            "NIfTI keeps places as float32 numbers, too coarse for this volume so far from the "
+            "origin. Write it to .nrrd or .npz"
+        )
+    image_class(array, None, header).to_filename(path)
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """Files of the header and of the voxels: the same one, except for .hdr + .img."""
+    suffix = path.suffix.lower()
+    if suffix not in (".hdr", ".img"):
+        return path, path
+    other = ".img" if suffix == ".hdr" else ".hdr"
+    for candidate in (path.with_suffix(other), path.with_suffix(other.upper())):
+        if candidate.is_file():
+            return (path, candidate) if suffix == ".hdr" else (candidate, path)
+    raise VolumeError(
+        f"{str(path)!r} is half of a pair: {str(path.with_suffix(other))!r} is missing beside it"
+    )
+
+
+def _read_header(path: Path) -> Any:
+    """Read the header alone, in the version and byte order that its first bytes tell."""
+    with open_stream(path) as stream:
+        start = stream.read(4)
+        size = next((n for n in (348, 540) for order in ("little", "big")
+                     if start == n.to_bytes(4, order)), None)  # fmt: skip
+        if size is None:
+            raise VolumeError(f"{str(path)!r} is no NIfTI file: it does not start with its size")
+        raw = start + read_exactly(stream, size - 4, path, "a NIfTI header")
+    magic = raw[344:347] if size == 348 else raw[4:7]
+    classes = {
+        b"n+1": Nifti1Header,
+        b"ni1": Nifti1PairHeader,
+        b"n+2": Nifti2Header,
+        b"ni2": Nifti2PairHeader,
+    }
+    if magic not in classes:
+        raise VolumeError(
+            f"{str(path)!r} has no NIfTI stamp. An ANALYZE 7.5 file does not say which side is "
+            f"left: convert it to NIfTI with a program that knows where it came from"
+        )
+    return classes[magic](raw)
+
+
+def _array_shape(header: Any, path: Path) -> tuple[int, ...]:
+    """Shape (z, y, x) or (channel, z, y, x) of the voxels in the file's order."""
+    x_first = tuple(int(n) for n in header.get_data_shape())
+    channels = [n for n in x_first[3:] if n != 1]
+    if len(x_first) < 3 or len(channels) > 1:
+        raise VolumeError(
+            f"{str(path)!r} has the shape {x_first} (x, y, z, ...); accepted are three axes, or a "
+            f"single further one longer than 1, which becomes the channels"
+        )
+    return (*channels, *reversed(x_first[:3]))
+
+
+def _unit(header: Any) -> tuple[Unit, float]:
+    described = bytes(header["descrip"].tobytes()).decode("latin-1")
+    name = _unit_name(header)
+    if name == "unknown" and _NO_UNIT in described:
+        return "voxel", 1.0
+    return _UNITS[name]
+
+
+def _unit_name(header: Any) -> str:
+    """NIfTI's name for the unit of space; codes that the format does not define mean nothing."""
+    return {1: "meter", 2: "mm", 3: "micron"}.get(int(header["xyzt_units"]) % 8, "unknown")
+
+
+def _companion_facts(header: Any, affine: np.ndarray) -> dict[str, Any]:
+    """What a companion file needs to lie in the same place in every program."""
+    return {
+        "format": "nifti",
+        "space_unit": _unit_name(header),
+        "affine": affine,
+        "zooms": np.array(header.get_zooms()[:3], dtype=np.float64),
+        "sform": header.get_sform(),
+        "sform_code": int(header["sform_code"]),
+        "qform": header.get_qform(),
+        "qform_code": int(header["qform_code"]),
+    }
+
+
+def _place(header: Any, wanted: np.ndarray, volume: Volume, facts: dict[str, Any]) -> None:
+    """Set voxel sizes, sform and qform; programs differ in which of them they believe."""
+    sform = qform = wanted
+    sform_code = qform_code = 2  # "aligned", to nothing in particular
+    zooms = np.linalg.norm(wanted[:3, :3], axis=0)
+    if facts:
+        # how the volume's grid lies in the source's: any crop or coarser grid
+        moved = np.linalg.solve(facts["affine"], volume.affine)
+        zooms = np.linalg.norm(facts["zooms"][:, None] * moved[:3, :3], axis=0)
+        sform_code, qform_code = facts["sform_code"], facts["qform_code"]
+        sform = facts["sform"] @ moved if sform_code else wanted
+        qform = facts["qform"] @ moved
+    header.set_zooms((*zooms, *[1.0] * (volume.voxels.ndim - 3)))
+    if qform_code and not _set_qform(header, qform, qform_code, volume.shape):
+        sform_code = sform_code or qform_code
+    by_zooms = disagreement(wanted, header.get_best_affine(), volume.shape) < _TOLERANCE
+    if sform_code or not by_zooms:
+        header.set_sform(sform, sform_code or 2)
+
+
+def _set_qform(header: Any, qform: np.ndarray, code: int, shape: tuple[int, ...]) -> bool:
+    """Set the qform unless the grid is sheared, which a quaternion cannot say."""
+    zooms = header.get_zooms()
+    header.set_qform(qform, code, strip_shears=True)
+    if disagreement(qform, np.asarray(header.get_qform()), shape) < _TOLERANCE:
+        return True
+    header["qform_code"] = 0
+    header.set_zooms(zooms)
+    return False

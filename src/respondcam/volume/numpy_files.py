@@ -1,0 +1,126 @@
+"""NumPy arrays (.npy) and archives of them (.npz); never anything that is pickled.
+
+An archive that we write holds ``voxels``, ``affine`` and ``unit``. Arrays from elsewhere have no
+place in the world: unit "voxel", voxel 0 at the origin.
+"""
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from respondcam.errors import VolumeError
+from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
+from respondcam.volume.volume import Volume
+
+_OWN_ARRAYS = {"voxels", "affine", "unit"}
+_SMALL = 4096  # bytes; more than an affine or a unit takes
+
+
+def read(path: Path) -> Volume:
+    """Read an array, or the only array or our own arrays of an archive.
+
+    Raises
+    ------
+    VolumeError
+        If the file is damaged, needs unpickling, or holds several arrays that are not our own.
+    """
+    if path.suffix.lower() == ".npy":
+        with open_stream(path) as stream:
+            return Volume(_read_array(stream, path, path.stat().st_size), source=path)
+    with _open_archive(path) as archive:
+        return _read_archive(archive, path)
+
+
+def write(path: Path, volume: Volume, suffix: str) -> None:
+    """Write an archive, or an array alone if that loses nothing.
+
+    Raises
+    ------
+    VolumeError
+        If an array alone would lose the place in the world.
+    """
+    if suffix == ".npz":
+        np.savez(path, voxels=volume.voxels, affine=volume.affine, unit=np.array(volume.unit))
+        return
+    if volume.unit != "voxel" or not np.array_equal(volume.affine, np.eye(4)):
+        raise VolumeError(
+            ".npy holds voxels alone and would lose the volume's place in the world. Write it to "
+            ".npz, or save volume.voxels with numpy.save"
+        )
+    np.save(path, volume.voxels)
+
+
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise VolumeError(f"{str(path)!r} is no .npz archive, or damaged: {error}") from error
+
+
+def _read_archive(archive: zipfile.ZipFile, path: Path) -> Volume:
+    names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+    if names.keys() >= _OWN_ARRAYS:
+        affine = _read_small(archive, names["affine"], path)
+        unit: Any = str(_read_small(archive, names["unit"], path))
+        return Volume(_read_member(archive, names["voxels"], path), affine, unit, path)
+    if len(names) != 1:
+        raise VolumeError(
+            f"{str(path)!r} holds {len(names)} arrays: {', '.join(sorted(names)[:12])}. Save "
+            f"an archive with one array, or one written by respondcam.write_volume"
+        )
+    return Volume(_read_member(archive, next(iter(names.values())), path), source=path)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    packed = archive.getinfo(name)
+    stored = packed.compress_type == zipfile.ZIP_STORED
+    ratio = 1 if stored else DEFLATE_RATIO
+    with archive.open(name) as stream:
+        return _read_array(cast(BufferedIOBase, stream), path, packed.compress_size * ratio)
+
+
+def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    if archive.getinfo(name).file_size > _SMALL:
+        raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
+    with archive.open(name) as stream:
+        try:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except ValueError as error:
+            raise VolumeError(f"{str(path)!r} has a damaged array {name!r}: {error}") from error
+
+
+def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarray:
+    """Read one array in .npy format of which at most `available` bytes are there."""
+    try:
+        shape, fortran_order, dtype = _read_header(stream)
+    except ValueError as error:
+        raise VolumeError(f"{str(path)!r} holds no NumPy array, or damaged: {error}") from error
+    if dtype.hasobject:
+        raise VolumeError(
+            f"{str(path)!r} holds Python objects, which can run code when they are unpickled, and "
+            f"is not read. Save an array of numbers"
+        )
+    if len(shape) not in (3, 4):
+        raise VolumeError(
+            f"{str(path)!r} holds an array of shape {shape}; accepted are (z, y, x) and "
+            f"(channel, z, y, x)"
+        )
+    check_size(path, shape, dtype.itemsize, available)
+    if fortran_order:
+        return read_voxels(stream, shape[::-1], dtype, path).T
+    return read_voxels(stream, shape, dtype, path)
+
+
+def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)

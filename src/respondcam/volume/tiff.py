@@ -1,0 +1,211 @@
+"""TIFF stacks (.tif, .tiff) through tifffile, with voxel sizes of OME and ImageJ metadata.
+
+TIFF has no patient and no rotation: x, y, z of the world run along columns, rows and sections.
+Resolution tags of plain TIFF files are for printers and say nothing about sections, so without OME
+or ImageJ metadata the unit is "voxel". Writing makes an ImageJ hyperstack, with its origin. To all
+programs that read TIFF, this one included, a stack of a single section is a 2-D image.
+"""
+
+import contextlib
+import logging
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from respondcam._extras import require
+from respondcam.errors import RespondCAMWarning, VolumeError
+from respondcam.volume._stream import UNBOUNDED, check_size
+from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
+from respondcam.volume.volume import Unit, Volume
+
+_TOLERANCE = 1e-3  # voxels
+_SECTION_AXES = "ZQI"  # tifffile's letters: depth, other, page of a plain multi-page file
+_CHANNEL_AXES = "CS"
+# What decoding bytes that are no image can raise; codecs raise RuntimeError, zlib its own
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+# tifffile fills what is missing with zeros, or leaves it out, and says so in its log
+_INCOMPLETE = re.compile(r"page offset|next page|reshape|zeroed|missing|corrupted|got \d")
+
+
+def read(path: Path) -> Volume:
+    """Read a stack of sections, with or without channels.
+
+    Raises
+    ------
+    VolumeError
+        If the file is damaged, or holds a single image, a time series, or several stacks.
+    """
+    try:
+        with _open(path) as file:
+            series = _only_stack(file, path)
+            plain = series.keyframe.compression == 1
+            check_size(path, series.shape, series.dtype.itemsize, None if plain else UNBOUNDED)
+            affine, unit, factor = _place(file, path)
+            voxels = _ordered(series.asarray(), series.axes)
+    except VolumeError:
+        raise
+    except _DAMAGE as error:
+        raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
+    about = {"format": "tiff", "unit_factor": factor}
+    return Volume(voxels, scaled(affine, factor), unit, path, about)
+
+
+def write(path: Path, volume: Volume, suffix: str) -> None:
+    """Write an ImageJ hyperstack with voxel size, unit and origin.
+
+    Raises
+    ------
+    VolumeError
+        If the volume lies obliquely to the axes of the world.
+    """
+    channels = volume.voxels.reshape(volume.channels, *volume.shape)
+    turned = [to_axis_order(channel, volume.affine) for channel in channels]
+    if turned[0] is None:
+        raise VolumeError(
+            "TIFF cannot hold a volume that lies obliquely to the axes of the world. Write it to "
+            ".nii.gz or .nrrd, or resample it first"
+        )
+    factor = (volume.header or {}).get("unit_factor", 1.0)
+    name = next(name for name, pair in LENGTH_UNITS.items() if pair == (volume.unit, factor))
+    affine = scaled(turned[0][1], 1 / factor)
+    x, y, z = np.diag(affine)[:3].tolist()
+    origin = (-affine[:3, 3] / (x, y, z)).tolist()  # ImageJ: index of the world's zero
+    hyperstack = np.stack([one[0] for one in turned if one is not None], axis=1)
+    _tifffile().imwrite(
+        path,
+        hyperstack[None, ..., None],  # all six axes, lest one of length 1 is mistaken for samples
+        imagej=True,
+        photometric="minisblack",
+        resolution=(1 / x, 1 / y),
+        metadata={
+            "axes": "TZCYXS",
+            "unit": name,
+            "spacing": z,
+            **{f"{axis}origin": repr(n) for axis, n in zip("xyz", origin, strict=True)},
+        },
+    )
+    with _open(path) as file:
+        written = _place(file, path)[0]
+    if not disagreement(affine, written, volume.shape) < _TOLERANCE:
+        raise VolumeError(f"{suffix} does not keep the place of this volume. Write it to .npz")
+
+
+def _tifffile() -> Any:
+    return require("tifffile", extra="imaging", purpose="read and write TIFF files")
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a file, and speak up about damage that tifffile only logs."""
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: logged.append(record)
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    try:
+        with _tifffile().TiffFile(path) as file:
+            yield file
+    finally:
+        logger.removeHandler(handler)
+    for record in logged:
+        message = record.getMessage()
+        if _INCOMPLETE.search(message):
+            raise VolumeError(f"{str(path)!r} is truncated or damaged: {message}")
+        if record.levelno >= logging.ERROR:
+            message = f"{str(path)!r} has damaged tags, its voxel size may be wrong: {message}"
+            warnings.warn(message, RespondCAMWarning, stacklevel=2)
+
+
+def _only_stack(file: Any, path: Path) -> Any:
+    """The series of the file that is a volume, if there is one and no other."""
+    stacks = [series for series in file.series if _layout(series.axes, series.shape)]
+    if len(stacks) == 1:
+        return stacks[0]
+    listed = ", ".join(f"{one.name or 'unnamed'} {one.axes} {one.shape}" for one in file.series)
+    raise VolumeError(
+        f"{str(path)!r} holds {len(stacks) or 'no'} stacks of sections with at most one axis of "
+        f"channels; accepted is a single one. It holds: {listed or 'nothing'}"
+    )
+
+
+def _layout(axes: str, shape: tuple[int, ...]) -> str | None:
+    """Letters of the axes in the order channel, section, Y, X; None if this is no volume."""
+    long = [axis for axis, length in zip(axes, shape, strict=True) if length != 1]
+    sections = [axis for axis in long if axis in _SECTION_AXES]
+    channels = [axis for axis in long if axis in _CHANNEL_AXES]
+    rest = set(long) - {*sections, *channels, "Y", "X"}
+    if len(sections) != 1 or len(channels) > 1 or rest or not {"Y", "X"} <= set(axes):
+        return None
+    return "".join((*channels, *sections, "Y", "X"))
+
+
+def _ordered(array: np.ndarray, axes: str) -> np.ndarray:
+    layout = _layout(axes, array.shape) or ""
+    short = tuple(position for position, axis in enumerate(axes) if axis not in layout)
+    kept = [axis for axis in axes if axis in layout]
+    return array.squeeze(short).transpose([kept.index(axis) for axis in layout])
+
+
+def _place(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
+    """Affine in the file's unit, our unit, and how many of ours the file's unit is."""
+    if file.is_ome:
+        return _place_of_ome(file.ome_metadata, path)
+    if file.is_imagej:
+        return _place_of_imagej(file, path)
+    return np.eye(4), "voxel", 1.0
+
+
+def _place_of_imagej(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
+    about = file.imagej_metadata
+    name = str(about.get("unit", "pixel")).replace("\\u00B5", "\u00b5").lower()
+    if name not in LENGTH_UNITS:
+        message = f"{str(path)!r} measures in {name!r}, which is no known unit of length"
+        warnings.warn(message, RespondCAMWarning, stacklevel=2)
+    unit, factor = LENGTH_UNITS.get(name, ("voxel", 1.0))
+    tags = file.pages[0].tags
+    lengths = []
+    for key in ("XResolution", "YResolution"):
+        pixels, per = tags[key].value if key in tags else (1, 1)
+        lengths.append(per / pixels if pixels and per else 1.0)
+    lengths.append(abs(float(about.get("spacing", 1.0))) or 1.0)
+    affine = np.diag([*lengths, 1.0])
+    origin = np.array([float(about.get(f"{axis}origin", 0.0)) for axis in "xyz"])
+    affine[:3, 3] = -origin * lengths + 0.0
+    return affine, unit, factor
+
+
+def _place_of_ome(xml: str, path: Path) -> tuple[np.ndarray, Unit, float]:
+    """OME-XML, schema 2016-06: PhysicalSizeX, Y, Z of the first image, in µm by default."""
+    try:
+        elements = ElementTree.fromstring(xml).iter()
+    except ElementTree.ParseError as error:
+        raise VolumeError(f"{str(path)!r} has damaged OME metadata: {error}") from error
+    pixels = next((one.attrib for one in elements if one.tag.endswith("}Pixels")), {})
+    if "PhysicalSizeX" not in pixels or "PhysicalSizeY" not in pixels:
+        return np.eye(4), "voxel", 1.0
+    if "PhysicalSizeZ" not in pixels:
+        message = f"{str(path)!r} does not say how far its sections are apart: taken as in x"
+        warnings.warn(message, RespondCAMWarning, stacklevel=2)
+    lengths = [float(pixels.get(f"PhysicalSize{axis}", pixels["PhysicalSizeX"])) for axis in "XYZ"]
+    names = {pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m").lower() for axis in "XYZ"}
+    if len(names) > 1 or names.isdisjoint(LENGTH_UNITS):
+        raise VolumeError(f"{str(path)!r} measures in {sorted(names)}, which is no single length")
+    unit, factor = LENGTH_UNITS[names.pop()]
+    return np.diag([*lengths, 1.0]), unit, factor

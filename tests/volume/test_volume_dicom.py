@@ -1,0 +1,185 @@
+"""DICOM series that pydicom writes: order, spacing, rescaling, place; and series that are none."""
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from respondcam.errors import VolumeError
+from respondcam.volume import companion_suffix, read_volume, write_volume
+
+ROTATION = nib.eulerangles.euler2mat(0.3, -0.2, 0.5)  # LPS directions of columns, rows, normal
+SPACING = (0.7, 0.8, 2.5)  # along x, y, z
+ORIGIN = np.array([-100.25, -50.5, 30.0])
+STORED = np.random.default_rng(2).integers(0, 3000, (5, 4, 6)).astype(np.uint16)
+SERIES = "1.3.6.1.4.1.99999.7.1"
+
+
+def write_slice(path, section, position, *, series=SERIES, number=1, slope=1.0, **tags):
+    data = pydicom.Dataset()
+    data.SOPClassUID = CTImageStorage
+    data.SOPInstanceUID = generate_uid()
+    data.SeriesInstanceUID, data.StudyInstanceUID = series, "1.2.3.4"
+    data.Modality, data.InstanceNumber, data.SeriesDescription = "CT", number, "thorax"
+    data.ImagePositionPatient = [f"{value:.6f}" for value in position]
+    data.ImageOrientationPatient = [f"{value:.9f}" for value in ROTATION[:, :2].T.ravel()]
+    data.PixelSpacing = [SPACING[1], SPACING[0]]  # between rows, then between columns
+    data.SliceThickness = 1.0  # is not the distance between slices
+    data.Rows, data.Columns = section.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+    data.RescaleSlope, data.RescaleIntercept = slope, -1024
+    data.PixelData = section.tobytes()
+    for name, value in tags.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    data.save_as(path, enforce_file_format=True)
+
+
+def write_series(folder, *, order=(3, 0, 4, 1, 2), positions=None, suffix=".dcm", **tags):
+    """Write sections under shuffled names and instance numbers."""
+    folder.mkdir(exist_ok=True)
+    for rank, section in enumerate(order):
+        position = ORIGIN + ROTATION[:, 2] * SPACING[2] * section
+        if positions is not None:
+            position = positions[section]
+        path = folder / f"{rank:02d}{suffix}"
+        slope = 1.0 + section  # differs from slice to slice, as in PET
+        write_slice(path, STORED[section], position, number=rank + 1, slope=slope, **tags)
+    return folder
+
+
+def expected_voxels():
+    slopes = np.arange(1.0, 6.0)[:, None, None]
+    return slopes * STORED - 1024
+
+
+@pytest.mark.parametrize("suffix", [".dcm", "", ".IMA"])
+def test_slices_are_sorted_and_spaced_by_position_and_rescaled(tmp_path, suffix):
+    folder = write_series(tmp_path / "ct", suffix=suffix)
+    expected = np.diag([-1.0, -1.0, 1.0]) @ ROTATION * SPACING  # LPS to RAS
+    for path in (folder, folder / f"02{suffix}"):
+        volume = read_volume(path)
+        np.testing.assert_allclose(volume.voxels, expected_voxels())
+        np.testing.assert_allclose(volume.affine[:3, :3], expected, atol=1e-6)
+        np.testing.assert_allclose(volume.affine[:3, 3], ORIGIN * (-1, -1, 1), atol=1e-6)
+        assert (volume.unit, volume.source) == ("mm", path)
+        assert companion_suffix(volume) == ".nii.gz"
+
+
+def test_a_map_beside_the_series_lies_on_it_for_itk(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    write_volume(tmp_path / "map.nii.gz", read_volume(folder))
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    series, written = reader.Execute(), SimpleITK.ReadImage(str(tmp_path / "map.nii.gz"))
+    assert series.GetSize() == written.GetSize()
+    for index in ((0, 0, 0), (5, 3, 1), (2, 1, 4)):
+        np.testing.assert_allclose(
+            series.TransformIndexToPhysicalPoint(index),
+            written.TransformIndexToPhysicalPoint(index),
+            atol=1e-3,
+        )
+        stored = STORED[index[::-1]]
+        assert written[index] == pytest.approx((1 + index[2]) * stored - 1024)
+
+
+def test_a_tilted_gantry_shears_the_grid(tmp_path):
+    step = ROTATION @ (0.0, 0.6, 2.4)
+    positions = [ORIGIN + step * section for section in range(5)]
+    volume = read_volume(write_series(tmp_path / "ct", positions=positions))
+    np.testing.assert_allclose(volume.affine[:3, 2], step * (-1, -1, 1), atol=1e-5)
+    write_volume(tmp_path / "map.nii", volume)
+    np.testing.assert_allclose(nib.load(tmp_path / "map.nii").affine, volume.affine, atol=1e-4)
+
+
+def test_missing_and_doubled_slices_are_named(tmp_path):
+    folder = write_series(tmp_path / "gap")
+    (folder / "04.dcm").unlink()  # section 2
+    with pytest.raises(VolumeError, match=r"missing or uneven.*5 mm between .*03.*00.*2\.5 mm"):
+        read_volume(folder)
+    folder = write_series(tmp_path / "twice")
+    write_slice(folder / "99.dcm", STORED[2], ORIGIN + ROTATION[:, 2] * SPACING[2] * 2)
+    with pytest.raises(VolumeError, match=r"same place.*(04.*99|99.*04)"):
+        read_volume(folder)
+
+
+def test_several_series_are_listed_and_a_file_tells_which(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    for section in range(3):
+        position = ORIGIN + np.array([0, 0, section])
+        write_slice(folder / f"b{section}.dcm", STORED[0], position, series=SERIES + ".9")
+    with pytest.raises(
+        VolumeError, match=r"2 DICOM series.*thorax, [35] files.*thorax, [35] files"
+    ):
+        read_volume(folder)
+    assert read_volume(folder / "00.dcm").shape == (5, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, 1]}, "orientation"),
+        ({"PixelSpacing": [3, 3]}, "pixel spacing"),
+        ({"ImagePositionPatient": None}, r"0020,0032"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0,
+          "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": bytes(72)}, "colour"),
+        ({"NumberOfFrames": 2, "PixelData": bytes(96)}, "multi-frame|2 frames"),
+    ],
+)  # fmt: skip
+def test_a_slice_that_does_not_belong_is_named(tmp_path, tags, words):
+    folder = write_series(tmp_path / "ct")
+    write_slice(folder / "odd.dcm", STORED[0], ORIGIN + ROTATION[:, 2] * SPACING[2] * 5, **tags)
+    with pytest.raises(VolumeError, match=words):
+        read_volume(folder)
+
+
+def test_one_slice_is_no_volume(tmp_path):
+    (tmp_path / "xr").mkdir()
+    write_slice(tmp_path / "xr" / "a.dcm", STORED[0], ORIGIN)
+    with pytest.raises(VolumeError, match="one 2-D image"):
+        read_volume(tmp_path / "xr")
+
+
+def test_folders_and_files_without_dicom_are_refused(tmp_path):
+    with pytest.raises(VolumeError, match="without DICOM files"):
+        read_volume(tmp_path)
+    (tmp_path / "a.dcm").write_text("once upon a time")
+    with pytest.raises(VolumeError, match=r"a\.dcm.*cannot be read"):
+        read_volume(tmp_path / "a.dcm")
+
+
+def test_a_damaged_slice_is_named_not_left_out(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    raw = (folder / "01.dcm").read_bytes()  # the first section: without it the rest is even
+    for content in (raw[:-20], raw.replace(b"DICM", b"XXXX")):
+        (folder / "01.dcm").write_bytes(content)
+        for path in (folder, folder / "00.dcm"):
+            with pytest.raises(VolumeError, match=r"01\.dcm.*damaged"):
+                read_volume(path)
+
+
+def test_what_is_no_slice_of_the_series_is_passed_over(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    write_slice(folder / "report.dcm", STORED[0], ORIGIN, PixelData=None, Rows=None)
+    write_slice(folder / "other.dcm", STORED[0], ORIGIN, series="1.2.3.9")
+    (folder / "other.dcm").write_bytes((folder / "other.dcm").read_bytes()[:-20])  # damaged
+    (folder / "notes.txt").write_text("once upon a time")
+    (folder / "README").write_text("once upon a time")
+    (folder / "more").mkdir()
+    assert read_volume(folder).shape == (5, 4, 6)
+
+
+def test_dicom_is_not_written(tmp_path):
+    volume = read_volume(write_series(tmp_path / "ct"))
+    with pytest.raises(VolumeError, match=r"\.nii\.gz instead"):
+        write_volume(tmp_path / "map.dcm", volume)

@@ -1,0 +1,189 @@
+"""NRRD and MetaImage: what SimpleITK writes we read, what we write SimpleITK reads."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from respondcam.errors import RespondCAMWarning, VolumeError
+from respondcam.volume import Volume, read_volume, write_volume
+
+ARRAY = np.random.default_rng(7).normal(size=(4, 5, 6)).astype(np.float32)  # z, y, x
+ROTATION = nib.eulerangles.euler2mat(0.3, -0.2, 0.5)
+OBLIQUE = nib.affines.from_matvec(ROTATION @ np.diag([1.5, 2.0, 3.0]), [-20.0, 7.0, 11.0])
+SHEARED = OBLIQUE @ np.array([[1, 0, 0.2, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def itk_image(array=ARRAY, *, vector=False):
+    image = SimpleITK.GetImageFromArray(array, isVector=vector)
+    image.SetSpacing((1.5, 2.0, 3.0))
+    image.SetOrigin((-20.0, 7.0, 11.0))
+    image.SetDirection(ROTATION.ravel().tolist())
+    return image
+
+
+def ras(image, index_xyz):
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint([float(i) for i in index_xyz])
+    return np.array([-x, -y, z])
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd", ".NRRD"])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+def test_what_itk_writes_is_read_in_its_place(tmp_path, suffix, compressed, dtype):
+    image = itk_image((10 * ARRAY + 50).astype(dtype))
+    path = tmp_path / f"scan{suffix}"
+    SimpleITK.WriteImage(image, str(path), compressed)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(
+        volume.voxels, SimpleITK.GetArrayViewFromImage(image).astype(np.float32)
+    )
+    assert volume.unit == "mm"
+    np.testing.assert_allclose(volume.world((3, 2, 1)), ras(image, (1, 2, 3)))
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("affine", [np.diag([-2.0, 2, 2, 1]), OBLIQUE, SHEARED])
+def test_what_we_write_lies_in_its_place_for_itk(tmp_path, suffix, affine):
+    volume = Volume(ARRAY, affine, "mm")
+    write_volume(tmp_path / f"map{suffix}", volume)
+    image = SimpleITK.ReadImage(str(tmp_path / f"map{suffix}"))
+    np.testing.assert_allclose(ras(image, (5, 3, 1)), volume.world((1, 3, 5)))
+    assert image[5, 3, 1] == ARRAY[1, 3, 5]
+    again = read_volume(tmp_path / f"map{suffix}")
+    np.testing.assert_allclose(again.affine, affine, atol=1e-12)
+    np.testing.assert_array_equal(again.voxels, ARRAY)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_vectors_and_a_fourth_axis_become_channels(tmp_path, suffix):
+    array = np.stack([ARRAY, 2 * ARRAY])
+    path = str(tmp_path / f"scan{suffix}")
+    SimpleITK.WriteImage(itk_image(np.moveaxis(array, 0, -1), vector=True), path)
+    np.testing.assert_array_equal(read_volume(path).voxels, array)
+    image = SimpleITK.GetImageFromArray(array, isVector=False)
+    image.SetSpacing((1.5, 2.0, 3.0, 9.0))
+    SimpleITK.WriteImage(image, path)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, array)
+    assert volume.voxel_size == (3, 2, 1.5)
+    write_volume(path, volume)
+    np.testing.assert_array_equal(read_volume(path).voxels, array)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["mm", "angstrom", "voxel"]),
+    st.sampled_from([".nrrd", ".mha"]),
+)
+def test_any_affine_and_unit_survive(tmp_path_factory, seed, unit, suffix):
+    affine = np.eye(4)
+    affine[:3] = np.random.default_rng(seed).normal(size=(3, 4)) * 20
+    path = tmp_path_factory.mktemp("itk") / f"map{suffix}"
+    write_volume(path, Volume(ARRAY, affine, unit))
+    again = read_volume(path)
+    assert again.unit == unit
+    np.testing.assert_allclose(again.affine, affine, rtol=1e-9, atol=1e-9)
+
+
+def write_nrrd(path, *lines, data=None, encoding="raw"):
+    header = ("NRRD0004", "type: float", *lines, "endian: little", f"encoding: {encoding}", "", "")
+    path.write_bytes("\n".join(header).encode() + (ARRAY.tobytes() if data is None else data))
+    return path
+
+
+PLACED = (
+    "dimension: 3",
+    "space: left-posterior-superior",
+    "sizes: 6 5 4",
+    "space directions: (1,0,0) (0,1,0) (0,0,2)",
+    "space origin: (1,2,3)",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [("mm", "mm", 1), ("um", "angstrom", 1e4), ("nm", "angstrom", 10), ("cm", "mm", 10)],
+)
+def test_the_unit_of_a_nrrd_file_holds_and_a_companion_keeps_its_numbers(
+    tmp_path, name, unit, factor
+):
+    path = write_nrrd(tmp_path / "a.nrrd", *PLACED, f'space units: "{name}" "{name}" "{name}"')
+    volume = read_volume(path)
+    assert volume.unit == unit
+    assert volume.voxel_size == pytest.approx((2 * factor, factor, factor))
+    write_volume(tmp_path / "map.nrrd", volume)
+    one, other = (SimpleITK.ReadImage(str(p)) for p in (path, tmp_path / "map.nrrd"))
+    np.testing.assert_allclose(ras(one, (3, 2, 1)), ras(other, (3, 2, 1)))
+    again = read_volume(tmp_path / "map.nrrd")
+    assert again.unit == unit
+    np.testing.assert_allclose(again.affine, volume.affine)
+
+
+def test_an_unknown_unit_is_mentioned(tmp_path):
+    path = write_nrrd(tmp_path / "a.nrrd", *PLACED, 'space units: "furlong" "furlong" "furlong"')
+    with pytest.warns(RespondCAMWarning, match=r"a\.nrrd.*furlong"):
+        assert read_volume(path).unit == "mm"
+
+
+def test_anatomical_spaces_are_turned(tmp_path):
+    lines = [line.replace("left-posterior", "right-anterior") for line in PLACED]
+    volume = read_volume(write_nrrd(tmp_path / "a.nrrd", *lines))
+    np.testing.assert_allclose(volume.affine[:3, 3], (1, 2, 3))
+    assert volume.orientation == "RAS"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "data", "encoding", "words"),
+    [
+        ("10000 10000 10000", None, "raw", "4000000000000 bytes"),
+        ("10000 10000 10000", b"1" * 99, "gzip", "4000000000000 bytes"),
+        ("6 5 4", ARRAY.tobytes()[:-200], "raw", "can hold|cannot be read"),
+        ("6 5 4", gzip.compress(ARRAY.tobytes())[:-200], "gzip", "cannot be read"),
+        ("6 5 0", None, "raw", "no voxels|cannot be read"),
+    ],
+)
+def test_lying_and_truncated_files_are_refused(tmp_path, sizes, data, encoding, words):
+    lines = [line.replace("6 5 4", sizes) for line in PLACED]
+    path = write_nrrd(tmp_path / "a.nrrd", *lines, data=data, encoding=encoding)
+    with pytest.raises(VolumeError, match=rf"a\.nrrd.*({words})"):
+        read_volume(path)
+
+
+def test_a_lying_metaimage_is_refused(tmp_path):
+    write_volume(tmp_path / "a.mha", Volume(ARRAY))
+    raw = (tmp_path / "a.mha").read_bytes()
+    for sizes in (b"9999 9999 9999", b"6 5 5"):
+        (tmp_path / "b.mha").write_bytes(raw.replace(b"DimSize = 6 5 4", b"DimSize = " + sizes))
+        with pytest.raises(VolumeError, match=r"b\.mha.*can hold"):
+            read_volume(tmp_path / "b.mha")
+
+
+def test_missing_voxels_beside_a_header_are_named(tmp_path):
+    for suffix in (".nhdr", ".mhd"):
+        path = tmp_path / f"a{suffix}"
+        SimpleITK.WriteImage(itk_image(), str(path))
+        (tmp_path / "a.raw").unlink()
+        with pytest.raises(VolumeError, match=rf"a\{suffix}"):
+            read_volume(path)
+
+
+def test_complex_and_flat_images_are_refused(tmp_path):
+    SimpleITK.WriteImage(itk_image(ARRAY.astype(np.complex64)), str(tmp_path / "a.nrrd"))
+    with pytest.raises(VolumeError, match=r"a\.nrrd.*(real numbers|complex)"):
+        read_volume(tmp_path / "a.nrrd")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(ARRAY[0]), str(tmp_path / "b.mha"))
+    with pytest.raises(VolumeError, match=r"b\.mha.*2 axes"):
+        read_volume(tmp_path / "b.mha")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_text_is_no_image(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_text("once upon a time")
+    with pytest.raises(VolumeError, match=rf"a\{suffix}.*cannot be read"):
+        read_volume(tmp_path / f"a{suffix}")

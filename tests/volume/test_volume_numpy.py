@@ -1,0 +1,107 @@
+"""NumPy files: our archives come back whole, foreign ones are read without unpickling anything."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from respondcam.errors import VolumeError
+from respondcam.volume import Volume, read_volume, write_volume
+
+ARRAY = np.random.default_rng(11).normal(size=(4, 5, 6)).astype(np.float32)
+AFFINE = np.array([[1, 0.2, 0, 5], [0, 2, 0.1, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "mm", "voxel"])
+def test_our_archive_comes_back_exactly(tmp_path, unit):
+    write_volume(tmp_path / "a.npz", Volume(ARRAY, AFFINE, unit))
+    volume = read_volume(tmp_path / "a.npz")
+    np.testing.assert_array_equal(volume.voxels, ARRAY)
+    np.testing.assert_array_equal(volume.affine, AFFINE)
+    assert volume.unit == unit
+    with np.load(tmp_path / "a.npz") as archive:
+        np.testing.assert_array_equal(archive["affine"], AFFINE)
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">i2", "f2", "f4", ">f8", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(4, 5, 6), (2, 4, 5, 3)])
+def test_foreign_arrays_of_every_kind(tmp_path, dtype, order, shape):
+    array = np.asarray(np.random.default_rng(0).integers(0, 9, shape).astype(dtype), order=order)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "b.npz", picture=array)
+    np.savez_compressed(tmp_path / "c.npz", array)
+    for name in ("a.npy", "b.npz", "c.npz"):
+        volume = read_volume(tmp_path / name)
+        np.testing.assert_array_equal(volume.voxels, array.astype(np.float32))
+        assert (volume.unit, volume.voxel_size) == ("voxel", (1, 1, 1))
+
+
+def test_several_arrays_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", scan=ARRAY, mask=ARRAY)
+    with pytest.raises(VolumeError, match=r"a\.npz.*2 arrays: mask, scan"):
+        read_volume(tmp_path / "a.npz")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was opened",))
+
+    objects = np.empty((2, 2, 2), object)
+    objects[:] = Bomb()
+    np.save(tmp_path / "a.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "b.npz", voxels=ARRAY, affine=objects, unit=np.array("mm"))
+    for name, words in (("a.npy", "Python objects"), ("b.npz", "damaged array")):
+        with pytest.raises(VolumeError, match=words):
+            read_volume(tmp_path / name)
+
+
+def npy_header(shape, descr="<f4"):
+    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (npy_header((10**4, 10**4, 10**4)) + bytes(99), "4000000000000 bytes"),
+        (npy_header((2, 2, 2)) + bytes(31), "truncated"),
+        (npy_header((0, 2, 2)), "no voxels"),
+        (npy_header((-2, 2, 2)) + bytes(64), "no voxels|damaged"),
+        (npy_header((2, 2)) + bytes(16), r"shape \(2, 2\)"),
+        (npy_header((2, 2, 2), "<c8") + bytes(64), "real numbers"),
+        (npy_header((2, 2, 2), "<U4") + bytes(128), "real numbers"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "damaged"),
+        (b"\x93NUMPY\x07\x00" + bytes(64), "damaged"),
+        (b"once upon a time", "no NumPy array"),
+    ],
+)
+def test_lying_and_damaged_arrays_are_refused(tmp_path, content, words):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(VolumeError, match=rf"a\.npy.*({words})"):
+        read_volume(tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("picture.npy", content)
+    with pytest.raises(VolumeError, match=rf"b\.npz.*({words})"):
+        read_volume(tmp_path / "b.npz")
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", ARRAY)
+    raw = (tmp_path / "a.npz").read_bytes()
+    flipped = bytearray(raw)
+    flipped[len(raw) // 2] ^= 0xFF
+    for content in (raw[:-40], b"once upon a time", bytes(flipped), raw[:10]):
+        (tmp_path / "b.npz").write_bytes(content)
+        with pytest.raises(VolumeError, match=r"b\.npz"):
+            read_volume(tmp_path / "b.npz")
+
+
+def test_an_array_alone_is_written_only_if_it_loses_nothing(tmp_path):
+    write_volume(tmp_path / "a.npy", Volume(ARRAY))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), ARRAY)
+    for volume in (Volume(ARRAY, AFFINE), Volume(ARRAY, unit="mm")):
+        with pytest.raises(VolumeError, match=r"\.npz"):
+            write_volume(tmp_path / "b.npy", volume)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]

@@ -1,0 +1,162 @@
+"""TIFF: what tifffile writes as ImageJ, OME and plain files, and back."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from respondcam.errors import RespondCAMWarning, VolumeError
+from respondcam.volume import Volume, read_volume, write_volume
+
+ARRAY = np.random.default_rng(9).normal(size=(5, 6, 7)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [
+        ("micron", "angstrom", 1e4),
+        ("\\u00B5m", "angstrom", 1e4),
+        ("nm", "angstrom", 10),
+        ("mm", "mm", 1),
+        ("cm", "mm", 10),
+        ("pixel", "voxel", 1),
+    ],
+)
+def test_voxel_sizes_of_imagej(tmp_path, name, unit, factor):
+    metadata = {"axes": "ZYX", "spacing": 1.5, "unit": name, "zorigin": 2}
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, ARRAY, imagej=True, resolution=(1 / 0.25, 1 / 0.5), metadata=metadata)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, ARRAY)
+    assert volume.unit == unit
+    assert volume.voxel_size == pytest.approx((1.5 * factor, 0.5 * factor, 0.25 * factor))
+    np.testing.assert_allclose(volume.world((2, 0, 0)), 0, atol=1e-9)
+
+
+def test_an_unknown_unit_is_mentioned(tmp_path):
+    metadata = {"axes": "ZYX", "unit": "furlong"}
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, imagej=True, metadata=metadata)
+    with pytest.warns(RespondCAMWarning, match=r"a\.tif.*furlong"):
+        assert read_volume(tmp_path / "a.tif").unit == "voxel"
+
+
+def test_voxel_sizes_of_ome_are_micrometres_unless_they_say_otherwise(tmp_path):
+    sizes = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 0.9}
+    for more, unit, factor in (({}, "angstrom", 1e4), ({"Unit": "mm"}, "mm", 1)):
+        units = {f"{key}{end}": value for end, value in more.items() for key in sizes}
+        tifffile.imwrite(tmp_path / "a.ome.tif", ARRAY, metadata={"axes": "ZYX", **sizes, **units})
+        volume = read_volume(tmp_path / "a.ome.tif")
+        assert volume.unit == unit
+        assert volume.voxel_size == pytest.approx((0.9 * factor, 0.3 * factor, 0.2 * factor))
+    del sizes["PhysicalSizeZ"]
+    tifffile.imwrite(tmp_path / "b.ome.tif", ARRAY, metadata={"axes": "ZYX", **sizes})
+    with pytest.warns(RespondCAMWarning, match=r"b\.ome\.tif.*sections"):
+        read_volume(tmp_path / "b.ome.tif")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i2", "f2", "f4", "f8", "?"])
+def test_plain_stacks_have_no_unit(tmp_path, dtype):
+    array = (10 * np.abs(ARRAY)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tiff", array, byteorder="<")
+    volume = read_volume(tmp_path / "a.tiff")
+    np.testing.assert_array_equal(volume.voxels, array.astype(np.float32))
+    assert (volume.unit, volume.voxel_size) == ("voxel", (1, 1, 1))
+
+
+def test_pages_written_one_by_one_and_packed_are_a_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in ARRAY:
+            writer.write(page, metadata=None, contiguous=False, compression="zlib")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").voxels, ARRAY)
+
+
+def test_channels_come_first(tmp_path):
+    array = np.stack([ARRAY, 2 * ARRAY], axis=1)  # z, c, y, x
+    for kind in ({"imagej": True}, {"ome": True}):
+        tifffile.imwrite(tmp_path / "a.tif", array, metadata={"axes": "ZCYX"}, **kind)
+        np.testing.assert_array_equal(
+            read_volume(tmp_path / "a.tif").voxels, array.transpose(1, 0, 2, 3)
+        )
+
+
+@pytest.mark.parametrize(
+    ("array", "keywords", "words"),
+    [
+        (ARRAY[0], {}, "no stacks.*YX"),
+        (np.stack([ARRAY, ARRAY]), {"imagej": True, "metadata": {"axes": "TZYX"}}, "TZYX"),
+        (np.zeros((6, 7, 3), np.uint8), {"photometric": "rgb"}, "YXS"),
+    ],
+)
+def test_what_is_no_volume_is_refused_with_its_axes(tmp_path, array, keywords, words):
+    tifffile.imwrite(tmp_path / "a.tif", array, **keywords)
+    with pytest.raises(VolumeError, match=rf"a\.tif.*{words}"):
+        read_volume(tmp_path / "a.tif")
+
+
+def test_several_stacks_are_listed(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY)
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY[:, :4], append=True)
+    with pytest.raises(VolumeError, match=r"2 stacks.*\(5, 6, 7\).*\(5, 4, 7\)"):
+        read_volume(tmp_path / "a.tif")
+
+
+def test_complex_voxels_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY.astype(np.complex64))
+    with pytest.raises(VolumeError, match=r"a\.tif.*real numbers"):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("keep", [4, 8, 100, 300, 0.5, 0.9])
+@pytest.mark.parametrize("packed", [None, "zlib"])
+@pytest.mark.filterwarnings("ignore:.*damaged tags")
+def test_truncated_files_are_refused(tmp_path, keep, packed):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, compression=packed)
+    raw = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "b.tif").write_bytes(raw[: keep if keep > 1 else int(keep * len(raw))])
+    with pytest.raises(VolumeError, match=r"b\.tif"):
+        read_volume(tmp_path / "b.tif")
+
+
+def test_a_lying_size_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, imagej=True, metadata={"axes": "ZYX"})
+    raw = (tmp_path / "a.tif").read_bytes()
+    assert b"images=5" in raw
+    raw = raw.replace(b"images=5\nslices=5", b"images=9\nslices=9")
+    (tmp_path / "b.tif").write_bytes(raw)
+    with pytest.raises(VolumeError, match=r"b\.tif"):
+        read_volume(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "mm", "voxel"])
+def test_what_we_write_is_an_imagej_stack_in_its_place(tmp_path, unit):
+    affine = np.diag([1.35, 2.7, 4.05, 1.0])
+    affine[:3, 3] = (-87.31, 12.5, 1000.25)
+    volume = Volume(np.stack([ARRAY, 2 * ARRAY]), affine, unit)
+    write_volume(tmp_path / "a.tif", volume)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        about = file.imagej_metadata
+        assert about["unit"] == ("pixel" if unit == "voxel" else unit)
+        assert about["spacing"] == 4.05
+        assert file.series[0].axes == "ZCYX"
+        pixels, per = file.pages[0].tags["XResolution"].value
+        assert per / pixels == pytest.approx(1.35)
+    again = read_volume(tmp_path / "a.tif")
+    assert again.unit == unit
+    np.testing.assert_array_equal(again.voxels, volume.voxels)
+    np.testing.assert_allclose(again.affine, affine, rtol=1e-6)
+
+
+def test_a_companion_keeps_the_sources_unit(tmp_path):
+    metadata = {"axes": "ZYX", "spacing": 1.5, "unit": "micron"}
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, imagej=True, resolution=(4, 4), metadata=metadata)
+    write_volume(tmp_path / "b.tif", read_volume(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert (file.imagej_metadata["unit"], file.imagej_metadata["spacing"]) == ("micron", 1.5)
+        assert file.pages[0].tags["XResolution"].value == (4, 1)
+
+
+def test_an_oblique_volume_is_refused_with_a_way_out(tmp_path):
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    with pytest.raises(VolumeError, match=r"obliquely.*nii\.gz"):
+        write_volume(tmp_path / "a.tif", Volume(ARRAY, turn, "mm"))
+    assert not list(tmp_path.iterdir())
