@@ -1,0 +1,142 @@
+"""Tensors without data: shapes, types and strides only, on torch's ``meta`` device.
+
+Convolutions and norms get their result's shape here. torch would find the same by decomposing them
+into many operators, which takes about as long as all the rest of a trace.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from respondcam.network.layout.rules import spatial
+from respondcam.network.trees import tensors
+
+
+def hollow(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape, strides and type without data.
+
+    Examples
+    --------
+    >>> hollow(torch.zeros(2, 3)).is_meta
+    True
+    """
+    with _disable_current_modes(), torch._C.DisableTorchFunctionSubclass():
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+class HollowRun:
+    """Runs operators on tensors without data, and never writes to a tensor from outside.
+
+    An operator with an argument without data runs without data altogether. Others (index tables,
+    reparametrised weights) run as usual. A tensor from outside the pass, such as a buffer, is
+    replaced by a copy for the rest of the pass before it is written to.
+    """
+
+    def __init__(self) -> None:
+        self._own: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._replaced: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._hollow: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __call__(
+        self, name: str, func: Any, arguments: Mapping[str, Any], written: list[Tensor]
+    ) -> Any:
+        """Run one operator."""
+        empty = any(self._current(tensor).is_meta for tensor in tensors(dict(arguments)))
+        for tensor in written:
+            if empty:
+                self.emptied(tensor)
+            elif tensor not in self._own and tensor not in self._replaced:
+                with _disable_current_modes():
+                    self._replaced[tensor] = tensor.clone()
+        stand_in = self._without_data if empty else self._current_or_other
+        given = tree_map(stand_in, dict(arguments))
+        if empty and given.get("device") is not None:
+            given["device"] = torch.device("meta")
+        result = SHAPES[name](given) if empty and name in SHAPES else None
+        if result is None:
+            result = _called(func, given)
+        if not any(value.alias_info for value in func._schema.returns) or any(
+            tensor in self._own for tensor in tensors(dict(arguments))
+        ):
+            for tensor in tensors(result):
+                self._own[tensor] = True
+        return result
+
+    def emptied(self, tensor: Tensor) -> None:
+        """From here on, a tensor has no data: something without data was written to it."""
+        if not self._current(tensor).is_meta:
+            self._replaced[tensor] = hollow(tensor)
+
+    def _current(self, tensor: Tensor) -> Tensor:
+        replaced = self._replaced.get(tensor)
+        return tensor if replaced is None else replaced
+
+    def _current_or_other(self, value: Any) -> Any:
+        return self._current(value) if isinstance(value, Tensor) else value
+
+    def _without_data(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = self._current(value)
+        if value.is_meta:
+            return value
+        if value not in self._hollow:
+            self._hollow[value] = hollow(value)
+        return self._hollow[value]
+
+
+def _called(func: Any, given: Mapping[str, Any]) -> Any:
+    """Call an operator with its arguments by name."""
+    args, kwargs = [], {}
+    for argument in func._schema.arguments:
+        if argument.kwarg_only:
+            kwargs[argument.name] = given[argument.name]
+        else:
+            args.append(given[argument.name])
+    return func(*args, **kwargs)
+
+
+def _convolution(given: Mapping[str, Any]) -> Tensor | None:
+    x, weight = given["input"], given["weight"]
+    count = weight.ndim - 2
+    if x.ndim != weight.ndim:
+        return None
+    options = [spatial(given[key], count, d) for key, d in _CONVOLUTION]
+    sizes = []
+    for n, k, s, p, d, more in zip(x.shape[2:], weight.shape[2:], *options, strict=True):
+        reach = d * (k - 1)
+        if given["transposed"]:
+            sizes.append((n - 1) * s - 2 * p + reach + more + 1)
+        else:
+            sizes.append((n + 2 * p - reach - 1) // s + 1)
+    channels = weight.shape[1] * given["groups"] if given["transposed"] else weight.shape[0]
+    if min(sizes) < 1 or x.shape[1] != _taken(weight, given):
+        return None  # torch words the error
+    return torch.empty((x.shape[0], channels, *sizes), dtype=x.dtype, device="meta")
+
+
+_CONVOLUTION = (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
+
+
+def _taken(weight: Tensor, given: Mapping[str, Any]) -> int:
+    """Return how many channels the convolution takes."""
+    return weight.shape[0] if given["transposed"] else weight.shape[1] * given["groups"]
+
+
+def _normalised(given: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    x = given["input"]
+    little = torch.empty(0, device="meta")
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta"), little, little
+
+
+SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "convolution": _convolution,
+    "native_batch_norm": _normalised,
+    "native_layer_norm": _normalised,
+    "native_group_norm": _normalised,
+}

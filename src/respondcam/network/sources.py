@@ -1,0 +1,325 @@
+"""Models by name: what stands behind ``--model``.
+
+One table, `_RESOLVERS`, says how each kind of address becomes a network; a further source is one
+more row. Addresses of Python code run that code, as ``python file.py`` would: that is what naming
+a factory means. Files that would run code merely by being opened are another matter, see
+`respondcam.network.weights`.
+"""
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from respondcam.errors import InputError, ModelError
+from respondcam.network.weights import LoadedWeights, load_weights
+
+# addresses with a name of their own -> the factory behind them
+BUILT_IN = {
+    "demo": "respondcam.cryoet.demo:demo_network",
+    "paper:cnn-1": "respondcam.network.paper:cnn_1",
+    "paper:cnn-2": "respondcam.network.paper:cnn_2",
+}
+
+_ACCEPTED = (
+    "a factory in a module (package.module:factory), a factory in a file "
+    f"(path/to/file.py:factory), {', '.join(sorted(BUILT_IN))}"
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network that is ready to run, and how it came about.
+
+    Parameters
+    ----------
+    module
+        The network, in evaluation mode.
+    spec
+        The address it was loaded from.
+    class_names
+        Names of its classes in the order of its scores, or empty when nobody gave them.
+    weights
+        What was read from the weights file, or None.
+    arguments
+        What the factory was called with.
+    """
+
+    module: nn.Module
+    spec: str
+    class_names: tuple[str, ...] = ()
+    weights: LoadedWeights | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | Path | None = None,
+    trust: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> LoadedModel:
+    """Load a network from its address, and its weights from a file.
+
+    Parameters
+    ----------
+    spec
+        ``package.module:factory`` or ``path/to/file.py:factory``, where the factory is a function
+        or class that gives a network (or a pair of a network and its class names), or a network
+        itself; or one of the built-in ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
+    weights
+        safetensors file or state dict, see `load_weights`.
+    trust
+        Allow weights that can run code when they are opened.
+    arguments
+        For the factory, by name.
+
+    Raises
+    ------
+    ModelError
+        If there is no network at this address or the weights do not fit it.
+
+    Examples
+    --------
+    >>> loaded = load_model("torch.nn:Conv3d", arguments=dict(
+    ...     in_channels=1, out_channels=4, kernel_size=3))
+    >>> loaded.module
+    Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
+    """
+    arguments = dict(arguments or {})
+    module, class_names = _resolver(spec)(spec, arguments)
+    read = None if weights is None else load_weights(module, weights, trust=trust)
+    return LoadedModel(module.eval(), spec, class_names, read, arguments)
+
+
+_Found = tuple[nn.Module, tuple[str, ...]]
+_Resolver = Callable[[str, Mapping[str, Any]], _Found]
+
+
+def _resolver(spec: str) -> _Resolver:
+    for applies, resolve in _RESOLVERS:
+        if applies(spec):
+            return resolve
+    raise _no_address(spec)
+
+
+def _no_address(spec: str) -> ModelError:
+    near = difflib.get_close_matches(spec, BUILT_IN, n=3, cutoff=0.6)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return ModelError(f"{spec!r} is no address of a model. {hint}Accepted: {_ACCEPTED}.")
+
+
+def _unknown(spec: str, arguments: Mapping[str, Any]) -> _Found:
+    raise _no_address(spec)
+
+
+def _from_built_in(spec: str, arguments: Mapping[str, Any]) -> _Found:
+    return _from_module(BUILT_IN[spec], arguments, spec)
+
+
+def _from_module(address: str, arguments: Mapping[str, Any], spec: str | None = None) -> _Found:
+    name, factory = _split(address)
+    # like `python -m`: modules of the current folder count, but never hide an installed one
+    with _importable_from(Path.cwd(), first=False):
+        module = _imported(lambda: importlib.import_module(name), name)
+        return _built(module, factory, arguments, spec or address)
+
+
+def _from_file(spec: str, arguments: Mapping[str, Any]) -> _Found:
+    name, factory = _split(spec)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise ModelError(
+            f"The model file {name!r} {what}. Give the path of a Python file and the name of a "
+            f"factory in it: path/to/file.py:factory."
+        )
+    # like `python file.py`: its neighbours can be imported
+    with _importable_from(path.resolve().parent, first=True):
+        module = _imported(lambda: _executed(path), name)
+        return _built(module, factory, arguments, spec)
+
+
+def _later(what: str) -> _Resolver:
+    def refuse(spec: str, arguments: Mapping[str, Any]) -> _Found:
+        raise InputError(
+            f"{spec!r}: {what} are not supported in this version. Accepted: {_ACCEPTED}. "
+            f"A small Python file with a function that builds the network opens every other way."
+        )
+
+    return refuse
+
+
+def _starts(*prefixes: str) -> Callable[[str], bool]:
+    return lambda spec: spec.startswith(prefixes)
+
+
+def _ends(*suffixes: str) -> Callable[[str], bool]:
+    return lambda spec: spec.lower().endswith(suffixes)
+
+
+# the first row that applies
+_RESOLVERS: Sequence[tuple[Callable[[str], bool], _Resolver]] = (
+    (lambda spec: spec in BUILT_IN, _from_built_in),
+    (_starts("paper:", "demo:"), _unknown),
+    (_starts("monai:"), _later("MONAI bundles")),
+    (_starts("nnunet:"), _later("nnU-Net model folders")),
+    (_starts("keras:"), _later("Keras files")),
+    (_starts("onnx:"), _later("ONNX files")),
+    (_ends(".pt2"), _later("torch.export programs")),
+    (_ends(".pt", ".pth", ".ts", ".torchscript"), _later("TorchScript programs and whole models")),
+    (lambda spec: _split_at(spec)[0].endswith(".py"), _from_file),
+    (
+        lambda spec: all(part.isidentifier() for part in _split_at(spec)[0].split(".")),
+        lambda spec, arguments: _from_module(spec, arguments),
+    ),
+)
+
+
+def _split_at(spec: str) -> tuple[str, str]:
+    """Split at the last colon; a spec without one has an empty factory, or is no address."""
+    name, colon, factory = spec.rpartition(":")
+    if colon and not spec.endswith(".py"):
+        return name, factory
+    return (spec, "") if spec.endswith(".py") else ("", spec)
+
+
+def _split(spec: str) -> tuple[str, str]:
+    name, factory = _split_at(spec)
+    if not factory.isidentifier():
+        raise ModelError(
+            f"{spec!r} does not name a factory. Give the name of a function, a class or a network "
+            f"after a colon: {name}:factory."
+        )
+    return name, factory
+
+
+@contextlib.contextmanager
+def _importable_from(folder: Path, *, first: bool) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.insert(0 if first else len(sys.path), entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def _imported(load: Callable[[], ModuleType], name: str) -> ModuleType:
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"The model's code {name!r} cannot be imported: {_one_line(error)}. "
+            f"It must import without an error in this Python ({sys.executable})."
+        ) from error
+
+
+def _executed(path: Path) -> ModuleType:
+    # a name of its own, so that a file called torch.py hides nothing
+    name = f"_respondcam_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _built(module: ModuleType, name: str, arguments: Mapping[str, Any], spec: str) -> _Found:
+    factory = _attribute(module, name, spec)
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise ModelError(
+                f"{spec!r} is a ready network and takes no arguments; got {', '.join(arguments)}."
+            )
+        return factory, ()
+    if not callable(factory):
+        raise ModelError(
+            f"{spec!r} is of type {type(factory).__name__}. Give a function or a class that "
+            f"returns a torch.nn.Module, or such a module itself."
+        )
+    _check_arguments(factory, arguments, spec)
+    try:
+        result = factory(**arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        raise ModelError(f"The factory {spec!r} failed: {_one_line(error)}.") from error
+    return _network(result, spec)
+
+
+def _attribute(module: ModuleType, name: str, spec: str) -> Any:
+    if hasattr(module, name):
+        return getattr(module, name)
+    candidates = [n for n, v in vars(module).items() if not n.startswith("_") and _may_build(v)]
+    near = difflib.get_close_matches(name, candidates, n=5, cutoff=0.5)
+    own = [n for n in candidates if getattr(vars(module)[n], "__module__", "") == module.__name__]
+    listed = near or own[:8] or candidates[:8]
+    hint = f"It has {', '.join(listed)}." if listed else "It defines no function or class."
+    raise ModelError(f"{spec!r}: there is no {name!r} in {module.__name__}. {hint}")
+
+
+def _may_build(value: Any) -> bool:
+    return isinstance(value, nn.Module) or inspect.isfunction(value) or inspect.isclass(value)
+
+
+def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> None:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return  # written in C: calling it tells
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    unknown = [name for name in arguments if name not in named and not free]
+    if unknown:
+        raise ModelError(
+            f"{spec!r} takes no argument {', '.join(map(repr, unknown))}. "
+            f"It takes {', '.join(named) or 'none'}."
+        )
+    missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
+    if missing:
+        raise ModelError(
+            f"{spec!r} needs a value for {', '.join(missing)}. On the command line: "
+            f"{' '.join(f'--model-arg {name}=VALUE' for name in missing)}; or name a factory "
+            f"that needs none."
+        )
+
+
+def _network(result: Any, spec: str) -> _Found:
+    if isinstance(result, nn.Module):
+        return result, ()
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], nn.Module):
+        return result[0], tuple(str(name) for name in result[1])
+    raise ModelError(
+        f"{spec!r} returned {_described(result)}. It must return a torch.nn.Module, or a pair of "
+        f"a torch.nn.Module and its class names."
+    )
+
+
+def _described(result: Any) -> str:
+    if result is None:
+        return "None"
+    if isinstance(result, tuple):
+        return f"a tuple of {', '.join(type(item).__name__ for item in result) or 'nothing'}"
+    return f"an object of type {type(result).__name__}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".:")
+    text = text if len(text) <= 300 else f"{text[:300]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,331 @@
+"""The split forward pass: everything below the explained layer runs as plain inference.
+
+A hook on the layer replaces its output by a leaf of autograd and switches autograd on, so the rest
+of the forward pass (the head) builds the only graph there is. One pass serves all layers and all
+targets. The price is an inference plus the backward pass of the head.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.network.called import called_modules
+from respondcam.network.gradients import full_precision, gradients_of
+from respondcam.network.state import undisturbed
+from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
+from respondcam.network.trees import map_tensors, plain, private_copy, tensors
+
+INPUT = "input"
+"""Name of the pseudo-layer that stands for the network's own input."""
+
+Reduce = Callable[[str, int, Tensor, Tensor], Tensor]
+"""(layer, call, activation, gradient of one target's score) -> what is kept of them."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Several changed copies of one layer's activation in one pass.
+
+    Parameters
+    ----------
+    layer, call
+        Which layer, and which of its calls.
+    copies
+        Activation -> the copies, one after the other along the batch axis.
+    """
+
+    layer: str
+    call: int
+    copies: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SplitPass:
+    """What one pass gave.
+
+    Parameters
+    ----------
+    scores
+        (batch, target), detached.
+    kept
+        For each layer, for each of its calls: the stacked results (target, ...) of `reduce`.
+    """
+
+    scores: Tensor
+    kept: dict[str, tuple[Tensor, ...]]
+
+
+def split_pass(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    inputs: Any,
+    score: Callable[[Any], Tensor],
+    reduce: Reduce,
+    *,
+    expand: Expansion | None = None,
+    create_graph: bool = False,
+) -> SplitPass:
+    """Run `model` once and give `reduce` each layer's activation and gradient, target by target.
+
+    Parameters
+    ----------
+    model
+        Any PyTorch module; parallel wrappers are unwrapped. It is left exactly as it was.
+    layers
+        Name -> submodule of `model`; the model itself under the name ``"input"`` stands for its
+        first floating-point input.
+    inputs
+        Tensor (batch, channel, *spatial), or a tuple or dict of what the model takes.
+    score
+        Model output -> scores (batch, target). Samples of a batch must not influence each other.
+    reduce
+        Called as ``reduce(name, call, activation, gradient)`` for every target, layer and call.
+    expand
+        Lets the part after a layer run on several changed copies of the batch.
+    create_graph
+        Keep the graph, with the parameters in it, so that results can enter a loss.
+
+    Raises
+    ------
+    LayerError
+        If a layer is never called, or the score does not depend on it.
+    ModelError
+        If the model cannot run on the inputs, or cannot be hooked at all.
+    """
+    model = unwrap(model)
+    refuse_unhookable(model)
+    with undisturbed(model, constant_parameters=not create_graph):
+        copied = map_tensors(private_copy, inputs)
+        call = _Forward(model, layers, copied, score, expand, record_all=create_graph)
+        taps, scores = call.run()
+        if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
+            taps, scores = call.run(shim=True)
+        if missing := _unreached(taps, scores):
+            raise _no_gradient(missing[0])
+        return SplitPass(
+            scores=scores if create_graph else scores.detach(),
+            kept=_backward(taps, scores, reduce, create_graph=create_graph),
+        )
+
+
+def run_head(
+    model: nn.Module,
+    layer: tuple[str, nn.Module],
+    inputs: Any,
+    change: Callable[[Tensor], Tensor],
+    *,
+    call: int = -1,
+    calls: int = 1,
+) -> Any:
+    """Run `model` without autograd, with one layer's output replaced by ``change(output)``.
+
+    Parameters
+    ----------
+    layer
+        (name, module) as in `split_pass`.
+    call, calls
+        Which of the layer's calls is changed, and how many there are.
+
+    Returns
+    -------
+    The model's output.
+    """
+    model = unwrap(model)
+    name, module = layer
+    swap = Swap(change, call=call, calls=calls)
+    with undisturbed(model), _hooked({name: module}, {name: swap}):
+        return call_model(model, map_tensors(private_copy, inputs))
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call `model` with a tensor, a tuple (positional) or a dict (by keyword).
+
+    Raises
+    ------
+    ModelError
+        If the model does not run on these inputs; the original error is the cause.
+    """
+    try:
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        if isinstance(inputs, (tuple, list)):
+            return model(*inputs)
+        return model(inputs)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+        raise cannot_run(model, inputs, error) from error
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif type(model).__name__ == "OptimizedModule" and hasattr(model, "_orig_mod"):
+            # torch._dynamo takes seconds to import, so the wrapper is known by its name.
+            model = cast("nn.Module", model._orig_mod)
+        else:
+            return model
+
+
+def refuse_unhookable(model: nn.Module) -> None:
+    """Raise a worded error for models in which no hook can work."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "The model is TorchScript, whose compiled code calls no hooks, so no layer can be "
+            "explained. Give the Python model that it was made from."
+        )
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
+        raise ModelError(
+            "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
+            "outside of them, with a batch of inputs."
+        )
+    parameters = (*model.parameters(), *model.buffers())
+    if any(p.is_inference() for p in parameters):
+        raise ModelError(
+            "The model was built under torch.inference_mode(), so autograd can never use its "
+            "parameters. Build or load it outside, or pass copy.deepcopy(model) made outside."
+        )
+
+
+@contextlib.contextmanager
+def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for name, module in layers.items():
+            if name == INPUT:
+                handle = module.register_forward_pre_hook(taps[name].on_input, with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(taps[name].on_output)
+            stack.callback(handle.remove)
+        yield
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """A forward pass that can be repeated."""
+
+    model: nn.Module
+    layers: Mapping[str, nn.Module]
+    inputs: Any
+    score: Callable[[Any], Tensor]
+    expand: Expansion | None
+    record_all: bool
+
+    def run(self, *, shim: bool = False) -> tuple[dict[str, Tap], Tensor]:
+        """Taps that have recorded their layers, and the scores."""
+        watch = Watch()
+        taps = {name: Tap(name, watch) for name in self.layers}
+        if self.expand is not None:
+            tap = taps[self.expand.layer]
+            tap.expand, tap.expand_call = self.expand.copies, self.expand.call
+        try:
+            set_grad(self.record_all)
+            with _hooked(self.layers, taps), GradModeShim() if shim else contextlib.nullcontext():
+                output = call_model(self.model, self.inputs)
+            silent = [name for name, tap in taps.items() if not tap.recorded]
+            if silent:
+                raise _never_called(self.model, silent[0], self.inputs)
+            set_grad(True)
+            scores = self.score(output)
+        finally:
+            set_grad(False)
+        if scores.requires_grad:
+            watch.notice_backward(scores)
+        return taps, scores
+
+
+def _unreached(taps: Mapping[str, Tap], scores: Tensor) -> list[str]:
+    """Names of the layers from which no graph leads to the scores."""
+    reached = _reachable(scores)
+    return [
+        name
+        for name, tap in taps.items()
+        if not any(_node(leaf) in reached for leaf in tap.recorded)
+    ]
+
+
+def _node(tensor: Tensor) -> Any:
+    return torch.autograd.graph.get_gradient_edge(tensor).node
+
+
+def _reachable(scores: Tensor) -> set[Any]:
+    """All nodes of the graph below `scores`."""
+    seen: set[Any] = set()
+    pending = [scores.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        pending += [below for below, _ in node.next_functions]
+    return seen
+
+
+def _backward(
+    taps: Mapping[str, Tap], scores: Tensor, reduce: Reduce, *, create_graph: bool
+) -> dict[str, tuple[Tensor, ...]]:
+    records = [
+        (name, call, leaf) for name, tap in taps.items() for call, leaf in enumerate(tap.recorded)
+    ]
+    leaves = [leaf for _, _, leaf in records]
+    kept: list[list[Tensor]] = [[] for _ in records]
+    for gradients in gradients_of(scores, leaves, create_graph=create_graph):
+        for slot, (name, call, leaf), gradient in zip(kept, records, gradients, strict=True):
+            activation = plain(leaf if create_graph else leaf.detach())
+            with torch.set_grad_enabled(create_graph):
+                slot.append(reduce(name, call, *full_precision(activation, gradient)))
+    with torch.set_grad_enabled(create_graph):
+        stacked = [torch.stack(results) for results in kept]
+    return {
+        name: tuple(s for s, (n, _, _) in zip(stacked, records, strict=True) if n == name)
+        for name in taps
+    }
+
+
+def _never_called(model: nn.Module, name: str, inputs: Any) -> LayerError:
+    called = called_modules(model, lambda: call_model(model, inputs))
+    listed = ", ".join(called) if called else "none"
+    return LayerError(
+        f"Layer {name!r} exists but was not called in the forward pass, or gives no floating-point "
+        f"tensor (a call of its .forward() directly cannot be seen). Layers that were called: "
+        f"{listed}."
+    )
+
+
+def _no_gradient(name: str) -> LayerError:
+    return LayerError(
+        f"The score does not depend on layer {name!r}: no gradient leads from the score to it. "
+        f"Either this target does not use the layer, or the network cuts the gradient after it "
+        f"(.detach(), .data, torch.inference_mode(), an operation without a gradient such as "
+        f"argmax, or reentrant activation checkpointing). Choose another layer or target; "
+        f"respondcam.inspect(model, example) lists the layers that gradient reaches."
+    )
+
+
+def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
+    """A worded error for a forward pass that failed."""
+    shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in tensors(inputs))
+    parameter = next(model.parameters(), None)
+    where = (
+        ""
+        if parameter is None
+        else f" (its parameters are {parameter.dtype} on {parameter.device})"
+    )
+    return ModelError(
+        f"The model {type(model).__name__}{where} does not run on the input {shapes}. "
+        f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
+        f"spatial shape, type and device that the model was built for."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else "no message").rstrip(".")

@@ -1,0 +1,108 @@
+"""Leave a model, and the process around it, exactly as they were.
+
+While a map is made the model is in evaluation mode and its parameters are constants; both are flags
+on shared objects, so they are counted per model: the first pass that enters sets them, the last one
+that leaves restores them, and threads that explain one model at the same time do not undo each
+other's work.
+"""
+
+import contextlib
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+_lock = threading.RLock()
+
+
+@dataclass
+class _Flags:
+    passes: int = 0
+    training: list[tuple[nn.Module, bool]] = field(default_factory=list)
+    trainable: list[Tensor] = field(default_factory=list)
+
+
+_held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
+_eager_passes = 0
+_eager_exit = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterator[None]:
+    """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
+
+    Restored whatever happens inside: every module's training flag, every parameter's
+    ``requires_grad``, the grad mode, inference mode, and the state of the random number generators.
+
+    Parameters
+    ----------
+    model
+        The network. Training flags are set directly, one module at a time, so that a module's own
+        ``train()`` is not called.
+    constant_parameters
+        Take the parameters as constants, so that no graph is kept for them. Not for differentiable
+        maps.
+    """
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(False),
+        torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)),
+        _eager(),
+        _evaluation(model, constant_parameters),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
+    with _lock:
+        flags = _held.setdefault(model, _Flags())
+        flags.passes += 1
+        flags.training += [(m, True) for m in model.modules() if m.training]
+        for module, _ in flags.training:
+            module.training = False
+        if constant_parameters:
+            found = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
+            flags.trainable += found
+            for parameter in found:
+                parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        with _lock:
+            flags.passes -= 1
+            if flags.passes == 0:
+                for module, training in flags.training:
+                    module.training = training
+                for parameter in flags.trainable:
+                    parameter.requires_grad_(True)
+                del _held[model]
+
+
+@contextlib.contextmanager
+def _eager() -> Iterator[None]:
+    """Run compiled code eagerly, since hooks are skipped in a graph that was compiled before.
+
+    Nothing compiled can exist before torch._dynamo was imported, and importing it takes seconds.
+    The stance is one for the whole process, hence the count.
+    """
+    global _eager_passes
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with _lock:
+        if _eager_passes == 0:
+            _eager_exit.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_passes += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _eager_passes -= 1
+            if _eager_passes == 0:
+                _eager_exit.close()

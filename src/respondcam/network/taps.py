@@ -1,0 +1,145 @@
+"""Hooks that start autograd at a layer: the cut of the split forward pass."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from respondcam.errors import LayerError
+from respondcam.network.trees import map_tensors, spatial_tensor
+
+
+def set_grad(enabled: bool) -> None:
+    """Set the grad mode past every TorchFunctionMode, the shim below included."""
+    with torch._C.DisableTorchFunction():
+        torch._C._set_grad_enabled(enabled)
+
+
+class GradModeShim(TorchFunctionMode):
+    """Swallow every change of the grad mode inside the model.
+
+    A model that leaves a ``no_grad`` block after the explained layer would otherwise switch
+    autograd off again.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._C._set_grad_enabled:
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass
+class Tap:
+    """Records one layer: at each of its calls, the tensor from which the gradient is taken.
+
+    Parameters
+    ----------
+    name
+        The layer's name, for messages.
+    watch
+        The thread and the backward pass that this tap belongs to.
+    expand
+        Turns the activation into several changed copies of its batch, so that everything after the
+        layer runs on all of them in one pass; at the call `expand_call` only.
+    recorded
+        One tensor per call, in order: a leaf, or a tensor that an earlier leaf leads to.
+    """
+
+    name: str
+    watch: "Watch"
+    expand: Callable[[Tensor], Tensor] | None = None
+    expand_call: int = 0
+    recorded: list[Tensor] = field(default_factory=list)
+    replayed: int = 0
+
+    def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Forward hook: hand on clones, since an in-place operation may follow the layer."""
+        return self._tapped(output)
+
+    def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Forward pre-hook of the whole model: the input itself as a layer."""
+        args, kwargs = self._tapped((args, kwargs))
+        return args, kwargs
+
+    def _tapped(self, tree: Any) -> Any:
+        task = torch._C._current_graph_task_id()
+        if task != -1:
+            return self._replay(tree) if task in self.watch.backward_passes else tree
+        if threading.get_ident() != self.watch.thread:
+            return tree
+        return self._record(tree)
+
+    def _record(self, tree: Any) -> Any:
+        chosen = spatial_tensor(tree)
+        if chosen is None:
+            return tree
+        if torch.is_inference_mode_enabled():
+            raise LayerError(
+                f"Layer {self.name!r} runs inside torch.inference_mode(), where no gradient can "
+                f"start. Choose a layer after that block, or use torch.no_grad() in the model."
+            )
+        set_grad(True)
+        leaf = chosen
+        if self.expand is not None and len(self.recorded) == self.expand_call:
+            leaf = self.expand(chosen.detach())
+        if not leaf.requires_grad:
+            leaf = leaf.detach().requires_grad_(True)
+        self.recorded.append(leaf)
+        return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
+
+    def _replay(self, tree: Any) -> Any:
+        """The layer is recomputed inside the backward pass by activation checkpointing."""
+        chosen = spatial_tensor(tree)
+        if chosen is None or self.replayed >= len(self.recorded):
+            return tree
+        leaf = self.recorded[self.replayed]
+        self.replayed += 1
+        return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
+
+
+@dataclass
+class Watch:
+    """Which thread runs the forward pass, and the ids of the backward passes that belong to it."""
+
+    thread: int = field(default_factory=threading.get_ident)
+    backward_passes: set[int] = field(default_factory=set)
+
+    def notice_backward(self, score: Tensor) -> None:
+        """Remember the id of every backward pass that starts at `score`."""
+        score.register_hook(lambda _: self.backward_passes.add(torch._C._current_graph_task_id()))
+
+
+@dataclass
+class Swap:
+    """Replaces one layer's output at one of its calls: the head runs on changed activations."""
+
+    change: Callable[[Tensor], Tensor]
+    call: int = -1
+    thread: int = field(default_factory=threading.get_ident)
+    seen: int = 0
+    calls: int = 1
+
+    def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Forward hook."""
+        return self._swapped(output)
+
+    def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Forward pre-hook of the whole model."""
+        args, kwargs = self._swapped((args, kwargs))
+        return args, kwargs
+
+    def _swapped(self, tree: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return tree
+        chosen = spatial_tensor(tree)
+        if chosen is None:
+            return tree
+        mine = self.seen == self.call % self.calls
+        self.seen += 1
+        if not mine:
+            return tree
+        return map_tensors(lambda t: self.change(t) if t is chosen else t, tree)

@@ -1,0 +1,77 @@
+"""Tensors inside whatever a network takes or returns: tuples, dicts, lists, dataclasses."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Apply `function` to every tensor of `tree` and give back a tree of the same kind.
+
+    Examples
+    --------
+    >>> map_tensors(lambda t: t + 1, {"a": torch.zeros(1), "b": "text"})
+    {'a': tensor([1.]), 'b': 'text'}
+    """
+
+    def on_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            fields = [f for f in dataclasses.fields(leaf) if f.init]
+            changed = {f.name: map_tensors(function, getattr(leaf, f.name)) for f in fields}
+            return dataclasses.replace(leaf, **changed)
+        return leaf
+
+    return pytree.tree_map(on_leaf, tree)
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """All tensors of `tree`, in order.
+
+    Examples
+    --------
+    >>> [t.item() for t in tensors(({"x": torch.tensor(1)}, torch.tensor(2)))]
+    [1, 2]
+    """
+    for leaf in pytree.tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            for entry in dataclasses.fields(leaf):
+                yield from tensors(getattr(leaf, entry.name))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The tensor without a subclass around it (MONAI's MetaTensor and its like)."""
+    return tensor.as_subclass(Tensor) if type(tensor) is not Tensor else tensor
+
+
+def private_copy(tensor: Tensor) -> Tensor:
+    """A copy without history that a network may write to, and that autograd can record."""
+    return tensor.detach().clone()
+
+
+def is_float(tensor: Tensor) -> bool:
+    """Whether autograd can give a gradient for it."""
+    return torch.is_floating_point(tensor) or torch.is_complex(tensor)
+
+
+def spatial_tensor(tree: Any) -> Tensor | None:
+    """The tensor of an input or a layer's output that is explained.
+
+    It is the first floating-point tensor with batch, channel and at least one more axis; failing
+    that the first floating-point tensor; None when there is none.
+    """
+    floats = [t for t in tensors(tree) if is_float(t)]
+    return next((t for t in floats if t.ndim >= 3), floats[0] if floats else None)
+
+
+def spatial_batch(tree: Any) -> int:
+    """Number of samples in the tensor that is explained."""
+    found = spatial_tensor(tree)
+    return 1 if found is None or not found.ndim else len(found)

@@ -1,0 +1,236 @@
+"""Weights from files: all of them or none, and the words for every file that is not it."""
+
+import collections
+import hashlib
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from respondcam.errors import ModelError
+from respondcam.network.weights import load_weights, state_sha256
+
+
+def network(seed: int = 0, classes: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2), nn.Flatten(), nn.Linear(2, classes))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    other = b.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
+
+
+@pytest.fixture
+def trained() -> nn.Module:
+    return network(seed=1)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_state_dicts_of_both_formats(tmp_path, trained, legacy):
+    path = tmp_path / "weights.pth"
+    torch.save(trained.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    model = network()
+    loaded = load_weights(model, path)
+    assert same(model, trained)
+    assert loaded.note == ""
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin"])
+def test_safetensors_by_content_not_by_name(tmp_path, trained, name):
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / name)
+    model = network()
+    load_weights(model, tmp_path / name)
+    assert same(model, trained)
+
+
+@pytest.mark.parametrize("nest", ["state_dict", "model_state_dict", "model", "network_weights"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "net.", "_orig_mod.module."])
+def test_checkpoints_of_frameworks(tmp_path, trained, nest, prefix):
+    state = {prefix + name: value for name, value in trained.state_dict().items()}
+    torch.save({"epoch": 3, nest: state, "optimizer_states": [{}]}, tmp_path / "last.ckpt")
+    model = network()
+    loaded = load_weights(model, tmp_path / "last.ckpt")
+    assert same(model, trained)
+    assert loaded.nest == nest
+    assert loaded.prefix == prefix
+    assert repr(nest) in loaded.note
+    assert (repr(prefix) in loaded.note) == bool(prefix)
+
+
+def test_a_prefix_that_belongs_to_the_names_stays(tmp_path):
+    inner = nn.Linear(2, 1)
+    model = nn.ModuleDict({"model": inner})
+    torch.save(
+        {"module.model.weight": torch.ones(1, 2), "module.model.bias": torch.ones(1)},
+        tmp_path / "w.pt",
+    )
+    loaded = load_weights(model, tmp_path / "w.pt")
+    assert loaded.prefix == "module."
+    assert inner.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_tied_weights_that_safetensors_keeps_once(tmp_path):
+    def tied(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        model[1].weight = model[0].weight
+        return model
+
+    source, model = tied(1), tied(2)
+    safetensors.torch.save_model(source, str(tmp_path / "tied.safetensors"))
+    load_weights(model, tmp_path / "tied.safetensors")
+    assert same(model, source)
+
+
+def test_torch_s_own_rules_for_old_names_hold(tmp_path):
+    """A checkpoint from before BatchNorm counted its batches still fits, as torch defines it."""
+    state = dict(network(seed=1).state_dict())
+    del state["1.num_batches_tracked"]
+    torch.save(state, tmp_path / "old.pt")
+    load_weights(network(), tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("3.bias"), ["missing in the file (1): 3.bias"]),
+        (lambda s: s.update(extra=torch.ones(1)), ["not in the model (1): extra"]),
+        (
+            lambda s: s.update({"3.weight": torch.ones(7, 2)}),
+            ["3.weight is (7, 2) in the file and (3, 2) in the model"],
+        ),
+        (
+            lambda s: s.update({f"decoder.{i}": torch.ones(1) for i in range(40)}),
+            ["not in the model (40): decoder.0", "and 35 more"],
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_listed_and_nothing_changes(tmp_path, trained, change, words):
+    state = dict(trained.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "w.pt")
+    model = network()
+    with pytest.raises(ModelError) as caught:
+        load_weights(model, tmp_path / "w.pt")
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "do not fit" in message
+    assert len(message) < 700
+    assert same(model, network())
+
+
+class Bomb:
+    """Writes a file when it is unpickled: proof of what a pickle can do."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_is_refused_before_it_runs_anything(tmp_path, protocol):
+    mark = tmp_path / "it-ran"
+    if protocol == 2:
+        torch.save({"state_dict": {"w": torch.ones(1)}, "x": Bomb(mark)}, tmp_path / "bomb.pt")
+    else:
+        (tmp_path / "bomb.pt").write_bytes(pickle.dumps({"x": Bomb(mark)}, protocol=protocol))
+    with pytest.raises(ModelError, match=r"could run any code.*--trust"):
+        load_weights(network(), tmp_path / "bomb.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("how", ["whole model", "optimiser's objects", "plain pickle"])
+def test_with_trust_it_opens(tmp_path, trained, how):
+    path = tmp_path / "w.pt"
+    if how == "whole model":
+        torch.save(trained, path)
+    elif how == "plain pickle":
+        path.write_bytes(pickle.dumps(trained.state_dict(), protocol=5))
+    else:
+        torch.save({"state_dict": trained.state_dict(), "x": collections.deque([1])}, path)
+    model = network()
+    with pytest.raises(ModelError, match="--trust"):
+        load_weights(model, path)
+    load_weights(model, path, trust=True)
+    assert same(model, trained)
+
+
+def written(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def cut(path: Path, legacy: bool, part: float) -> None:
+    torch.save({"w": torch.ones(500)}, path, _use_new_zipfile_serialization=not legacy)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+
+
+def other_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+
+
+def cut_safetensors(path: Path) -> None:
+    safetensors.torch.save_file({"w": torch.ones(500)}, path)
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: None, ["does not exist"]),
+        (Path.mkdir, ["is a folder"]),
+        (lambda p: written(p, b""), ["is empty"]),
+        (lambda p: written(p, b"hello, not weights" * 10), ["no checkpoint", "safetensors"]),
+        (lambda p: written(p, b"\x80asdfjkasdfkjashdfkj"), ["cannot be read"]),
+        (lambda p: cut(p, False, 0.5), ["cut short"]),
+        (lambda p: cut(p, True, 0.5), ["cut short"]),
+        (lambda p: cut(p, True, 0.03), ["cut short"]),
+        (cut_safetensors, ["damaged or cut short"]),
+        (other_archive, ["archive of another kind"]),
+        (lambda p: torch.save(torch.ones(2), p), ["object of type Tensor"]),
+        (lambda p: torch.save({"epoch": 1, "loss": 2}, p), ["the entries epoch, loss"]),
+        (lambda p: torch.save({}, p), ["holds no weights"]),
+    ],
+)
+@pytest.mark.parametrize("trust", [False, True])
+def test_files_that_are_no_weights(tmp_path, make, words, trust):
+    make(tmp_path / "w.pt")
+    with pytest.raises(ModelError) as caught:
+        load_weights(network(), tmp_path / "w.pt", trust=trust)
+    message = str(caught.value)
+    assert all(word in message for word in [*words, "w.pt"]), message
+    assert "\n" not in message
+
+
+def test_a_safetensors_header_that_lies_about_its_length_allocates_nothing(tmp_path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}})
+    content = len(header).to_bytes(8, "little") + header.encode()
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="damaged or cut short"):
+        load_weights(network(), tmp_path / "w.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_named_for_what_it_is(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 1)), str(tmp_path / "script.pt"))
+    with pytest.raises(ModelError, match="TorchScript program, not weights"):
+        load_weights(nn.Linear(2, 1), tmp_path / "script.pt")
+
+
+def test_the_digest_sees_values_names_types_and_shapes():
+    base = state_sha256(network())
+    assert base == state_sha256(network())
+    assert base != state_sha256(network(seed=1))
+    assert base != state_sha256(network().half())
+    assert base != state_sha256(nn.Sequential(network()))
+    assert len(base) == 64
