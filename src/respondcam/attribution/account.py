@@ -1,0 +1,70 @@
+r"""The score account: how much of the score a map explains.
+
+.. math::
+
+    \text{score} = \text{baseline} + \text{mapped} + \text{gap}, \qquad
+    \text{baseline} = y(A_0), \quad \text{mapped} = \sum_i L_i
+
+with :math:`A_0` the layer's output replaced by zero. Zero gap means that the map explains all of
+what the image contributed through the layer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreAccount:
+    """Where the score comes from, per sample and target; all tensors are (batch, target), float64.
+
+    Parameters
+    ----------
+    score
+        The target's score y(A).
+    baseline
+        y(A0): the score with the layer's output replaced by zero.
+    mapped
+        The sum of the map.
+    note
+        What a reader should know, empty when there is nothing.
+    """
+
+    score: Float[Tensor, "batch target"]
+    baseline: Float[Tensor, "batch target"]
+    mapped: Float[Tensor, "batch target"]
+    note: str = ""
+
+    @property
+    def gap(self) -> Float[Tensor, "batch target"]:
+        """Score - baseline - mapped: what the map leaves unexplained."""
+        return self.score - self.baseline - self.mapped
+
+    @property
+    def relative_gap(self) -> Float[Tensor, "batch target"]:
+        """``|gap| / |score - baseline|``; infinite where only the latter is zero."""
+        contributed = (self.score - self.baseline).abs()
+        gap = self.gap.abs()
+        return torch.where(gap == 0, 0.0, gap / contributed)
+
+    def line(self, sample: int = 0, target: int = 0) -> str:
+        """One line for people: ``score 4.213 = baseline 0.104 + mapped 4.109 + gap 0.000``.
+
+        Examples
+        --------
+        >>> one = torch.ones(1, 1, dtype=torch.float64)
+        >>> ScoreAccount(score=3 * one, baseline=one, mapped=2 * one).line()
+        'score 3.000 = baseline 1.000 + mapped 2.000 + gap 0.000 (0.0 %)'
+        """
+        at = (sample, target)
+        score, baseline, mapped = (
+            f"{float(t[at]):.4g}" if abs(float(t[at])) >= 1e4 else f"{float(t[at]):.3f}"
+            for t in (self.score, self.baseline, self.mapped)
+        )
+        gap = float(self.gap[at])
+        share = 100 * float(self.relative_gap[at])
+        return (
+            f"score {score} = baseline {baseline} + mapped {mapped} + gap {gap:.3f} ({share:.1f} %)"
+        )

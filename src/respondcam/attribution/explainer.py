@@ -1,0 +1,148 @@
+"""From a model and an input to an `Explanation`: what all methods share.
+
+A method is a pure function from (activation, gradient) to a map. Everything else is shared: the
+inputs, the layer and the target (here), the split forward pass, the grid and the score account (in
+`respondcam.attribution.run`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from respondcam.attribution.explanation import Explanation
+from respondcam.attribution.inputs import Inputs, as_tensors, first_volume
+from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.run import (
+    Align,
+    Baseline,
+    Run,
+    Schedule,
+    Setting,
+    one_pass,
+    trace_all,
+)
+from respondcam.attribution.targets import as_target
+from respondcam.errors import InputError, LayerError
+from respondcam.network.layers import find_layer
+from respondcam.network.split import call_model
+from respondcam.network.survey import cached_survey
+
+LayerSpec = str | nn.Module
+
+
+class Explainer(ABC):
+    """Base of all explainers; see `RespondCAM` for the parameters.
+
+    Parameters
+    ----------
+    model
+        Any PyTorch network, in any mode, on any device. It is explained in evaluation mode and left
+        exactly as it was.
+    layer
+        Dotted name, module, ``"name#1"`` for the second call of a layer, ``"input"``, or a list of
+        these (then a tuple of explanations comes back, from one pass). None chooses: the last layer
+        with a grid before the scores, or the bottleneck of a network with a dense output.
+    output
+        Picks the score tensor out of what the model returns, where that is not clear.
+    relu
+        Cut the negative part off, for parity with other tools. The account then no longer closes.
+    align
+        Where the layer's grid is: ``"layout"`` from the network's strides and padding;
+        ``"measured"`` calibrated with the network's own gradients.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: LayerSpec | Sequence[LayerSpec] | None = None,
+        *,
+        output: Callable[[Any], Tensor] | None = None,
+        relu: bool = False,
+        align: Align = "layout",
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"The model must be a torch.nn.Module, not {type(model).__name__}. "
+                f"Build the network first, then give the object."
+            )
+        if align not in ("layout", "measured"):
+            raise InputError(f"align={align!r} is neither 'layout' nor 'measured'.")
+        self.model = model
+        self.output = output
+        self.relu = relu
+        self.align: Align = align
+        self.schedule: Schedule = one_pass
+        self.baseline: Baseline = torch.zeros_like
+        # One callable for the life of the explainer: traces are remembered by it.
+        self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
+        self._several = isinstance(layer, (list, tuple))
+        given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
+        if not given:
+            raise LayerError("layer is an empty list; name at least one layer, or give None.")
+        self._layers = [find_layer(model, one) for one in given if one is not None]
+
+    def setting(self) -> Setting:
+        """What a run needs to know of this explainer."""
+        return Setting(
+            self.model, self.method, self.map, self.output, self.relu, self.align, self.baseline
+        )
+
+    @abstractmethod
+    def map(
+        self,
+        activation: Float[Tensor, "batch channel *grid"],
+        gradient: Float[Tensor, "batch channel *grid"],
+    ) -> Float[Tensor, "batch *grid"]:
+        """The method itself: signed maps from a layer's output and the score's gradient there."""
+
+    def __call__(
+        self, inputs: Inputs, target: Any = "predicted"
+    ) -> Explanation | tuple[Explanation, ...]:
+        """Explain `inputs`.
+
+        Parameters
+        ----------
+        inputs
+            Tensor (batch, channel, *spatial) as the model takes it; a `Volume` (one sample, put on
+            the model's device, not normalised); or a tuple or dict of these for models with several
+            inputs (by position or by keyword).
+        target
+            ``"predicted"``, ``"all"``, a class, one class per sample, ``"value"`` for regression,
+            or a callable ``output -> (batch,)`` or ``(batch, target)``; see `respondcam.targets`.
+
+        Returns
+        -------
+        Explanation
+            Or a tuple of them, if a list of layers was given.
+
+        Raises
+        ------
+        LayerError, TargetError, ModelError
+            If the layer, the target or the model cannot be used; the message says why.
+        """
+        goal = as_target(target)
+        given = as_tensors(inputs, self.model)
+        layers, reason = self._layers, ""
+        if not layers:
+            name, reason = cached_survey(self.model, given).choice()
+            layers = [find_layer(self.model, name)]
+        traces = trace_all(self.model, layers, given, self._scored)
+        run = Run(self.setting(), goal, given, traces)
+        kept = self.schedule(run, layers)
+        source = first_volume(inputs)
+        explanations = [
+            run.explanation(layer, kept[layer.name], source=source, reason=reason)
+            for layer in layers
+        ]
+        return tuple(explanations) if self._several else explanations[0]

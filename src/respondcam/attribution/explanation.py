@@ -1,0 +1,229 @@
+"""What an explainer gives back: the maps, what they stand for, and where they are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from respondcam._files import whole_file
+from respondcam.attribution.account import ScoreAccount
+from respondcam.attribution.placing import place
+from respondcam.errors import InputError
+from respondcam.network.grid import LayerGrid
+from respondcam.volume import Volume, write_volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Resolution = Literal["layer", "input"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Signed maps of one layer, for every sample and target.
+
+    Parameters
+    ----------
+    maps
+        (batch, target, *grid), raw and signed: positive speaks for the target. Units of the score.
+    scores
+        (batch, target), pre-softmax.
+    targets
+        Labels, one per target.
+    layer
+        Name of the explained layer.
+    method
+        Name of the method, as in `respondcam.METHODS`.
+    grid
+        Where the map's voxels are in the input.
+    classes
+        (batch, target) class numbers, or None where targets are no classes.
+    layer_reason
+        Why this layer was chosen, empty when the user chose it.
+    empty
+        (sample, target) -> why this map is zero everywhere.
+    source
+        The volume that was explained, if one was given.
+    bypassed
+        Whether part of the score reaches the output around the layer.
+    """
+
+    maps: Float[Tensor, "batch target *grid"]
+    scores: Float[Tensor, "batch target"]
+    targets: tuple[str, ...]
+    layer: str
+    method: str
+    grid: LayerGrid
+    classes: Tensor | None = None
+    layer_reason: str = ""
+    empty: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    source: Volume | None = None
+    bypassed: bool = False
+    baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
+
+    @cached_property
+    def account(self) -> ScoreAccount:
+        """How much of the score the maps explain.
+
+        The first use runs the network once more with the layer's output replaced by zero, on the
+        inputs that were explained; use it before the model is changed.
+        """
+        if self.baseline is None:
+            raise InputError("This explanation was made without its model, so it has no account.")
+        note = (
+            "part of the score reaches the output around this layer; the baseline contains that "
+            "part and depends on the image"
+        )
+        return ScoreAccount(
+            score=self.scores.detach().double(),
+            baseline=self.baseline().detach().double(),
+            mapped=self.maps.detach().double().flatten(2).sum(dim=2),
+            note=note if self.bypassed else "",
+        )
+
+    def place(self) -> Float[Tensor, "batch target *spatial"]:
+        """The maps in the voxels of the network's input; every map keeps its sum."""
+        return place(self.maps, self.grid)
+
+    def volume(self, sample: int = 0, target: int = 0, resolution: Resolution = "input") -> Volume:
+        """One map as a volume in the source's world.
+
+        Parameters
+        ----------
+        sample, target
+            Which map.
+        resolution
+            ``"input"``: in the input's voxels, with the map's sum; ``"layer"``: the raw map, on
+            voxels as large as the layer's stride.
+
+        Raises
+        ------
+        InputError
+            If there is no such map, or the input was not three-dimensional.
+        """
+        self._check(sample, target)
+        if len(self.grid.shape) != 3:
+            raise InputError(
+                f"A map of a {len(self.grid.shape)}-D input is no volume. Use .maps or .place()."
+            )
+        chosen = self.maps[sample, target][None, None]
+        if resolution == "input":
+            voxels, affine = place(chosen, self.grid), np.eye(4)
+        elif resolution == "layer":
+            voxels, affine = chosen, grid_affine(self.grid)
+        else:
+            raise InputError(f"resolution={resolution!r} is neither 'layer' nor 'input'.")
+        array = voxels[0, 0].detach().float().cpu().numpy()
+        if self.source is None:
+            return Volume(array, affine, "voxel")
+        return Volume(
+            array,
+            self.source.affine @ affine,
+            self.source.unit,
+            source=self.source.source,
+            header=self.source.header,
+        )
+
+    def save(
+        self,
+        path: str | PathLike[str],
+        *,
+        sample: int = 0,
+        target: int = 0,
+        resolution: Resolution = "input",
+    ) -> Path:
+        """Write one map as a volume; the format follows the suffix, as in `write_volume`.
+
+        An ``.npz`` file also holds all raw maps, the scores and the account.
+
+        Raises
+        ------
+        InputError
+            If the suffix is unknown or the file cannot be written; nothing is left behind then.
+        """
+        volume = self.volume(sample, target, resolution)
+        path = Path(path)
+        if path.suffix.lower() == ".npz":
+            self._save_npz(path, volume)
+        else:
+            write_volume(path, volume)
+        return path
+
+    def plot(self, *, sample: int = 0, target: int = 0, **options: Any) -> "Figure":
+        """Slices of the input with the map over them; see `respondcam.show.explanation_figure`."""
+        from respondcam.show import explanation_figure
+
+        self._check(sample, target)
+        return explanation_figure(self, sample=sample, target=target, **options)
+
+    def _repr_html_(self) -> str:
+        from respondcam.show import explanation_html
+
+        return explanation_html(self)
+
+    def __repr__(self) -> str:
+        grid = "x".join(map(str, self.grid.shape))
+        lines = [
+            (
+                f"Explanation(method={self.method!r}, layer={self.layer!r}, grid={grid}, "
+                f"samples={len(self.maps)}, targets={list(self.targets)!r})"
+            )
+        ]
+        if self.layer_reason:
+            lines.append(f"  layer chosen: {self.layer_reason}")
+        lines += [f"  sample {s}, {self.targets[t]}: {why}" for (s, t), why in self.empty.items()]
+        return "\n".join(lines)
+
+    def _check(self, sample: int, target: int) -> None:
+        samples, targets = self.maps.shape[:2]
+        if not -samples <= sample < samples or not -targets <= target < targets:
+            raise InputError(
+                f"There is no map for sample {sample}, target {target}: this explanation has "
+                f"{samples} samples and {targets} targets, both counted from 0."
+            )
+
+    def _save_npz(self, path: Path, volume: Volume) -> None:
+        """The volume, readable by `read_volume`, and beside it everything that is known."""
+        account = self.account
+        with whole_file(path) as beside:
+            np.savez_compressed(
+                beside,
+                voxels=volume.voxels,
+                affine=volume.affine,
+                unit=np.array(volume.unit),
+                maps=_array(self.maps),
+                scores=_array(self.scores),
+                baseline=_array(account.baseline),
+                mapped=_array(account.mapped),
+                gap=_array(account.gap),
+                targets=np.array(self.targets),
+                layer=np.array(self.layer),
+                method=np.array(self.method),
+                grid_stride=np.array(self.grid.stride),
+                grid_offset=np.array(self.grid.offset),
+            )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def grid_affine(grid: LayerGrid) -> np.ndarray:
+    """4x4 matrix from voxels of the layer's grid to voxels of the input, in x, y, z order.
+
+    Examples
+    --------
+    >>> z = (0.0, 0.0, 0.0)
+    >>> grid = LayerGrid((4.0, 2.0, 1.0), (1.5, 0.5, 0.0), (2, 2, 2), (8, 4, 2), z, "layout")
+    >>> grid_affine(grid)[0].tolist(), grid_affine(grid)[2].tolist()
+    ([1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 4.0, 1.5])
+    """
+    affine = np.diag([*grid.stride[::-1], 1.0])
+    affine[:3, 3] = grid.offset[::-1]
+    return affine

@@ -1,0 +1,55 @@
+"""What may be explained: tensors and volumes, alone or in a tuple or dict."""
+
+from typing import Any
+
+import numpy as np
+import torch.utils._pytree as pytree
+from torch import nn
+
+from respondcam.errors import InputError
+from respondcam.network.trees import spatial_tensor, tensors
+from respondcam.volume import Volume
+
+Inputs = Any  # Tensor (batch, channel, *spatial), Volume, or a tuple or dict of these
+
+
+def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
+    """Inputs as the model takes them; volumes go to its device and type.
+
+    Raises
+    ------
+    InputError
+        For anything that is neither a tensor nor a volume, and for an empty batch.
+    """
+    parameter = next(model.parameters(), None)
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, Volume):
+            tensor = leaf.tensor()
+            return tensor if parameter is None else tensor.to(parameter.device, parameter.dtype)
+        if isinstance(leaf, np.ndarray):
+            raise InputError(
+                f"The input is a numpy array {leaf.shape}. Give respondcam.Volume(array) for one "
+                f"volume (z, y, x), or a tensor (batch, channel, *spatial)."
+            )
+        return leaf
+
+    found = pytree.tree_map(one, inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
+    shapes = [tuple(tensor.shape) for tensor in tensors(found)]
+    if not shapes:
+        raise InputError(
+            f"There is no tensor and no volume in the input, which is a {type(inputs).__name__}."
+        )
+    image = spatial_tensor(found)
+    if image is None or image.ndim < 3 or 0 in image.shape:
+        raise InputError(
+            f"The input has shape {', '.join(map(str, shapes))}; expected (batch, channel, "
+            f"*spatial) with at least one spatial axis and no empty one."
+        )
+    return found
+
+
+def first_volume(inputs: Inputs) -> Volume | None:
+    """The first volume among the inputs: maps are placed in its world."""
+    leaves = pytree.tree_leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
+    return next((leaf for leaf in leaves if isinstance(leaf, Volume)), None)

@@ -1,0 +1,149 @@
+"""Read a model's output: where the scores are, which class is predicted, where."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam.network.trees import is_float, tensors
+
+
+def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> Tensor:
+    """The tensor of scores in a model's output.
+
+    Parameters
+    ----------
+    output
+        Tensor, or a tuple, dict or dataclass of them.
+    select
+        Picks the score tensor; needed where the output holds several tensors.
+
+    Raises
+    ------
+    TargetError
+        If there is no single tensor of scores.
+    """
+    if select is not None:
+        picked = select(output)
+        if not isinstance(picked, Tensor):
+            raise TargetError(f"output= gave {type(picked).__name__}, not a tensor of scores.")
+        return _float(picked)
+    if isinstance(output, Tensor):
+        return _float(output)
+    logits = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    )
+    if isinstance(logits, Tensor):
+        return _float(logits)
+    found = [t for t in tensors(output) if is_float(t)]
+    if len(found) == 1:
+        return found[0]
+    raise TargetError(
+        f"The model's output is {describe(output)}, and which tensor holds the scores is not "
+        f"clear. Pick it with output=, for example output=lambda out: {_example(output)}."
+    )
+
+
+def predicted_class(output: Tensor) -> Tensor:
+    """Class that is predicted for each sample, (batch,), as `predicted` defines it."""
+    flat = batched(output.detach())
+    if flat.ndim == 2:
+        return (flat[:, 0] > 0).long() if flat.shape[1] == 1 else flat.argmax(dim=1)
+    regions = regions_of(flat)
+    voxels = torch.stack([(regions == k).flatten(1).sum(1) for k in range(class_count(flat))], 1)
+    return voxels[:, 1:].argmax(dim=1) + 1
+
+
+def class_count(output: Tensor) -> int:
+    """Number of classes that the output distinguishes; one logit stands for two."""
+    flat = batched(output)
+    return max(2, int(flat.shape[1]))
+
+
+def class_scores(output: Tensor, chosen: Tensor, regions: Tensor | None = None) -> Tensor:
+    """Score of one class per sample, (batch,).
+
+    Of a dense output (batch, class, *spatial) it is the sum over the voxels whose entry in
+    `regions` (batch, *spatial), by default the predicted class of each voxel, is that class.
+    """
+    flat = batched(output)
+    chosen = chosen.to(flat.device)
+    per_class = torch.cat([-flat, flat], dim=1) if flat.shape[1] == 1 else flat
+    rows = torch.arange(len(flat), device=flat.device)
+    scores = per_class[rows, chosen]
+    if scores.ndim == 1:
+        return scores
+    regions = regions_of(flat.detach()) if regions is None else regions
+    inside = regions == chosen.view(-1, *[1] * (flat.ndim - 2))
+    return (scores * inside).flatten(1).sum(dim=1)
+
+
+def regions_of(flat: Tensor) -> Tensor:
+    """Predicted class of every voxel of a dense output, (batch, *spatial)."""
+    return (flat[:, 0] > 0).long() if flat.shape[1] == 1 else flat.argmax(dim=1)
+
+
+def warn_of_probabilities(output: Tensor) -> None:
+    """Warn if the output is a softmax's, whose gradient vanishes where it is sure."""
+    values = batched(output.detach())
+    if values.shape[1] < 2 or bool((values < 0).any()) or bool((values > 1).any()):
+        return
+    if torch.allclose(values.sum(dim=1), torch.ones_like(values[:, 0]), atol=1e-3):
+        warnings.warn(
+            "The model's output looks like probabilities, not scores: the gradient of a softmax "
+            "vanishes where it is sure, and the map with it. Give the layer before the softmax "
+            "(for example a model without its last activation, or output=torch.log).",
+            RespondCAMWarning,
+            stacklevel=2,
+        )
+
+
+def check_classes(wanted: Sequence[int], output: Tensor) -> None:
+    """Raise TargetError if a class number is out of range."""
+    count = class_count(output)
+    wrong = [n for n in wanted if not 0 <= n < count]
+    if wrong:
+        raise TargetError(
+            f"target class {wrong[0]} is out of range: the model's output {_shape(output)} has "
+            f"{count} classes, 0 to {count - 1}."
+        )
+
+
+def batched(output: Tensor) -> Tensor:
+    """(batch, class, ...) from an output that may lack the class axis."""
+    if output.ndim == 0:
+        raise TargetError("The model's output is a single number; it must keep the batch axis.")
+    return output[:, None] if output.ndim == 1 else output
+
+
+def _float(scores: Tensor) -> Tensor:
+    if not is_float(scores):
+        raise TargetError(
+            f"The model's output has type {scores.dtype}, which has no gradient. Give the scores "
+            f"before argmax or thresholding."
+        )
+    return scores
+
+
+def _shape(output: Tensor) -> str:
+    return str(tuple(output.shape))
+
+
+def describe(output: Any) -> str:
+    """What an output is, in words."""
+    if isinstance(output, Tensor):
+        return f"a tensor {_shape(output)}"
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} with keys {', '.join(map(repr, output))}"
+    if isinstance(output, (tuple, list)):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
+
+
+def _example(output: Any) -> str:
+    if isinstance(output, Mapping) and output:
+        return f"out[{next(iter(output))!r}]"
+    return "out[0]" if isinstance(output, (tuple, list)) else "out.logits"

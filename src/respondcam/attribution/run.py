@@ -1,0 +1,282 @@
+"""One call of an explainer, from tensors to explanations."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from respondcam.attribution.explanation import Explanation
+from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.targets import Scores, Target, evaluate
+from respondcam.errors import EmptyMapWarning, InputError, LayerError, RespondCAMWarning
+from respondcam.network.calibration import measure_grid
+from respondcam.network.grid import LayerGrid
+from respondcam.network.layers import Layer
+from respondcam.network.layout import (
+    LayerCall,
+    LayerTrace,
+    plain_axes,
+    to_grid,
+    trace_layers,
+)
+from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
+from respondcam.network.trees import plain, spatial_tensor
+from respondcam.volume import Volume
+
+Align = Literal["layout", "measured"]
+Baseline = Callable[[Tensor], Tensor]
+"""Activation -> the baseline activation A0 that the account compares with."""
+Schedule = Callable[["Run", Sequence[Layer]], dict[str, tuple[Tensor, ...]]]
+"""Which passes are made: run, layers -> by layer, for each call, maps (target, batch, *grid)."""
+
+# Below this the gradient is what a saturated softmax leaves, not what the image did.
+_VANISHED = 1e-12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run needs to know of its explainer; see `Explainer` for the meaning."""
+
+    model: nn.Module
+    method: str
+    map: Callable[[Tensor, Tensor], Tensor]
+    output: Callable[[Any], Tensor] | None
+    relu: bool
+    align: Align
+    baseline: Baseline
+
+
+@dataclass
+class Run:
+    """One call of an explainer: what the split pass asks for, and what becomes of it.
+
+    Parameters
+    ----------
+    setting
+        Of the explainer.
+    goal
+        The target.
+    inputs
+        Tensors as the model takes them.
+    traces
+        Where each layer's voxels are.
+    scores
+        Of the targets, once they are known.
+    weak
+        For each layer and call and target: the peaks of activation and gradient where a map is
+        nearly nothing.
+    """
+
+    setting: Setting
+    goal: Target
+    inputs: Any
+    traces: Mapping[str, LayerTrace]
+    scores: Scores | None = None
+    weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
+
+    def score(self, output: Any) -> Tensor:
+        """Scores of the targets, (batch, target)."""
+        self.scores = evaluate(self.goal, score_tensor(output, self.setting.output))
+        return self.scores.values
+
+    def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
+        """The method's map, (batch, *grid), of one target."""
+        axes = self._traced(name, call).axes
+        assert axes is not None  # `_traced` raises where there is no grid
+        activation, gradient = to_grid(activation, axes), to_grid(gradient, axes)
+        found = self.setting.map(activation, gradient)
+        found = found.relu() if self.setting.relu else found
+        self._note_if_weak(name, call, found, activation, gradient)
+        return found
+
+    def _note_if_weak(
+        self, name: str, call: int, found: Tensor, activation: Tensor, gradient: Tensor
+    ) -> None:
+        """Keep the peaks of what went into a map that is (nearly) nothing, to say why later."""
+        assert self.scores is not None
+        notes = self.weak.setdefault((name, call), [])
+        score = self.scores.values[:, len(notes)].detach().abs()
+        nothing = _peak(found) <= _VANISHED * score.to(found.dtype)
+        notes.append((_peak(activation), _peak(gradient)) if bool(nothing.any()) else None)
+
+    def explanation(
+        self, layer: Layer, kept: tuple[Tensor, ...], *, source: Volume | None, reason: str
+    ) -> Explanation:
+        """What is given back for one layer.
+
+        Parameters
+        ----------
+        kept
+            For each call of the layer the maps (target, batch, *grid).
+        source
+            The volume that was explained, if one was given.
+        reason
+            Why this layer was chosen, empty if the user chose it.
+        """
+        call = _call_number(layer, len(kept))
+        maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
+        assert self.scores is not None
+        trace = self.traces[layer.name]
+        return Explanation(
+            maps=maps,
+            scores=plain(self.scores.values.detach()),
+            targets=self.scores.labels,
+            layer=layer.label,
+            method=self.setting.method,
+            grid=self._grid(layer, call),
+            classes=self.scores.classes,
+            layer_reason=reason,
+            empty=self._why_empty(maps, layer, call),
+            source=source,
+            bypassed=trace.bypassed,
+            baseline=self._baseline(layer, call, len(kept)),
+        )
+
+    def _grid(self, layer: Layer, call: int) -> LayerGrid:
+        traced = self._traced(layer.name, call)
+        grid = traced.grid
+        assert grid is not None
+        if self.setting.align == "layout" or layer.name == INPUT:
+            return grid
+        return measure_grid(
+            self.setting.model, layer.module, self.inputs, grid, axes=traced.axes, number=call
+        )
+
+    def _traced(self, name: str, call: int) -> LayerCall:
+        found = self.traces[name].calls[call]
+        if found.grid is None or len(found.shape) < 3:
+            why = f" ({found.problem})" if found.problem else ""
+            raise LayerError(
+                f"The output of layer {name!r}, shape {found.shape}, has no grid to map{why}. "
+                f"Choose a layer whose output is (batch, channel, *spatial)."
+            )
+        return found
+
+    def _baseline(self, layer: Layer, call: int, calls: int) -> Callable[[], Tensor]:
+        scores, setting = self.scores, self.setting
+        assert scores is not None
+
+        def baseline() -> Tensor:
+            output = run_head(
+                setting.model,
+                (layer.name, layer.module),
+                self.inputs,
+                setting.baseline,
+                call=call,
+                calls=calls,
+            )
+            tensor = score_tensor(output, setting.output)
+            if scores.again is not None:
+                return scores.again(tensor)
+            return evaluate(self.goal, tensor).values
+
+        return baseline
+
+    def _why_empty(self, maps: Tensor, layer: Layer, call: int) -> dict[tuple[int, int], str]:
+        """Say of every map that is zero everywhere why, and warn of scores that are saturated."""
+        assert self.scores is not None
+        reasons: dict[tuple[int, int], str] = {}
+        faint = False
+        for target, peaks in enumerate(self.weak[layer.name, call]):
+            if peaks is None:
+                continue
+            for sample, (activation, gradient) in enumerate(torch.stack(peaks, dim=1).tolist()):
+                score = abs(float(self.scores.values[sample, target].detach()))
+                if not bool(maps[sample, target].any()):
+                    reasons[sample, target] = self.scores.notes.get((sample, target)) or _reason(
+                        activation, gradient, layer.label
+                    )
+                elif activation * gradient < _VANISHED * score:
+                    faint = True
+        if reasons:
+            (sample, target), why = next(iter(reasons.items()))
+            more = f" ({len(reasons)} such maps)" if len(reasons) > 1 else ""
+            label = self.scores.labels[target]
+            warnings.warn(
+                f"The map of sample {sample}, {label}, is zero everywhere: {why}{more}.",
+                EmptyMapWarning,
+                stacklevel=4,
+            )
+        if faint:
+            warnings.warn(
+                "The gradient of a score has all but vanished, as behind a saturated softmax or "
+                "sigmoid: the map shows rounding, not the image. Explain the score before the "
+                "softmax.",
+                RespondCAMWarning,
+                stacklevel=4,
+            )
+        return reasons
+
+
+def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
+    """All layers and targets from one split forward pass, with the gradient at the activation."""
+    modules = {layer.name: layer.module for layer in layers}
+    return split_pass(run.setting.model, modules, run.inputs, run.score, run.reduce).kept
+
+
+def trace_all(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Any,
+    call: Callable[[nn.Module, Any], Any] = call_model,
+) -> dict[str, LayerTrace]:
+    """Where each layer's voxels are; the input stands where it stands.
+
+    ``call(model, inputs)`` gives what the score is computed from: other outputs are no path around
+    a layer.
+    """
+    modules = {layer.name: layer.module for layer in layers if layer.name != INPUT}
+    try:
+        traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, (InputError, torch.OutOfMemoryError)):
+            raise
+        raise cannot_run(unwrap(model), inputs, error) from error
+    if len(modules) < len(layers):
+        traces[INPUT] = _input_trace(cast("Tensor", spatial_tensor(inputs)))
+    return traces
+
+
+def _input_trace(tensor: Tensor) -> LayerTrace:
+    spatial = tuple(tensor.shape[2:])
+    ones, zeros = (1.0,) * len(spatial), (0.0,) * len(spatial)
+    grid = LayerGrid(ones, zeros, spatial, spatial, zeros, "layout")
+    axes = plain_axes(int(tensor.shape[1]), spatial)
+    return LayerTrace(INPUT, (LayerCall(tuple(tensor.shape), grid, axes),), bypassed=False)
+
+
+def _call_number(layer: Layer, calls: int) -> int:
+    if layer.call is not None:
+        if layer.call < calls:
+            return layer.call
+        raise LayerError(
+            f"Layer {layer.name!r} is called {calls} times, so there is no call {layer.call} (they "
+            f"count from 0)."
+        )
+    if calls > 1:
+        warnings.warn(
+            f"Layer {layer.name!r} is called {calls} times in one forward pass; its last call is "
+            f"explained. Name the call to choose: '{layer.name}#0' to '{layer.name}#{calls - 1}'.",
+            RespondCAMWarning,
+            stacklevel=4,
+        )
+    return calls - 1
+
+
+def _peak(tensor: Tensor) -> Tensor:
+    """Largest magnitude per sample."""
+    return tensor.detach().abs().flatten(1).amax(dim=1)
+
+
+def _reason(activation: float, gradient: float, layer: str) -> str:
+    if activation == 0:
+        return f"the output of layer {layer!r} is zero everywhere for this input"
+    if gradient == 0:
+        return (
+            f"the gradient of this score at layer {layer!r} is zero everywhere (a saturated "
+            f"output, or a ReLU that is closed between them)"
+        )
+    return "positive and negative contributions leave nothing after this method's cut"

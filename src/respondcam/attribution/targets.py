@@ -1,0 +1,256 @@
+"""What is explained: from a model's output to one scalar per sample and target.
+
+A target is any callable ``output -> (batch,)`` or ``(batch, target)``. This module has the common
+ones, and turns what a user writes (``"predicted"``, ``"all"``, a class, one per sample) into one.
+Scores are pre-softmax.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from respondcam.attribution.outputs import (
+    batched,
+    check_classes,
+    class_count,
+    class_scores,
+    describe,
+    predicted_class,
+    regions_of,
+    warn_of_probabilities,
+)
+from respondcam.errors import TargetError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the targets, with what they stand for.
+
+    Parameters
+    ----------
+    values
+        (batch, target), connected to the model's output.
+    labels
+        One per target.
+    classes
+        (batch, target) class numbers; None where a target is no class.
+    notes
+        (sample, target) -> why this target is empty; usually nothing.
+    again
+        The same targets on another output, (batch, target), with what was decided here (the
+        predicted class, the predicted region) kept; None when nothing was decided.
+    """
+
+    values: Tensor
+    labels: tuple[str, ...]
+    classes: Tensor | None = None
+    notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    again: Callable[[Tensor], Tensor] | None = None
+
+
+Target = Callable[[Tensor], "Tensor | Scores"]
+
+
+def predicted() -> Target:
+    """The class that the network predicts, each sample its own.
+
+    For one logit (binary): class 1 where it is positive, else class 0, whose score is minus the
+    logit. For a segmentation: the foreground class with the most voxels.
+    """
+
+    def score(output: Tensor) -> Scores:
+        chosen = predicted_class(output)
+        label = f"class {int(chosen[0])} (predicted)" if len(chosen) == 1 else "predicted class"
+        return _of_classes(output, chosen[:, None], (label,))
+
+    return score
+
+
+def all_classes() -> Target:
+    """Every class of the network, one target each."""
+
+    def score(output: Tensor) -> Scores:
+        return _as_scores(classes(range(class_count(output))), output)
+
+    return score
+
+
+def classes(numbers: Sequence[int]) -> Target:
+    """The given classes for all samples, one target each.
+
+    Examples
+    --------
+    >>> classes([2, 0])(torch.tensor([[1.0, 5.0, 3.0]])).values
+    tensor([[3., 1.]])
+    """
+    wanted = tuple(int(n) for n in numbers)
+
+    def score(output: Tensor) -> Scores:
+        check_classes(wanted, output)
+        chosen = torch.tensor(wanted).repeat(len(output), 1)
+        return _of_classes(output, chosen, tuple(f"class {n}" for n in wanted))
+
+    return score
+
+
+def class_score(number: int) -> Target:
+    """One class, the same for all samples."""
+    return classes([number])
+
+
+def class_per_sample(numbers: Sequence[int]) -> Target:
+    """One class per sample of the batch."""
+    wanted = tuple(int(n) for n in numbers)
+
+    def score(output: Tensor) -> Scores:
+        if len(wanted) != len(output):
+            raise TargetError(
+                f"target gives {len(wanted)} classes for a batch of {len(output)} samples. Give "
+                f"one class per sample, one int for all, or "
+                f"respondcam.targets.classes({list(wanted)}) for each of these on every sample."
+            )
+        check_classes(wanted, output)
+        label = f"class {wanted[0]}" if len(set(wanted)) == 1 else "class per sample"
+        return _of_classes(output, torch.tensor(wanted)[:, None], (label,))
+
+    return score
+
+
+def value(index: int = 0) -> Target:
+    """One output of a regression, as it is.
+
+    Examples
+    --------
+    >>> value()(torch.tensor([[4.0]])).values
+    tensor([[4.]])
+    """
+
+    def score(output: Tensor) -> Scores:
+        flat = batched(output)
+        if flat.ndim != 2:
+            raise TargetError(
+                f"value() explains one number per sample, but the output is {_shape(output)}. "
+                f"For a dense output give a callable that sums the part that matters."
+            )
+        if not 0 <= index < flat.shape[1]:
+            raise TargetError(
+                f"value({index}): the output has {flat.shape[1]} numbers per sample, 0 to "
+                f"{flat.shape[1] - 1}."
+            )
+        return Scores(flat[:, index : index + 1], (f"value {index}",))
+
+    return score
+
+
+def as_target(target: Any) -> Target:
+    """Turn what a user gives into a target.
+
+    Parameters
+    ----------
+    target
+        ``"predicted"``, ``"all"``, ``"value"``, an int, a sequence or tensor of one int per sample,
+        or a callable.
+
+    Raises
+    ------
+    TargetError
+        For anything else.
+    """
+    named = {"predicted": predicted, "all": all_classes, "value": value}
+    if isinstance(target, str) and target in named:
+        return named[target]()
+    if isinstance(target, (bool, str)):
+        raise TargetError(
+            f"target={target!r} is none of 'predicted', 'all', 'value', a class number, one class "
+            f"number per sample, or a callable from the output to one score per sample."
+        )
+    if callable(target):
+        return cast("Target", target)
+    if isinstance(target, Tensor):
+        target = target.tolist()
+    try:
+        if not hasattr(target, "__len__"):
+            return class_score(_whole(target))
+        return class_per_sample([_whole(n) for n in target])
+    except TypeError:
+        raise TargetError(f"target={target!r} is no class number.") from None
+
+
+def evaluate(target: Target, output: Tensor) -> Scores:
+    """Apply a target to the score tensor and check what comes back.
+
+    Raises
+    ------
+    TargetError
+        If a callable does not give one scalar per sample (and target), or a score is not finite.
+    """
+    scores = _as_scores(target, output)
+    if not bool(torch.isfinite(scores.values).all()):
+        raise TargetError(
+            "A score is NaN or infinite, so its gradient explains nothing. Check the input's "
+            "normalisation and the model's weights and precision."
+        )
+    return scores
+
+
+def _as_scores(target: Target, output: Tensor) -> Scores:
+    result = target(output)
+    return result if isinstance(result, Scores) else _from_callable(target, result, len(output))
+
+
+def _of_classes(output: Tensor, chosen: Tensor, labels: tuple[str, ...]) -> Scores:
+    """Scores of the classes `chosen` (batch, target)."""
+    warn_of_probabilities(output)
+    flat = batched(output)
+    regions = regions_of(flat.detach()) if flat.ndim > 2 else None
+
+    def again(other: Tensor) -> Tensor:
+        columns = [class_scores(other, column, regions) for column in chosen.unbind(dim=1)]
+        return torch.stack(columns, dim=1)
+
+    return Scores(again(output), labels, chosen, _empty_regions(regions, chosen), again)
+
+
+def _empty_regions(regions: Tensor | None, chosen: Tensor) -> dict[tuple[int, int], str]:
+    if regions is None:
+        return {}
+    return {
+        (sample, target): f"class {number} is predicted nowhere in sample {sample}"
+        for sample, row in enumerate(chosen.tolist())
+        for target, number in enumerate(row)
+        if not bool((regions[sample] == number).any())
+    }
+
+
+def _from_callable(target: Target, result: Any, batch: int) -> Scores:
+    name = getattr(target, "__name__", type(target).__name__)
+    name = "target" if name == "<lambda>" else name
+    if not isinstance(result, Tensor) or result.ndim not in (1, 2) or len(result) != batch:
+        raise TargetError(
+            f"The target {name} gave {describe(result)}; it must give one score per sample, shape "
+            f"({batch},), or one per sample and target, shape ({batch}, targets)."
+        )
+    values = result[:, None] if result.ndim == 1 else result
+    count = values.shape[1]
+    return Scores(values, (name,) if count == 1 else tuple(f"{name} {i}" for i in range(count)))
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, float) and not number.is_integer():
+        raise TypeError
+    return int(number)
+
+
+__all__ = [
+    "Scores",
+    "Target",
+    "all_classes",
+    "class_per_sample",
+    "class_score",
+    "classes",
+    "predicted",
+    "value",
+]
