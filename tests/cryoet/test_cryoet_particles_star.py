@@ -1,0 +1,174 @@
+"""Lists of particles: angles against scipy, files as RELION reads them, wrong files named."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from respondcam.cryoet.angles import relion_angles, relion_rotations
+from respondcam.cryoet.imaging import CTF
+from respondcam.cryoet.particles_star import (
+    ParticleList,
+    particle_files,
+    read_particles,
+    write_particles,
+)
+from respondcam.cryoet.poses import uniform_rotations
+from respondcam.errors import InputError
+
+starfile = pytest.importorskip("starfile")
+
+
+def rotations(count=50, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return uniform_rotations(count, generator=generator).double().numpy()
+
+
+def some(box_size=None):
+    rng = np.random.default_rng(0)
+    return ParticleList(
+        files=("a.mrc", "b.mrc", "b.mrc"),
+        classes=("ribosome", "groel", "ribosome"),
+        positions=rng.uniform(3, 30, (3, 3)),
+        rotations=rotations(3),
+        voxel_size_angstrom=7.5,
+        box_size=box_size,
+    )
+
+
+def test_angles_are_those_of_scipy_turned_back():
+    """Reference onto particle is the inverse of the intrinsic ZYZ rotation."""
+    matrices = rotations()
+    expected = Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
+    np.testing.assert_allclose(relion_angles(matrices), expected, atol=1e-6)
+    angles = np.random.default_rng(1).uniform([-180, 0, -180], [180, 180, 180], (50, 3))
+    expected = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
+    np.testing.assert_allclose(relion_rotations(angles), expected, atol=1e-12)
+
+
+def test_written_out_rotation_matrix():
+    """The matrix that is printed in descriptions of the convention, element by element."""
+    rot, tilt, psi = np.radians([20.0, 50.0, -70.0])
+    (ca, cb, cg), (sa, sb, sg) = np.cos([rot, tilt, psi]), np.sin([rot, tilt, psi])
+    expected = [
+        [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
+        [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
+        [sb * ca, sb * sa, cb],
+    ]
+    np.testing.assert_allclose(
+        relion_rotations(np.array([20.0, 50.0, -70.0])), expected, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("tilt", [0.0, 180.0])
+def test_poles_keep_the_rotation(tilt):
+    angles = np.array([[30.0, tilt, 45.0], [-170.0, tilt, 80.0]])
+    matrices = relion_rotations(angles)
+    np.testing.assert_allclose(relion_rotations(relion_angles(matrices)), matrices, atol=1e-9)
+    np.testing.assert_array_equal(relion_angles(matrices)[:, 2], 0)
+
+
+@pytest.mark.parametrize("box_size", [None, 40, 41])
+def test_round_trip(tmp_path, box_size):
+    path = tmp_path / "particles.star"
+    write_particles(path, some(box_size), ctf=CTF())
+    back, given = read_particles(path), some(box_size)
+    assert (back.files, back.classes, back.box_size) == (given.files, given.classes, box_size)
+    assert back.voxel_size_angstrom == 7.5
+    np.testing.assert_allclose(back.positions, given.positions, atol=1e-6)
+    np.testing.assert_allclose(back.rotations, given.rotations, atol=1e-7)
+
+
+def test_tables_are_relions(tmp_path):
+    path = tmp_path / "particles.star"
+    write_particles(path, some(), ctf=CTF())
+    tables = starfile.read(path, always_dict=True)
+    assert list(tables) == ["optics", "particles", "model_classes"]
+    rows = tables["particles"]
+    assert list(rows["rlnClassNumber"]) == [2, 1, 2]
+    np.testing.assert_allclose(rows["rlnCoordinateX"], some().positions[:, 0], atol=1e-6)
+    write_particles(path, some(40))
+    rows = starfile.read(path, always_dict=True)["particles"]
+    expected = (20 - some().positions[:, 2]) * 7.5
+    np.testing.assert_allclose(rows["rlnOriginZAngst"], expected, atol=1e-5)
+
+
+def test_same_list_same_bytes(tmp_path):
+    for name in ("a.star", "b.star"):
+        write_particles(tmp_path / name, some())
+    assert (tmp_path / "a.star").read_bytes() == (tmp_path / "b.star").read_bytes()
+
+
+def test_coordinates_and_origins_of_a_refinement_are_put_together(tmp_path):
+    path = tmp_path / "run_data.star"
+    path.write_text(
+        "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnImagePixelSize #2\n1 5.0\n\n"
+        "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
+        "_rlnCoordinateZ #4\n_rlnOriginXAngst #5\n_rlnOriginYAngst #6\n_rlnOriginZAngst #7\n"
+        "_rlnAngleRot #8\n_rlnAngleTilt #9\n_rlnAnglePsi #10\n"
+        "tomogram.mrc 100 200 50 5.0 -10.0 0.0 10 20 30\n"
+    )
+    found = read_particles(path)
+    np.testing.assert_allclose(found.positions, [[99, 202, 50]])
+    assert found.files == ("tomogram.mrc",)
+    assert found.classes == ("1",)
+
+
+HEAD = "data_\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n_rlnAngleTilt #3\n_rlnAnglePsi #4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data_\n\nloop_\n_rlnImageName #1\na.mrc\nb.mrc\n", "has no poses"),
+        (HEAD + "a.mrc 1 2 3\nb.mrc 1 2 3\n", "has none of the columns rlnImagePixelSize"),
+        (
+            HEAD + "_rlnPixelSize #5\n_rlnImageSize #6\na.mrc 1 x 3 4 8\nb.mrc 1 2 3 4 8\n",
+            "numbers",
+        ),
+        (
+            HEAD + "_rlnPixelSize #5\n_rlnImageSize #6\na.mrc 1 2 3 4 8\nb.mrc 1 2 3 5 8\n",
+            "2 values",
+        ),
+        (
+            HEAD.replace("rlnImageName", "rlnTomoName")
+            + "_rlnPixelSize #5\na.mrc 1 2 3 4\nb.mrc 1 2 3 4\n",
+            "has no positions",
+        ),
+        (
+            HEAD.replace("rlnImageName", "rlnGroupName")
+            + "_rlnPixelSize #5\na.mrc 1 2 3 4\nb.mrc 1 2 3 4\n",
+            "which files",
+        ),
+        ("", "lists no particles"),
+        ("no star file at all", "particles"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, text, message):
+    path = tmp_path / "wrong.star"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_particles(path)
+    assert message in str(caught.value)
+    assert "wrong.star" in str(caught.value)
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(InputError, match="There is no file"):
+        read_particles(tmp_path / "absent.star")
+
+
+def test_rows_without_a_file_are_named(tmp_path, monkeypatch):
+    (tmp_path / "a.mrc").write_text("")
+    with pytest.raises(InputError, match=r"not there: b\.mrc\. "):
+        particle_files(some(), tmp_path / "particles.star")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "b.mrc").write_text("")
+    monkeypatch.chdir(project)
+    found = particle_files(some(), tmp_path / "particles.star")
+    assert [path.name for path in found] == ["a.mrc", "b.mrc", "b.mrc"]
+    (tmp_path / "stack.star").write_text("")
+    stacked = ParticleList(("1@s.mrcs",), ("x",), np.zeros((1, 3)), np.eye(3)[None], 1.0)
+    with pytest.raises(InputError, match="one image of a stack"):
+        particle_files(stacked, tmp_path / "stack.star")
