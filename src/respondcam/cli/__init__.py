@@ -1,0 +1,78 @@
+"""The command line: one thin module per command.
+
+Here, and at the top of each command's module, nothing heavy is imported: help and mistyped options
+answer at once.
+"""
+
+import typer
+
+from respondcam.cli._common import guarded, print_json
+from respondcam.cli.audit import audit
+from respondcam.cli.demo import demo
+from respondcam.cli.explain import explain
+from respondcam.cli.layers import layers
+from respondcam.cli.simulate import simulate
+from respondcam.errors import InputError
+
+# plain help: laying it out in boxes would take longer than everything else together
+app = typer.Typer(
+    name="respondcam",
+    help="See where a 3-D network looked, as maps whose sum follows the class score.",
+    epilog="Start with: respondcam demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+@guarded
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+    as_json: bool = typer.Option(
+        False, "--json", help="With --version: also the versions of what it uses, as JSON."
+    ),
+) -> None:
+    """See where a 3-D network looked, as maps whose sum follows the class score."""
+    if version:
+        _print_version(as_json)
+        raise typer.Exit
+    if as_json:
+        raise InputError("--json goes behind the command: respondcam COMMAND ... --json.")
+
+
+def _print_version(as_json: bool) -> None:
+    from respondcam import __version__
+
+    if as_json:
+        print_json({"respondcam": __version__, **_versions()})
+    else:
+        typer.echo(f"respondcam {__version__}")
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python and of what decides on the numbers, without importing any of it."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "numpy", "safetensors", "mrcfile", "nibabel", "matplotlib"):
+        found[package] = metadata.version(package)
+    return found
+
+
+_COMMANDS = {
+    demo: "Explain a phantom with the network in the package.",
+    explain: "Explain volumes: maps, figures and accounts.",
+    layers: "List the layers that can be explained.",
+    audit: "Check whether map sums follow the scores.",
+    simulate: "Make subtomograms or tomograms whose truth is known.",
+}
+for _command, _summary in _COMMANDS.items():
+    app.command(short_help=_summary)(guarded(_command))
+
+
+def main() -> None:
+    """Run the command line; what the ``respondcam`` script calls."""
+    app(prog_name="respondcam")

@@ -1,0 +1,193 @@
+"""The accounts of many volumes: rows, table, CSV and summary of ``respondcam audit``."""
+
+import csv
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from respondcam._files import whole_file
+from respondcam.attribution import Explanation
+from respondcam.cli._batch import Batch
+from respondcam.cli._common import console, number, percent, print_json
+from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
+from respondcam.cli._inputs import Source
+from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
+from respondcam.cli._writing import account_record
+from respondcam.errors import InputError
+from respondcam.evidence import AuditSummary, SumToScore, sum_to_score, summarise
+
+_FIGURES = ("score", "baseline", "mapped", "gap", "relative_gap")
+_OVER_CLASSES = ("l1", "tau", "open_share")
+_COLUMNS: tuple[str, ...] = ("file", "method", "layer", "class", *_FIGURES, *_OVER_CLASSES, "error")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The account of one volume by one method.
+
+    Parameters
+    ----------
+    method, layer
+        Names.
+    predicted
+        Name of the class with the highest score.
+    account
+        Its score, baseline, mapped, gap and relative gap.
+    figures
+        Over all classes.
+    notes
+        What a user should know about it.
+    """
+
+    method: str
+    layer: str
+    predicted: str
+    account: dict[str, Any]
+    figures: SumToScore
+    notes: tuple[str, ...] = ()
+
+
+def rows_of(
+    source: Source,
+    explainers: Sequence[tuple[Settings, Callable[..., Any]]],
+    class_names: Sequence[str],
+) -> list[Row]:
+    """Explain one volume by each method, for all classes."""
+    rows = []
+    for settings, explainer in explainers:
+        explained = explain_source(source, explainer, settings, class_names)
+        rows += [_row(explanation, explained) for explanation in explained.explanations]
+    return rows
+
+
+def _row(explanation: Explanation, explained: Explained) -> Row:
+    account = explanation.account
+    best = int(account.score[0].argmax())
+    (figures,) = sum_to_score(account.score, account.baseline, account.mapped)
+    return Row(
+        explanation.method,
+        explanation.layer,
+        explanation.targets[best],
+        account_record(explanation, best),
+        figures,
+        tuple(notes_on(explanation, explained)),
+    )
+
+
+def summaries_of(batch: Batch[list[Row]]) -> dict[str, AuditSummary]:
+    """Summarise the figures of each method over all volumes."""
+    by_method: dict[str, list[SumToScore]] = {}
+    for _, rows in batch.done:
+        for row in rows:
+            by_method.setdefault(row.method, []).append(row.figures)
+    return {method: summarise(figures) for method, figures in by_method.items()}
+
+
+def check_csv(path: Path | None) -> None:
+    """Find out before the work whether the table can be written."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--csv {str(path)!r} cannot be written: {error.strerror or error}. Give a file in a "
+            f"folder that exists and that you may write to."
+        ) from error
+
+
+def write_csv(path: Path, batch: Batch[list[Row]]) -> None:
+    """Write one row per volume and method, and one per failure."""
+    with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        for source, rows in batch.done:
+            writer.writerows(_cells(source, row) for row in rows)
+        writer.writerows({"file": str(s.path), "error": words} for s, words in batch.failed)
+
+
+def _cells(source: Source, row: Row) -> dict[str, Any]:
+    account = {name: row.account[name] for name in _FIGURES}
+    over_classes = (row.figures.l1, row.figures.tau, row.figures.relative_gap)
+    return {
+        "file": str(source.path),
+        "method": row.method,
+        "layer": row.layer,
+        "class": row.predicted,
+        **account,
+        **dict(zip(_OVER_CLASSES, over_classes, strict=True)),
+    }
+
+
+def report(
+    batch: Batch[list[Row]],
+    summaries: dict[str, AuditSummary],
+    notes: Sequence[str],
+    csv_file: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the table, the summary of each method, and what there is to know."""
+    if as_json:
+        print_json(_document(batch, summaries, notes))
+        return
+    if batch.done:
+        _print_tables(batch, summaries)
+    if len(batch.done) + len(batch.failed) > 1:
+        print_plain(f"{len(batch.done)} of {len(batch.done) + len(batch.failed)} volumes audited.")
+    if csv_file:
+        print_plain(f"Written: {csv_file}")
+    print_notes(
+        notes, {s.path.name: [n for row in rows for n in row.notes] for s, rows in batch.done}
+    )
+
+
+def _print_tables(batch: Batch[list[Row]], summaries: dict[str, AuditSummary]) -> None:
+    table = new_table(
+        "file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open", left=3
+    )
+    for source, rows in batch.done:
+        for row in rows:
+            values = [row.account[name] for name in _FIGURES[:4]]
+            figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
+            head = (source.path.name, row.method, row.predicted)
+            add_row(table, *head, *figures, percent(row.figures.relative_gap))
+    for source, _ in batch.failed:
+        add_row(table, source.path.name, "failed", *[""] * 8)
+    console().print(table)
+    for method, summary in summaries.items():
+        spreads = [
+            f"{name} {number(spread.mean)} ± {number(spread.std)}"
+            for name, spread in (("L1", summary.l1), ("tau", summary.tau))
+        ]
+        volumes = "1 volume" if summary.images == 1 else f"{summary.images} volumes"
+        print_plain("")
+        print_plain(
+            f"{method}, {volumes}: {', '.join(spreads)}, open {percent(summary.relative_gap.mean)}"
+        )
+        print_plain(summary.verdict)
+
+
+def _document(
+    batch: Batch[list[Row]], summaries: dict[str, AuditSummary], notes: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "volumes": [_cells(source, row) for source, rows in batch.done for row in rows],
+        "failed": [{"path": str(source.path), "error": words} for source, words in batch.failed],
+        "summary": {
+            method: {
+                "images": summary.images,
+                "l1": vars(summary.l1),
+                "tau": vars(summary.tau),
+                "open_share": vars(summary.relative_gap),
+                "verdict": summary.verdict,
+            }
+            for method, summary in summaries.items()
+        },
+        "notes": list(notes),
+    }

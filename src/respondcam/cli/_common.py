@@ -1,0 +1,266 @@
+"""What all commands share: options, errors as one message, devices, and printing."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from respondcam.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="SPEC",
+        help="The network: package.module:factory, path/to/file.py:factory, paper:cnn-1, "
+        "paper:cnn-2 or demo.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="Its weights: a safetensors file or a state dict."
+    ),
+]
+ModelArgumentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg",
+        metavar="NAME=VALUE",
+        help="An argument of the factory, its value as JSON; may be repeated.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust", help="Allow weights that can run code when they are opened (pickles)."),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where the network runs.")
+]
+NormalizeOption = Annotated[
+    str,
+    typer.Option(
+        "--normalize",
+        metavar="none|zscore|minmax|percentile",
+        help="What is done to the intensities first; as the network was trained.",
+    ),
+]
+AxesOption = Annotated[
+    str,
+    typer.Option(
+        "--axes",
+        metavar="zyx|xyz",
+        help="Order of the spatial axes that the network was trained on: zyx as in NumPy and MRC, "
+        "xyz as in arrays from nibabel (MONAI).",
+    ),
+]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="KEY",
+        help="Which part of the network's output holds the scores, where it has several: a key, "
+        "an attribute, or a number counted from 0.",
+    ),
+]
+JSONOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document for machines instead of text.")
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what goes wrong in a command into one message and an exit code.
+
+    2 for what the user can mend, 1 for a fault of the library, 130 for an interruption.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            leave("Interrupted. Nothing unfinished was left behind.", 130)
+        except Exception as error:
+            if os.environ.get("RESPONDCAM_DEBUG"):
+                traceback.print_exc()
+            leave(in_words(error), exit_code(error))
+
+    return run
+
+
+def leave(message: str, code: int) -> NoReturn:
+    """Print a message to the standard error and end the command."""
+    typer.echo(f"respondcam: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def exit_code(error: BaseException) -> int:
+    """2 for what the user can mend, 1 for the rest."""
+    return 2 if isinstance(error, InputError | OSError) else 1
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one message what went wrong."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename!r}: " if error.filename else ""
+        return f"{where}{error.strerror or error}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There is not enough memory. Crop the volume, or use --device cpu."
+    text = " ".join(str(error).split())
+    text = text if len(text) < 300 else f"{text[:300]}..."
+    return (
+        f"Something went wrong inside respondcam ({type(error).__name__}: {text}). Run it again "
+        f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that."
+    )
+
+
+def choice(value: str, accepted: Sequence[str], option: str) -> str:
+    """Check the value of an option.
+
+    Examples
+    --------
+    >>> choice("zyx", ["zyx", "xyz"], "--axes")
+    'zyx'
+    """
+    if value not in accepted:
+        raise InputError(f"{option} is {value!r}. Accepted: {', '.join(accepted)}.")
+    return value
+
+
+def pick_device(name: str) -> "torch.device":
+    """Find the device that a name stands for.
+
+    Raises
+    ------
+    InputError
+        If there is no such device on this machine.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, colon, number = name.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        raise InputError(f"--device is {name!r}. Accepted: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    if int(number or 0) >= count:
+        found = f"there are {count}: cuda:0 to cuda:{count - 1}" if count else "there is none"
+        raise InputError(
+            f"--device is {name!r}, but of CUDA devices that this PyTorch can use {found}. "
+            f"Use --device auto or --device cpu."
+        )
+    return torch.device(name)
+
+
+def parse_arguments(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``name=value`` pairs whose values are JSON, or else text.
+
+    Examples
+    --------
+    >>> parse_arguments(["classes=5", "spatial=[8, 8]", "norm=batch", "deep=true"])
+    {'classes': 5, 'spatial': [8, 8], 'norm': 'batch', 'deep': True}
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--model-arg is {pair!r}. Accepted: NAME=VALUE, such as classes=5.")
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value
+    return arguments
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console that does not cut what goes into a file or a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 240
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON; values that are not finite become null."""
+    typer.echo(to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """Write a document as JSON text; values that are not finite become null.
+
+    Examples
+    --------
+    >>> print(to_json({"tau": float("nan"), "shape": (1, 2)}))
+    {
+      "tau": null,
+      "shape": [
+        1,
+        2
+      ]
+    }
+    """
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return str(value)
+
+
+def number(value: float) -> str:
+    """Write a number for a table: four significant digits, a dash where it is undefined.
+
+    Examples
+    --------
+    >>> number(12.34567), number(float("nan")), number(1.2e-9)
+    ('12.35', '-', '1.2e-09')
+    """
+    return f"{value:.4g}" if math.isfinite(value) else "-"
+
+
+def percent(value: float) -> str:
+    """Write a share for a table.
+
+    Examples
+    --------
+    >>> percent(0.0123), percent(float("nan")), percent(2e-8)
+    ('1.2 %', '-', '0 %')
+    """
+    if not math.isfinite(value):
+        return "-"
+    return "0 %" if abs(value) < 5e-6 else f"{100 * value:.2g} %"

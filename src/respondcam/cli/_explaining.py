@@ -1,0 +1,266 @@
+"""From one source to its explanations: read, normalise, run, and collect what was said about it."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from respondcam.attribution import METHODS, Explanation, targets
+from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.outputs import describe
+from respondcam.attribution.run import Align
+from respondcam.cli._common import choice, parse_arguments, pick_device
+from respondcam.cli._inputs import Source
+from respondcam.errors import InputError
+from respondcam.network.sources import LoadedModel, load_model
+from respondcam.network.weights import file_sha256
+from respondcam.volume import NORMALIZATIONS, Volume, read_volume
+from respondcam.volume.io import NonFinite
+
+AXES = ("zyx", "xyz")
+ALIGN = ("layout", "measured")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides on a map, besides the volume and the network.
+
+    Parameters
+    ----------
+    method
+        Name of the method.
+    layers
+        Names of the layers; empty lets the library choose.
+    target
+        As it was typed.
+    normalize, axes, align, output, nonfinite
+        As the options of the same names.
+    """
+
+    method: str = "respond"
+    layers: tuple[str, ...] = ()
+    target: str = "predicted"
+    normalize: str = "none"
+    axes: str = "zyx"
+    align: str = "layout"
+    output: str | None = None
+    nonfinite: str = "error"
+
+    def __post_init__(self) -> None:
+        choice(self.method, tuple(METHODS), "--method")
+        choice(self.normalize, tuple(NORMALIZATIONS), "--normalize")
+        choice(self.axes, AXES, "--axes")
+        choice(self.align, ALIGN, "--align")
+        choice(self.nonfinite, ("error", "zero"), "--nonfinite")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One source and its explanations, one for each layer.
+
+    Parameters
+    ----------
+    source
+        Where it came from.
+    volume
+        As it was read, before normalisation.
+    explanations
+        One per layer, for a batch of one.
+    turned
+        Whether the axes were reversed for the network, and the maps' have to be reversed back.
+    notes
+        What the library warned of.
+    """
+
+    source: Source
+    volume: Volume
+    explanations: tuple[Explanation, ...]
+    turned: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    def map_volume(self, explanation: Explanation, target: int, resolution: Resolution) -> Volume:
+        """One map in the source's world and axis order."""
+        volume = explanation.volume(sample=0, target=target, resolution=resolution)
+        return volume.transposed() if self.turned else volume
+
+
+def open_model(
+    spec: str,
+    weights: str | None,
+    arguments: Sequence[str] | None,
+    device: str,
+    *,
+    trust: bool,
+) -> tuple[LoadedModel, list[str]]:
+    """Load the network that the options name and put it on its device.
+
+    Returns
+    -------
+    tuple
+        The network, and notes about it for the user.
+    """
+    where = pick_device(device)
+    torch.manual_seed(0)  # a network without weights is at least the same one next time
+    with noted() as notes:
+        loaded = load_model(
+            spec, weights=weights, trust=trust, arguments=parse_arguments(arguments)
+        )
+    loaded.module.to(where)
+    if loaded.weights and loaded.weights.note:
+        notes.append(loaded.weights.note)
+    if spec.startswith("paper:") and not weights:
+        notes.append(f"{spec} has no weights of its own and is untrained here; give --weights")
+    return loaded, notes
+
+
+def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
+    """Notes on settings that do not go with the network."""
+    if loaded.spec == "demo" and settings.normalize == "none":
+        return ["demo was trained on images of mean 0 and deviation 1; see --normalize zscore"]
+    return []
+
+
+def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
+    """Set up the method; mistakes in the layers show here, before any work."""
+    layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
+    return METHODS[settings.method](
+        loaded.module,
+        layer=layer,
+        output=None if settings.output is None else output_part(settings.output),
+        align=cast(Align, settings.align),
+    )
+
+
+def output_part(key: str) -> Callable[[Any], torch.Tensor]:
+    """Pick one part of a network's output: by key, attribute, or number.
+
+    Examples
+    --------
+    >>> output_part("1")((torch.zeros(1), torch.ones(1)))
+    tensor([1.])
+    """
+
+    def pick(output: Any) -> torch.Tensor:
+        if isinstance(output, Mapping) and key in output:
+            return output[key]
+        if isinstance(output, (tuple, list)) and key.isdecimal() and int(key) < len(output):
+            return output[int(key)]
+        if not isinstance(output, torch.Tensor) and hasattr(output, key):
+            return getattr(output, key)
+        raise InputError(
+            f"--output {key!r} is no part of the network's output, which is {describe(output)}."
+        )
+
+    return pick
+
+
+def explain_source(
+    source: Source,
+    explainer: Callable[..., Any],
+    settings: Settings,
+    class_names: Sequence[str] = (),
+) -> Explained:
+    """Read one source and explain it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or the network cannot be explained on it.
+    """
+    with noted() as notes:
+        volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
+        voxels = volume.voxels.reshape(volume.channels, *volume.shape)
+        prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
+        turned = settings.axes == "xyz"
+        inputs = prepared.transposed() if turned else prepared
+        found = explainer(inputs, target=parse_target(settings.target, class_names))
+        found = found if isinstance(found, tuple) else (found,)
+        explanations = tuple(_with_names(explanation, class_names) for explanation in found)
+    if source.note:
+        notes.append(source.note)
+    return Explained(source, volume, explanations, turned, tuple(notes))
+
+
+def parse_target(text: str, class_names: Sequence[str] = ()) -> Any:
+    """Read the value of ``--target``.
+
+    Examples
+    --------
+    >>> parse_target("predicted"), parse_target("class:3"), parse_target("7")
+    ('predicted', 3, 7)
+    >>> parse_target("ferritin", ["ribosome", "ferritin"])
+    1
+    """
+    if text in ("predicted", "all", "value"):
+        return text
+    numbers = [_class_number(part.strip(), text, class_names) for part in text.split(",")]
+    if len(numbers) == 1:
+        return numbers[0]
+    return targets.classes(numbers)
+
+
+def _class_number(part: str, text: str, class_names: Sequence[str]) -> int:
+    part = part.removeprefix("class:")
+    if part.isdecimal():
+        return int(part)
+    if part in class_names:
+        return list(class_names).index(part)
+    names = f", a class name ({', '.join(class_names)})" if class_names else ""
+    raise InputError(
+        f"--target is {text!r}. Accepted: predicted, all, value, a class number such as 3, several "
+        f"such as 0,3,5{names}."
+    )
+
+
+def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:
+    """Call targets by the names of their classes where these are known."""
+    labels = list(explanation.targets)
+    for target, label in enumerate(labels):
+        number = class_of(explanation, target)
+        if number is not None and number < len(class_names):
+            labels[target] = label.replace(f"class {number}", class_names[number], 1)
+    return replace(explanation, targets=tuple(labels))
+
+
+def class_of(explanation: Explanation, target: int) -> int | None:
+    """Number of the class that a target of the first sample stands for; None if it is no class."""
+    classes = getattr(explanation, "classes", None)
+    return None if classes is None else int(classes[0, target])
+
+
+def notes_on(explanation: Explanation, explained: Explained) -> list[str]:
+    """All that a user should know about the maps of one layer, each once."""
+    reason = explanation.layer_reason
+    notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
+    notes += [explanation.grid.note, explanation.account.note, *explained.notes]
+    notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
+    return [note for note in dict.fromkeys(notes) if note]
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Collect warnings meant for users, each once, instead of printing them in Python's way."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    for warning in caught:
+        developers = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
+        text = " ".join(str(warning.message).split())
+        if not issubclass(warning.category, (*developers, ResourceWarning)) and text not in notes:
+            notes.append(text)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's bytes, or of all files of a folder in the order of their names."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(item for item in path.iterdir() if item.is_file()):
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()

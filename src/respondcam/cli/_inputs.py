@@ -1,0 +1,172 @@
+"""From what was typed to a list of volumes, each with a name of its own for its outputs."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from respondcam.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One volume to explain: a file, or a folder that holds a DICOM series.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+    name
+        What its outputs' names begin with; no two sources share it.
+    suffix
+        Of the maps: the source's own where that format can be written, else ``.nii.gz``.
+    note
+        Why the maps have another format than the source; empty where they have the same.
+    """
+
+    path: Path
+    name: str
+    suffix: str
+    note: str = ""
+
+
+def find_sources(given: Sequence[str]) -> list[Source]:
+    """List the volumes that files, patterns and folders stand for, each one once.
+
+    A pattern counts also where the shell did not expand it. A folder stands for the volumes
+    directly inside it or, if there are none, for a DICOM series. A file that does not exist is
+    listed like any other, so that reading it says so.
+
+    Raises
+    ------
+    InputError
+        If a pattern or a folder holds nothing.
+
+    Examples
+    --------
+    >>> [source.name for source in find_sources(["a/x.mrc", "b/x.mrc", "y.nii.gz"])]
+    ['a_x', 'b_x', 'y']
+    """
+    paths: dict[str, Path] = {}
+    for text in given:
+        for path in _expanded(text):
+            paths.setdefault(os.path.realpath(path), path)
+    if not paths:
+        raise InputError(
+            "No file was given. Give volumes, patterns such as 'data/*.mrc' or folders."
+        )
+    names = output_names(list(paths.values()))
+    return [_source(path, name) for path, name in zip(paths.values(), names, strict=True)]
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """Give each path the shortest name that no other one shares: stem, file name, with folders.
+
+    Examples
+    --------
+    >>> output_names([Path("x.mrc"), Path("x.nii.gz"), Path("y.mrc")])
+    ['x_mrc', 'x_nii.gz', 'y']
+    """
+    absolute = [Path(os.path.realpath(path)) for path in paths]
+    found: list[str] = [""] * len(paths)
+    left = list(range(len(paths)))
+    for level in range(2 + 2 * max((len(path.parts) for path in absolute), default=0)):
+        names = {index: _name(absolute[index], level) for index in left}
+        # file systems that ignore case must not mix them up either; nor with names given before
+        taken = Counter(name.casefold() for name in [*names.values(), *filter(None, found)])
+        for index, name in names.items():
+            if taken[name.casefold()] == 1:
+                found[index] = name
+        left = [index for index in left if not found[index]]
+    for index in left:  # differ only by case, or by characters that names cannot hold
+        found[index] = f"{_name(absolute[index], 1)}_{index + 1}"
+    return found
+
+
+def slug(text: str) -> str:
+    """Make a text fit to be part of a file's name.
+
+    Examples
+    --------
+    >>> slug("class 3 (20S/proteasome)")
+    'class-3-20S-proteasome'
+    """
+    return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"
+
+
+def suffix_of(path: Path, known: Sequence[str]) -> str:
+    """The longest known suffix at the end of a name, as it is written there; or an empty text."""
+    lower = path.name.lower()
+    found = max((suffix for suffix in known if lower.endswith(suffix)), key=len, default="")
+    return path.name[len(path.name) - len(found) :] if found else ""
+
+
+def _expanded(text: str) -> Iterator[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield from _in_folder(path)
+    elif glob.has_magic(text) and not path.exists():
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  (takes absolute ones)
+        if not matches:
+            raise InputError(f"No file matches the pattern {text!r}.")
+        for match in matches:
+            yield from _in_folder(Path(match)) if Path(match).is_dir() else (Path(match),)
+    else:
+        yield path
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The volumes in a folder; the folder itself if it holds a DICOM series instead."""
+    from respondcam.volume.io import read_suffixes
+
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    volumes = [path for path in files if _is_volume(path, read_suffixes())]
+    if volumes:
+        return volumes
+    if any(_is_dicom(path) for path in files):
+        return [folder]
+    raise InputError(
+        f"The folder {str(folder)!r} holds no volume and no DICOM series. Known suffixes: "
+        f"{', '.join(read_suffixes())}."
+    )
+
+
+def _is_volume(path: Path, known: Sequence[str]) -> bool:
+    suffix = suffix_of(path, known).lower()
+    # .img only goes with its .hdr, and slices of a series are not volumes one by one
+    return suffix not in ("", ".img", ".dcm", ".dicom") and not path.name.startswith(".")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def _source(path: Path, name: str) -> Source:
+    from respondcam.volume.io import write_suffixes
+
+    suffix = suffix_of(path, write_suffixes())
+    if suffix.lower() == ".npy":
+        return Source(
+            path, name, ".npz", "maps of .npy files are written to .npz, with their place"
+        )
+    if suffix or not path.exists():
+        return Source(path, name, suffix)
+    what = "a DICOM series" if path.is_dir() else f"{path.suffix or 'such'} files"
+    return Source(path, name, ".nii.gz", f"maps of {what} are written as NIfTI (.nii.gz)")
+
+
+def _name(path: Path, level: int) -> str:
+    """Level 0 is the stem, 1 the file's name, each further one adds a folder in front."""
+    from respondcam.volume.io import read_suffixes
+
+    suffix = "" if path.is_dir() else suffix_of(path, read_suffixes()) or path.suffix
+    stem = path.name[: len(path.name) - len(suffix)] or path.name
+    if level == 0:
+        return stem
+    folders = path.parent.parts[-(level // 2) :] if level > 1 else ()
+    file = f"{stem}_{suffix.lstrip('.')}" if level % 2 and suffix else stem
+    return "_".join([*(slug(folder) for folder in folders), file])

@@ -1,0 +1,139 @@
+"""Tables and notes on the terminal; names are printed as they are, brackets included."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from respondcam.cli._common import console, number, percent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from respondcam.cli._inputs import Source
+    from respondcam.cli._writing import OneMap
+    from respondcam.network.inspection import LayerTable
+
+# more rows than this are cut down to the class with the highest score of each volume and layer
+_MOST_ROWS = 60
+
+
+def new_table(*columns: str, left: int = 1) -> "Table":
+    """A table whose first `left` columns are text and whose other columns are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    for place, column in enumerate(columns):
+        text = place < left
+        table.add_column(
+            column, justify="left" if text else "right", overflow="fold", no_wrap=not text
+        )
+    return table
+
+
+def add_row(table: "Table", *cells: str, style: str = "") -> None:
+    """Add cells literally: no cell is read as markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def explain_table(
+    done: "Sequence[tuple[Source, list[OneMap]]]",
+    failed: "Sequence[tuple[Source, str]]",
+    *,
+    outputs: bool = True,
+) -> None:
+    """Print the accounts of all maps, the failures, and (`outputs`) where the files are."""
+    rows = [(source, one) for source, maps in done for one in _shown(maps, len(done))]
+    table = new_table(
+        "file", "layer", "class", "score", "baseline", "mapped", "gap", "relative gap", left=3
+    )
+    for source, one in rows:
+        account = one.record["account"]
+        figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
+        add_row(
+            table,
+            source.path.name,
+            one.record["layer"],
+            one.record["target"]["name"],
+            *figures,
+            percent(account["relative_gap"]),
+        )
+    for source, _ in failed:
+        add_row(table, source.path.name, "failed", "", "", "", "", "", "")
+    screen = console()
+    if done or len(failed) > 1:
+        screen.print(table)
+    if outputs:
+        _print_outputs(done, failed)
+
+
+def layer_table(layers: "LayerTable") -> None:
+    """Print the layers of a network with the chosen one in bold."""
+    titles, rows = layers.cells()
+    table = new_table(*titles, left=len(titles))
+    for layer, cells in zip(layers.rows, rows, strict=True):
+        add_row(table, *cells, style="bold" if layer.chosen else "")
+    console().print(table)
+    if layers.chosen:
+        print_plain(f"Chosen when no layer is named: {layers.chosen}, {layers.reason}.")
+    else:
+        print_plain(f"No layer can be chosen: {layers.reason}")
+
+
+def _shown(maps: "Sequence[OneMap]", files: int) -> "Sequence[OneMap]":
+    if len(maps) * files <= _MOST_ROWS:
+        return maps
+    best: dict[str, OneMap] = {}
+    for one in maps:
+        layer = one.record["layer"]
+        if (
+            layer not in best
+            or one.record["account"]["score"] > best[layer].record["account"]["score"]
+        ):
+            best[layer] = one
+    return list(best.values())
+
+
+def _print_outputs(
+    done: "Sequence[tuple[Source, list[OneMap]]]", failed: "Sequence[tuple[Source, str]]"
+) -> None:
+    maps = [one for _, found in done for one in found]
+    if len(done) + len(failed) > 1:
+        print_plain(f"{len(done)} of {len(done) + len(failed)} volumes explained.")
+    if not maps:
+        return
+    if len(maps) == 1:
+        print_plain("Written:")
+        for path in maps[0].files.values():
+            print_plain(f"  {path}")
+    else:
+        figure = maps[0].files["figure"]
+        print_plain(
+            f"Written: {len(maps)} maps with figures and accounts in {figure.parent}, "
+            f"such as {figure.name}"
+        )
+
+
+def print_notes(notes: Sequence[str], by_name: Mapping[str, Sequence[str]]) -> None:
+    """Print each note once, with the names it holds for unless it holds for all."""
+    for note in notes:
+        print_plain(f"Note: {note}")
+    holders: dict[str, list[str]] = {}
+    for name, own in by_name.items():
+        for note in dict.fromkeys(own):
+            holders.setdefault(note, []).append(name)
+    for note, names in holders.items():
+        if len(names) == len(by_name):
+            print_plain(f"Note: {note}")
+        else:
+            listed = ", ".join(names[:3]) + (
+                f" and {len(names) - 3} more" if len(names) > 3 else ""
+            )
+            print_plain(f"Note on {listed}: {note}")
+
+
+def print_plain(text: str | Path) -> None:
+    """Print a line as it is, without folding it."""
+    console().print(str(text), markup=False, soft_wrap=True)

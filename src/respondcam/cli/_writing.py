@@ -1,0 +1,210 @@
+"""Everything that is written for one source: all of it, or nothing."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from respondcam import __version__
+from respondcam.attribution import Explanation
+from respondcam.attribution.explanation import Resolution
+from respondcam.cli._common import to_json
+from respondcam.cli._explaining import (
+    Explained,
+    Settings,
+    class_of,
+    notes_on,
+    sha256_of,
+)
+from respondcam.cli._inputs import slug
+from respondcam.errors import InputError
+from respondcam.network.sources import LoadedModel
+from respondcam.network.weights import state_sha256
+from respondcam.show import explanation_figure, save_figure
+from respondcam.volume import write_volume
+
+
+@dataclass(frozen=True)
+class OneMap:
+    """One map that was written, with what is said about it.
+
+    Parameters
+    ----------
+    record
+        The content of its JSON file.
+    files
+        The files, by what they hold: ``layer``, ``input``, ``figure``, ``record``.
+    """
+
+    record: Mapping[str, Any]
+    files: Mapping[str, Path]
+
+
+def prepare_folder(folder: Path) -> bool:
+    """Create the output folder if need be and try to write to it; say whether it is new.
+
+    Raises
+    ------
+    InputError
+        If it cannot be created or written to.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--out {str(folder)!r} cannot be written to: {error.strerror or error}. Give a folder "
+            f"that exists or can be created, and that you may write to."
+        ) from error
+    return new
+
+
+def model_record(loaded: LoadedModel) -> dict[str, Any]:
+    """What identifies the network."""
+    return {
+        "spec": loaded.spec,
+        "arguments": dict(loaded.arguments),
+        "weights": str(loaded.weights.path) if loaded.weights else None,
+        "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
+        "state_sha256": state_sha256(loaded.module),
+        "class_names": list(loaded.class_names),
+    }
+
+
+def write_explained(
+    explained: Explained,
+    folder: Path,
+    settings: Settings,
+    model: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> list[OneMap]:
+    """Write the maps, figures and records of one source into a folder.
+
+    They are written aside first and then renamed, so that a source that fails leaves nothing.
+    Results of the very same run (same volume, network and settings) are written again; any other
+    file in the way stays, unless `overwrite`.
+
+    Raises
+    ------
+    InputError
+        If a file is in the way or cannot be written.
+    """
+    made: list[OneMap] = []
+    with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
+        for explanation in explained.explanations:
+            for target in range(len(explanation.targets)):
+                record = _record(explained, explanation, target, settings, model)
+                files = _names(explained, explanation, target, settings, folder, record)
+                _check_free(files, record, overwrite=overwrite)
+                record["files"] = {what: path.name for what, path in files.items()}
+                _write(Path(aside), files, explained, explanation, target, record)
+                made.append(OneMap(record, files))
+        for one in made:
+            for path in one.files.values():
+                Path(aside, path.name).replace(path)
+    return made
+
+
+def _record(
+    explained: Explained,
+    explanation: Explanation,
+    target: int,
+    settings: Settings,
+    model: Mapping[str, Any],
+) -> dict[str, Any]:
+    volume, grid = explained.volume, explanation.grid
+    return {
+        "respondcam": __version__,
+        "input": {
+            "path": str(explained.source.path),
+            "sha256": sha256_of(explained.source.path),
+            "channels": volume.channels,
+            "shape_zyx": volume.shape,
+            "voxel_size_zyx": volume.voxel_size,
+            "unit": volume.unit,
+        },
+        "model": dict(model),
+        "settings": {**vars(settings), "layers": list(settings.layers)},
+        "layer": explanation.layer,
+        "layer_reason": explanation.layer_reason,
+        "grid": {**vars(grid), "axes": "xyz" if explained.turned else "zyx"},
+        "target": {
+            "name": explanation.targets[target],
+            "class": class_of(explanation, target),
+        },
+        "account": account_record(explanation, target),
+        "notes": notes_on(explanation, explained),
+    }
+
+
+def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
+    """The score account of one map as plain numbers."""
+    account = explanation.account
+    figures = ("score", "baseline", "mapped", "gap", "relative_gap")
+    values = {name: float(getattr(account, name)[0, target]) for name in figures}
+    return {**values, "note": account.note}
+
+
+def _names(
+    explained: Explained,
+    explanation: Explanation,
+    target: int,
+    settings: Settings,
+    folder: Path,
+    record: Mapping[str, Any],
+) -> dict[str, Path]:
+    name = record["target"]["name"].removesuffix(" (predicted)")
+    parts = (settings.method, slug(explanation.layer), slug(name))
+    stem = ".".join((explained.source.name, *parts))
+    suffix = explained.source.suffix
+    return {
+        "input": folder / f"{stem}.input{suffix}",
+        "layer": folder / f"{stem}.layer{suffix}",
+        "figure": folder / f"{stem}.png",
+        "record": folder / f"{stem}.json",
+    }
+
+
+def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwrite: bool) -> None:
+    there = [path for path in files.values() if path.exists()]
+    folders = [path for path in there if path.is_dir()]
+    same = _identity(files["record"]) == _identity_of(json.loads(to_json(record)))
+    if folders or (there and not overwrite and not same):
+        what = "is a folder" if folders else "exists already and comes from another run"
+        remedy = "" if folders else ", or allow it to be replaced with --overwrite"
+        raise InputError(
+            f"{str((folders or there)[0])!r} {what}. Give another folder with --out{remedy}."
+        )
+
+
+def _identity(path: Path) -> Any:
+    try:
+        return _identity_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _identity_of(record: Mapping[str, Any]) -> Any:
+    settings = {key: value for key, value in record["settings"].items() if key != "target"}
+    return record["input"]["sha256"], record["model"]["state_sha256"], settings
+
+
+def _write(
+    aside: Path,
+    files: Mapping[str, Path],
+    explained: Explained,
+    explanation: Explanation,
+    target: int,
+    record: Mapping[str, Any],
+) -> None:
+    for resolution in get_args(Resolution):
+        volume = explained.map_volume(explanation, target, resolution)
+        write_volume(aside / files[resolution].name, volume)
+    figure = explanation_figure(explanation, target=target, image=explained.volume)
+    save_figure(figure, aside / files["figure"].name)
+    (aside / files["record"].name).write_text(to_json(record) + "\n", encoding="utf-8")

@@ -1,0 +1,138 @@
+"""``respondcam explain``: maps of one or many volumes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from respondcam.cli._common import (
+    AxesOption,
+    DeviceOption,
+    JSONOption,
+    ModelArgumentsOption,
+    ModelOption,
+    NormalizeOption,
+    OutputOption,
+    TrustOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from respondcam.cli._batch import Batch
+    from respondcam.cli._writing import OneMap
+
+
+def explain(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES", help="Volumes, patterns such as 'data/*.mrc', folders."),
+    ],
+    model: ModelOption,
+    weights: WeightsOption = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Layer to explain; may be repeated. "
+            "Chosen and said if not given; see: respondcam layers.",
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="CLASS",
+            help="predicted, all, a class number, several as 0,3,5, or a class name.",
+        ),
+    ] = "predicted",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
+        ),
+    ] = "respond",
+    normalize: NormalizeOption = "none",
+    axes: AxesOption = "zyx",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
+        "respondcam-maps"
+    ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other runs in that folder.")
+    ] = False,
+    align: Annotated[
+        str,
+        typer.Option(metavar="layout|measured", help="How the map is put in its place."),
+    ] = "layout",
+    output: OutputOption = None,
+    nonfinite: Annotated[
+        str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
+    ] = "error",
+    device: DeviceOption = "auto",
+    model_arg: ModelArgumentsOption = None,
+    trust: TrustOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """Explain volumes: maps in each volume's own format and place, a figure, and the account.
+
+    For each volume, layer and target this writes NAME.METHOD.LAYER.TARGET with four endings:
+    .input and .layer (the map in the voxels of the volume and of the layer), .png (slices) and
+    .json (scores, account and everything needed to repeat it).
+    """
+    from respondcam.cli._batch import run_batch
+    from respondcam.cli._explaining import (
+        Settings,
+        advice,
+        explain_source,
+        make_explainer,
+        open_model,
+    )
+    from respondcam.cli._inputs import Source, find_sources
+    from respondcam.cli._writing import model_record, prepare_folder, write_explained
+
+    settings = Settings(
+        method, tuple(layer or ()), target, normalize, axes, align, output, nonfinite
+    )
+    sources = find_sources(files)
+    new = prepare_folder(out)
+    try:
+        loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+        explainer = make_explainer(loaded, settings)
+        identity = model_record(loaded)
+
+        def work(source: Source) -> "list[OneMap]":
+            explained = explain_source(source, explainer, settings, loaded.class_names)
+            return write_explained(explained, out, settings, identity, overwrite=overwrite)
+
+        batch = run_batch(sources, work)
+    finally:
+        if new and not any(out.iterdir()):
+            out.rmdir()
+    _report(batch, [*notes, *advice(loaded, settings)], as_json=as_json)
+    batch.leave()
+
+
+def _report(batch: "Batch[list[OneMap]]", notes: list[str], *, as_json: bool) -> None:
+    from respondcam.cli._common import print_json
+    from respondcam.cli._tables import explain_table, print_notes
+
+    if as_json:
+        print_json(_document(batch, notes))
+        return
+    said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
+    if len(batch.done) + len(batch.failed) > 1 or batch.done:
+        explain_table(batch.done, batch.failed)
+    print_notes(notes, said)
+
+
+def _document(batch: "Batch[list[OneMap]]", notes: list[str]) -> dict[str, Any]:
+    return {
+        "maps": [
+            {**one.record, "files": {what: str(path) for what, path in one.files.items()}}
+            for _, maps in batch.done
+            for one in maps
+        ],
+        "failed": [
+            {"path": str(source.path), "error": message} for source, message in batch.failed
+        ],
+        "notes": notes,
+    }

@@ -1,0 +1,80 @@
+"""``respondcam layers``: which layers can be explained, and which one would be."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from respondcam.cli._common import (
+    AxesOption,
+    DeviceOption,
+    JSONOption,
+    ModelArgumentsOption,
+    ModelOption,
+    TrustOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+def layers(
+    model: ModelOption,
+    weights: WeightsOption = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="A volume that the network takes."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="C,Z,Y,X", help="Or the shape of one: channels and voxels, as 1,40,40,40."
+        ),
+    ] = None,
+    axes: AxesOption = "zyx",
+    device: DeviceOption = "auto",
+    model_arg: ModelArgumentsOption = None,
+    trust: TrustOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """List the layers of a network, what explaining each one costs, and which one is chosen."""
+    from respondcam.cli._common import choice, print_json
+    from respondcam.cli._explaining import AXES, noted, open_model
+    from respondcam.cli._tables import layer_table, print_notes
+    from respondcam.network.inspection import inspect
+
+    choice(axes, AXES, "--axes")
+    example = _example(file, shape, axes)
+    loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    where = next(loaded.module.parameters(), example).device
+    with noted() as more:
+        table = inspect(loaded.module, example.to(where))
+    if as_json:
+        rows = [vars(row) for row in table.rows]
+        print_json({"chosen": table.chosen, "reason": table.reason, "rows": rows})
+        return
+    layer_table(table)
+    print_notes([*notes, *more], {})
+
+
+def _example(file: str | None, shape: str | None, axes: str) -> "torch.Tensor":
+    """Give what the network runs on: a volume's voxels, or zeros of a shape; as a batch of one."""
+    import torch
+
+    from respondcam.errors import InputError
+    from respondcam.volume import read_volume
+
+    if (file is None) == (shape is None):
+        raise InputError(
+            "Give either --input FILE or --shape 1,40,40,40: what the network runs on."
+        )
+    if file is not None:
+        volume = read_volume(file)
+        return (volume.transposed() if axes == "xyz" else volume).tensor()
+    sizes = [part.strip() for part in str(shape).replace("x", ",").split(",")]
+    if len(sizes) < 2 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise InputError(
+            f"--shape is {shape!r}. Accepted: the number of channels and of voxels along each "
+            f"axis, without the batch, such as 1,40,40,40."
+        )
+    return torch.zeros(1, *map(int, sizes))

@@ -1,0 +1,107 @@
+"""``respondcam simulate``: subtomograms and tomograms whose truth is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from respondcam.cli._common import JSONOption
+
+
+def simulate(
+    densities: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="The kinds of particles: a map (MRC), an atomic structure (PDB, mmCIF), a folder "
+            "of these, an identifier such as 1bxn or EMD-3001, a phantom by name; may be repeated. "
+            "All phantoms unless given.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the files go; the same run is continued.")
+    ] = Path("respondcam-simulation"),
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Take only these of the kinds.")
+    ] = None,
+    per_class: Annotated[int, typer.Option(metavar="N", help="Subtomograms of each kind.")] = 10,
+    snr: Annotated[
+        str, typer.Option(metavar="RATIO|inf", help="Variance of the signal over the noise's.")
+    ] = "0.1",
+    tilt_range: Annotated[
+        str, typer.Option(metavar="LOW,HIGH", help="Smallest and largest tilt, in degrees.")
+    ] = "-60,60",
+    tilt_step: Annotated[
+        float | None,
+        typer.Option(metavar="DEGREES", help="For --route projection; 3 if not given."),
+    ] = None,
+    route: Annotated[
+        str,
+        typer.Option(
+            metavar="fourier|projection",
+            help="One filter in Fourier space (fast), or a tilt series that is reconstructed.",
+        ),
+    ] = "fourier",
+    size: Annotated[int, typer.Option(metavar="N", help="Voxels along a subtomogram's axes.")] = 40,
+    voxel_size: Annotated[float, typer.Option(metavar="Å", help="Edge of a voxel.")] = 10.0,
+    resolution: Annotated[
+        str, typer.Option(metavar="Å|none", help="Where the signal has fallen to one half.")
+    ] = "40",
+    defocus: Annotated[
+        str, typer.Option(metavar="UM|none", help="Underfocus in µm; none for no CTF.")
+    ] = "5",
+    max_shift: Annotated[
+        float, typer.Option(metavar="VOXELS", help="Largest shift of a particle along each axis.")
+    ] = 2.0,
+    particles: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="In each box: 1 if not given, in each tomogram 20."),
+    ] = None,
+    tomogram: Annotated[
+        str | None,
+        typer.Option(metavar="ZxYxX", help="Crowded tomograms of so many voxels instead of boxes."),
+    ] = None,
+    tomograms: Annotated[int, typer.Option(metavar="N", help="How many with --tomogram.")] = 1,
+    assembly: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|deposited",
+            help="Biological assembly of atomic structures: the first listed unless given.",
+        ),
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write which particle each voxel belongs to, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where it is computed.")
+    ] = "auto",
+    as_json: JSONOption = False,
+) -> None:
+    """Simulate subtomograms or tomograms of known particles: MRC files, and a STAR file.
+
+    Classes, places and orientations are in particles.star in RELION's convention. An interrupted
+    run is continued by the same command.
+    """
+    from respondcam.cli import _simulating
+
+    wanted = _simulating.wanted(
+        snr=snr,
+        tilt_range=tilt_range,
+        tilt_step=tilt_step,
+        route=route,
+        voxel_size=voxel_size,
+        resolution=resolution,
+        defocus=defocus,
+        size=size,
+        per_class=per_class,
+        particles=particles,
+        max_shift=max_shift,
+        tomogram=tomogram,
+        tomograms=tomograms,
+        masks=masks,
+        seed=seed,
+    )
+    templates = _simulating.templates(densities, classes, wanted, assembly)
+    written = _simulating.write(wanted, templates, out, device)
+    _simulating.report(written, wanted, list(templates), as_json=as_json)

@@ -1,0 +1,89 @@
+"""``respondcam audit`` against the network's own scores and scipy."""
+
+import csv
+import json
+
+import pytest
+from scipy import stats
+
+
+@pytest.fixture
+def folder(tmp_path, make):
+    place = tmp_path / "volumes"
+    place.mkdir()
+    for seed in range(4):
+        make.mrc(place / f"v{seed}.mrc", make.blob((8, 8, 8), seed=seed))
+    return place
+
+
+def test_a_folder_as_a_table_with_a_verdict(cli, nets, folder):
+    result = cli("audit", folder, "--model", f"{nets}:net", "--layer", "second")
+    assert result.code == 0, result.err
+    for word in ("v0.mrc", "v3.mrc", "respond, 4 volumes", "L1", "tau", "4 of 4"):
+        assert word in result.out
+    # what follows the layer is linear
+    assert "The maps explain what the images contributed" in result.out
+
+
+def test_the_csv_holds_what_the_maps_hold(cli, nets, folder, tmp_path):
+    result = cli(
+        "audit",
+        folder,
+        "--model",
+        f"{nets}:net",
+        "--layer",
+        "first",
+        "--csv",
+        "a.csv",
+        "--method",
+        "grad",
+        "--method",
+        "respond",
+    )
+    assert result.code == 0, result.err
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    cli(
+        "explain",
+        folder / "v1.mrc",
+        "--model",
+        f"{nets}:net",
+        "--layer",
+        "first",
+        "--target",
+        "all",
+    )
+    for path in (tmp_path / "respondcam-maps").glob("*.json"):
+        assert "respond" in path.name
+    records = [json.loads(p.read_text()) for p in (tmp_path / "respondcam-maps").glob("*.json")]
+    accounts = [record["account"] for record in records]
+    scores, sums = [a["score"] for a in accounts], [a["mapped"] for a in accounts]
+    (row,) = [r for r in rows if r["file"].endswith("v1.mrc") and r["method"] == "respond"]
+    l1 = sum(abs(m - s) for m, s in zip(sums, scores, strict=True)) / len(sums)
+    assert float(row["l1"]) == pytest.approx(l1, rel=1e-6)
+    assert float(row["tau"]) == pytest.approx(stats.kendalltau(sums, scores).statistic)
+    assert float(row["score"]) == pytest.approx(max(scores))
+    best = accounts[scores.index(max(scores))]
+    assert float(row["gap"]) == pytest.approx(best["gap"], abs=1e-7)
+
+
+def test_json_and_a_bad_file_among_good_ones(cli, nets, folder):
+    (folder / "v9.mrc").write_bytes(b"")
+    result = cli("audit", folder, "--model", f"{nets}:net", "--json")
+    assert result.code == 2
+    document = json.loads(result.out)
+    assert len(document["volumes"]) == 4
+    assert document["failed"][0]["path"].endswith("v9.mrc")
+    assert document["summary"]["respond"]["images"] == 4
+    table = cli("audit", folder, "--model", f"{nets}:net", "--csv", "t.csv")
+    assert table.code == 2
+    assert "4 of 5 volumes audited" in table.out
+    assert "empty" in table.err
+
+
+@pytest.mark.parametrize("place", ["missing/a.csv", "file/a.csv", "volumes"])
+def test_a_table_that_cannot_be_written_is_told_before_the_work(cli, folder, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    result = cli("audit", folder, "--model", "nowhere.py:net", "--csv", tmp_path / place)
+    assert result.code == 2
+    assert "--csv" in result.err

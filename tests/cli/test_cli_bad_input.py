@@ -1,0 +1,218 @@
+"""Every kind of bad input: exit code 2, one clear message, nothing left behind."""
+
+import gzip
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+# name of the file, what makes it from a good MRC file's content, what the message must hold
+FILES = {
+    "missing": ("none.mrc", None, "none.mrc"),
+    "empty": ("bad.mrc", lambda good: b"", "empty"),
+    "cut in the header": ("bad.mrc", lambda good: good[:500], "bad.mrc"),
+    "cut in the data": ("bad.mrc", lambda good: good[:2000], "bad.mrc"),
+    "lying about its size": (
+        "bad.mrc",
+        lambda good: np.array([10**4] * 3, "<i4").tobytes() + good[12:],
+        "bad.mrc",
+    ),
+    "a text": ("bad.mrc", lambda good: b"I am no volume. " * 200, "bad.mrc"),
+    "a text called NIfTI": ("bad.nii", lambda good: b"I am no volume. " * 200, "bad.nii"),
+    "not gzipped": ("bad.nii.gz", lambda good: b"I am no volume. " * 200, "bad.nii.gz"),
+    "gzip cut short": ("bad.mrc.gz", lambda good: gzip.compress(good)[:900], "bad.mrc.gz"),
+    "of no known kind": ("bad.docx", lambda good: good, ".mrc"),
+}
+
+
+def assert_refused(result, *words: str) -> str:
+    assert result.code == 2, (result.out, result.err)
+    assert "Traceback" not in result.err
+    assert "Something went wrong" not in result.err
+    assert result.err.count("respondcam:") == 1, result.err
+    for word in words:
+        assert re.search(word, result.err), result.err
+    return result.err
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert not (folder / "respondcam-maps").exists()
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("command", ["explain", "audit"])
+def test_files_that_are_no_volumes(cli, nets, mrc, tmp_path, kind, command):
+    name, spoil, words = FILES[kind]
+    if spoil:
+        (tmp_path / name).write_bytes(spoil(mrc.read_bytes()))
+    result = cli(command, tmp_path / name, "--model", f"{nets}:net")
+    assert_refused(result, re.escape(words))
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers(cli, nets, tmp_path, make, value):
+    voxels = make.blob((8, 8, 8))
+    voxels[1, 2, 3] = value
+    path = make.mrc(tmp_path / "nan.mrc", voxels)
+    result = cli("explain", path, "--model", f"{nets}:net")
+    assert_refused(result, "NaN or infinite", "nonfinite|--nonfinite")
+    assert_nothing_left(tmp_path)
+    mended = cli("explain", path, "--model", f"{nets}:net", "--nonfinite", "zero")
+    assert mended.code == 0, mended.err
+
+
+def test_wrong_channels_for_the_model(cli, nets, mrc, tmp_path):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--model-arg", "channels=2")
+    assert_refused(result, r"channel|shape", r"\(1, 1, 8, 10, 12\)|1, 8, 10, 12")
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("layer", [(), ("--layer", "conv")])
+def test_wrong_spatial_shape_for_the_model(cli, nets, mrc, tmp_path, layer):
+    result = cli("explain", mrc, "--model", f"{nets}:Dense", *layer)
+    assert_refused(result, "1, 1, 8, 10, 12")
+    assert_nothing_left(tmp_path)
+
+
+def test_wrong_shape_for_the_publication_s_network(cli, mrc, tmp_path):
+    result = cli("explain", mrc, "--model", "paper:cnn-2")
+    assert_refused(result, "CNN-2", "40")
+    assert_nothing_left(tmp_path)
+
+
+@pytest.fixture
+def cube(tmp_path, make) -> Path:
+    """A volume that the dense network takes."""
+    return make.mrc(tmp_path / "cube.mrc", make.blob((8, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--layer", "convv"), ["no layer 'convv'", "conv"]),
+        (("--layer", "never"), ["never", "call"]),
+        (("--layer", "aside"), ["aside", "not depend|no gradient|does not reach"]),
+        (("--target", "2"), ["out of range", "0 to 1"]),
+        (("--target", "0,7"), ["7", "out of range"]),
+        (("--target", "ribosome"), ["--target is 'ribosome'", "predicted, all"]),
+        (("--target", "-1"), ["--target is '-1'"]),
+        (("--method", "gradcam"), ["--method is 'gradcam'", "respond"]),
+        (("--normalize", "max"), ["--normalize is 'max'", "zscore"]),
+        (("--axes", "yxz"), ["--axes is 'yxz'", "zyx, xyz"]),
+        (("--align", "even"), ["--align is 'even'", "measured"]),
+        (("--nonfinite", "keep"), ["--nonfinite is 'keep'"]),
+        (("--device", "tpu"), ["--device is 'tpu'", "cpu"]),
+        (("--device", "cuda:99"), ["cuda:99", "--device cpu"]),
+        (("--model-arg", "classes"), ["NAME=VALUE"]),
+        (("--model-arg", "classes=3"), ["takes no argument 'classes'"]),
+    ],
+)
+def test_options_that_cannot_be_met(cli, nets, cube, tmp_path, options, words):
+    result = cli("explain", cube, "--model", f"{nets}:Dense", *options)
+    assert_refused(result, *words)
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("{nets}:nett", ["no 'nett'", "net"]),
+        ("nowhere.py:net", ["'nowhere.py' does not exist"]),
+        ("no_such_module:net", ["cannot be imported", "No module named"]),
+        ("monai:bundle", ["not supported in this version"]),
+        ("resnet", ["no address of a model"]),
+    ],
+)
+def test_models_that_are_not_there(cli, nets, cube, tmp_path, spec, words):
+    result = cli("explain", cube, "--model", spec.format(nets=nets))
+    assert_refused(result, *words)
+    assert_nothing_left(tmp_path)
+
+
+def test_weights_that_do_not_fit(cli, nets, cube, tmp_path):
+    torch.save({"scores.weight": torch.ones(5, 6), "other": torch.ones(1)}, tmp_path / "w.pt")
+    result = cli("explain", cube, "--model", f"{nets}:net", "--weights", tmp_path / "w.pt")
+    assert_refused(result, "do not fit", "missing in the file", "not in the model", r"\(5, 6\)")
+    assert_nothing_left(tmp_path)
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("it-ran"),)
+
+
+def test_a_pickle_needs_trust(cli, nets, cube, tmp_path):
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(Bomb()))
+    result = cli("explain", cube, "--model", f"{nets}:net", "--weights", tmp_path / "w.pkl")
+    assert_refused(result, "could run any code", "--trust")
+    assert not (tmp_path / "it-ran").exists()
+    assert_nothing_left(tmp_path)
+
+
+def test_an_output_folder_that_cannot_be_written(cli, nets, cube, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = cli("explain", cube, "--model", f"{nets}:net", "--out", out)
+        assert_refused(result, "--out", "cannot be written to")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_output_folder_is_tried_before_any_work(cli, cube, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = cli("explain", cube, "--model", "nowhere.py:net", "--out", tmp_path / "file")
+    assert_refused(result, "--out")
+
+
+def test_a_file_in_the_way_of_a_result(cli, nets, cube, tmp_path):
+    arguments = ("explain", cube, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    (tmp_path / "respondcam-maps" / "cube.respond.second.class-0.png").mkdir(parents=True)
+    assert_refused(cli(*arguments, "--overwrite"), "is a folder")
+    assert len(list((tmp_path / "respondcam-maps").iterdir())) == 1
+
+
+def test_a_failure_while_writing_leaves_nothing(cli, nets, cube, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("respondcam.cli._writing.save_figure", full)
+    result = cli("explain", cube, "--model", f"{nets}:net")
+    assert_refused(result, "No space left on device")
+    assert_nothing_left(tmp_path)
+
+
+def test_a_fault_of_the_network_s_own_code(cli, nets, cube, tmp_path):
+    result = cli("explain", cube, "--model", f"{nets}:broken")
+    assert result.code in (1, 2)
+    assert "inside the network" in result.err
+    assert "Traceback" not in result.err
+    assert_nothing_left(tmp_path)
+
+
+def test_an_interruption_leaves_nothing(cli, nets, cube, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("respondcam.cli._writing.save_figure", interrupted)
+    result = cli("explain", cube, "--model", f"{nets}:net")
+    assert result.code == 130
+    assert "Interrupted" in result.err
+    assert_nothing_left(tmp_path)
+
+
+def test_a_pattern_without_files(cli, nets, tmp_path):
+    assert_refused(cli("explain", "nothing-*.mrc", "--model", f"{nets}:net"), "No file matches")
+    assert_nothing_left(tmp_path)
+
+
+def test_a_mistake_that_holds_for_all_files_is_said_once(cli, nets, tmp_path, make):
+    for number in range(5):
+        make.mrc(tmp_path / f"{number}.mrc", make.blob((8, 8, 8), seed=number))
+    result = cli("explain", "*.mrc", "--model", f"{nets}:net", "--target", "9")
+    assert_refused(result, r"0\.mrc, 1\.mrc, 2\.mrc and 2 more: .*out of range")
+    assert_nothing_left(tmp_path)

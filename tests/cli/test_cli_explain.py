@@ -1,0 +1,295 @@
+"""``respondcam explain`` from files to files, checked with the field's own readers."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from PIL import Image
+
+
+def network(nets: str, name: str = "net") -> torch.nn.Module:
+    spec = importlib.util.spec_from_file_location("nets_of_the_test", nets)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)().eval()
+
+
+def scores_of(nets: str, voxels: np.ndarray) -> torch.Tensor:
+    with torch.no_grad():
+        return network(nets)(torch.from_numpy(voxels.copy())[None, None])[0]
+
+
+def one_record(folder: Path) -> dict:
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
+
+
+def test_one_file_with_all_defaults(cli, nets, mrc, tmp_path, make):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--device", "cpu")
+    assert result.code == 0, result.err
+    out = tmp_path / "respondcam-maps"
+    expected = scores_of(nets, make.blob((8, 10, 12)))
+    best = int(expected.argmax())
+    record = one_record(out)
+    stem = f"ribo.respond.{record['layer']}.class-{best}"
+    names = {f"{stem}.{end}" for end in ("input.mrc", "layer.mrc", "png", "json")}
+    assert {path.name for path in out.iterdir()} == names
+    assert record["account"]["score"] == pytest.approx(float(expected[best]), rel=1e-5)
+    assert record["target"]["class"] == best
+    for name in names:
+        assert name in result.out
+    assert "was chosen" in result.out
+    Image.open(out / f"{stem}.png").verify()
+
+
+def test_formats_that_cannot_hold_a_place_get_one_that_can(cli, nets, tmp_path, make):
+    np.save(tmp_path / "a.npy", make.blob((8, 8, 8)))
+    series = tmp_path / "series"
+    series.mkdir()
+    image = SimpleITK.GetImageFromArray((100 * make.blob((6, 8, 10))).astype(np.int16))
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(6):
+        piece = image[:, :, k]
+        tags = {"0020|000e": "1.2.3", "0020|0032": f"0\\0\\{2 * k}", "0008|0018": f"1.2.3.{k}"}
+        for tag, value in {"0008|0060": "CT", "0020|0037": "1\\0\\0\\0\\1\\0", **tags}.items():
+            piece.SetMetaData(tag, value)
+        writer.SetFileName(str(series / f"{k}.dcm"))
+        writer.Execute(piece)
+    result = cli("explain", "a.npy", series, "--model", f"{nets}:net", "--target", "0")
+    assert result.code == 0, result.err
+    assert "written to .npz" in result.out
+    assert "written as NIfTI" in result.out
+    suffixes = {p.name.split(".input")[1] for p in (tmp_path / "respondcam-maps").glob("*.input*")}
+    assert suffixes == {".npz", ".nii.gz"}
+
+
+def test_the_account_closes_and_the_maps_hold_it(cli, nets, mrc, tmp_path):
+    cli("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "1")
+    out = tmp_path / "respondcam-maps"
+    account = one_record(out)["account"]
+    assert account["score"] == pytest.approx(
+        account["baseline"] + account["mapped"] + account["gap"], rel=1e-9
+    )
+    # pooling and a linear layer follow: the map explains everything
+    assert account["relative_gap"] < 1e-5
+    for resolution in ("input", "layer"):
+        with mrcfile.open(out / f"ribo.respond.second.class-1.{resolution}.mrc") as file:
+            assert file.data.sum(dtype=float) == pytest.approx(account["mapped"], rel=1e-4)
+
+
+def test_the_map_lies_over_its_mrc_source(cli, nets, mrc, tmp_path):
+    cli("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    (path,) = (tmp_path / "respondcam-maps").glob("*.input.mrc")
+    with mrcfile.open(mrc) as source, mrcfile.open(path) as written:
+        assert written.data.shape == source.data.shape
+        for field in ("origin", "cella", "nxstart", "nystart", "nzstart", "mapc", "mapr", "maps"):
+            assert written.header[field] == source.header[field]
+
+
+def test_the_map_lies_over_its_nifti_source(cli, nets, nifti, tmp_path):
+    cli("explain", nifti, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    out = tmp_path / "respondcam-maps"
+    source = nibabel.load(nifti)
+    whole = nibabel.load(out / "brain.respond.second.class-0.input.nii.gz")
+    coarse = nibabel.load(out / "brain.respond.second.class-0.layer.nii.gz")
+    np.testing.assert_allclose(whole.affine, source.affine, atol=1e-4)
+    assert whole.shape == source.shape
+    assert coarse.shape == (6, 5, 4)
+    # pooling by two: the first cell's centre lies between the first two voxels
+    centre = source.affine @ [0.5, 0.5, 0.5, 1]
+    np.testing.assert_allclose(coarse.affine[:, 3], centre, atol=1e-4)
+
+
+def test_normalisation_is_what_the_network_sees(cli, nets, mrc, tmp_path, make):
+    cli("explain", mrc, "--model", f"{nets}:net", "--normalize", "zscore", "--target", "2")
+    voxels = make.blob((8, 10, 12)).astype(float)
+    expected = scores_of(nets, ((voxels - voxels.mean()) / voxels.std()).astype(np.float32))
+    record = one_record(tmp_path / "respondcam-maps")
+    assert record["account"]["score"] == pytest.approx(float(expected[2]), rel=1e-4)
+    assert record["settings"]["normalize"] == "zscore"
+
+
+def test_axes_xyz_gives_the_network_nibabel_s_array(cli, nets, nifti, tmp_path):
+    cli(
+        "explain",
+        nifti,
+        "--model",
+        f"{nets}:net",
+        "--axes",
+        "xyz",
+        "--layer",
+        "second",
+        "--target",
+        "0",
+    )
+    array = np.asarray(nibabel.load(nifti).dataobj, dtype=np.float32)
+    record = one_record(tmp_path / "respondcam-maps")
+    assert record["account"]["score"] == pytest.approx(float(scores_of(nets, array)[0]), rel=1e-5)
+    model = network(nets)
+    kept = {}
+    model.second.register_forward_hook(lambda m, i, o: kept.update(a=o))
+    model(torch.from_numpy(array)[None, None])
+    # global average pooling: the map is the activation weighted by the class's weights
+    cells = kept["a"].shape[2:].numel()
+    expected = torch.einsum("c,czyx->zyx", model.scores.weight[0], kept["a"][0]) / cells
+    coarse = nibabel.load(tmp_path / "respondcam-maps/brain.respond.second.class-0.layer.nii.gz")
+    np.testing.assert_allclose(coarse.get_fdata(), expected.detach().numpy(), atol=1e-6)
+
+
+def test_layers_targets_and_methods(cli, nets, mrc, tmp_path):
+    result = cli(
+        "explain",
+        mrc,
+        "--model",
+        f"{nets}:net",
+        "--layer",
+        "first",
+        "--layer",
+        "second",
+        "--target",
+        "0,2",
+        "--method",
+        "grad",
+        "--out",
+        "maps",
+    )
+    assert result.code == 0, result.err
+    names = {path.name for path in (tmp_path / "maps").glob("*.json")}
+    assert names == {
+        f"ribo.grad.{layer}.class-{n}.json" for layer in ("first", "second") for n in (0, 2)
+    }
+    every = cli("explain", mrc, "--model", f"{nets}:net", "--target", "all", "--out", "all")
+    assert every.code == 0, every.err
+    assert len(list((tmp_path / "all").glob("*.json"))) == 3
+
+
+def test_class_names_and_brackets_are_printed_as_they_are(cli, nets, tmp_path, make):
+    path = make.mrc(tmp_path / "tomo[bold]1.mrc", make.blob((8, 8, 8)))
+    result = cli("explain", path, "--model", f"{nets}:named", "--target", "[red]ribosome")
+    assert result.code == 0, result.err
+    assert "tomo[bold]1.mrc" in result.out
+    assert "[red]ribosome" in result.out
+    assert one_record(tmp_path / "respondcam-maps")["target"]["name"] == "[red]ribosome"
+    by_number = cli("explain", path, "--model", f"{nets}:named", "--target", "class:1")
+    assert "20S proteasome" in by_number.out
+    unknown = cli("explain", path, "--model", f"{nets}:named", "--target", "actin")
+    assert unknown.code == 2
+    assert "20S proteasome" in unknown.err
+
+
+def test_the_part_of_the_output_that_holds_the_scores(cli, nets, mrc, tmp_path, make):
+    model = ("--model", f"{nets}:Several", "--layer", "net.second", "--target", "1")
+    unclear = cli("explain", mrc, *model)
+    assert unclear.code == 2
+    assert "keys 'first', 'second'" in unclear.err
+    wrong = cli("explain", mrc, *model, "--output", "third")
+    assert wrong.code == 2
+    assert "--output 'third' is no part" in wrong.err
+    result = cli("explain", mrc, *model, "--output", "first")
+    assert result.code == 0, result.err
+    record = one_record(tmp_path / "respondcam-maps")
+    expected = -scores_of(nets, make.blob((8, 10, 12)))
+    assert record["account"]["score"] == pytest.approx(float(expected[1]), rel=1e-5)
+
+
+def test_json_for_machines(cli, nets, mrc, tmp_path):
+    result = cli("explain", mrc, tmp_path / "none.mrc", "--model", f"{nets}:net", "--json")
+    assert result.code == 2
+    document = json.loads(result.out)
+    (one,) = document["maps"]
+    assert all(Path(path).is_file() for path in one["files"].values())
+    assert set(one["account"]) >= {"score", "baseline", "mapped", "gap", "relative_gap"}
+    assert len(one["input"]["sha256"]) == len(one["model"]["state_sha256"]) == 64
+    (failed,) = document["failed"]
+    assert failed["path"].endswith("none.mrc")
+
+
+def test_a_result_of_another_run_stays_unless_told(cli, nets, mrc, tmp_path):
+    base = ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    assert cli(*base).code == 0
+    assert cli(*base).code == 0, "the very same run is written again"
+    before = {path: path.read_bytes() for path in (tmp_path / "respondcam-maps").iterdir()}
+    other = cli(*base, "--normalize", "zscore")
+    assert other.code == 2
+    assert "--overwrite" in other.err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "respondcam-maps").iterdir()}
+    assert cli(*base, "--normalize", "zscore", "--overwrite").code == 0
+    assert one_record(tmp_path / "respondcam-maps")["settings"]["normalize"] == "zscore"
+
+
+def test_the_same_stem_in_two_folders_and_formats_gives_separate_results(cli, nets, tmp_path, make):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        make.mrc(tmp_path / folder / "x.mrc", make.blob((8, 8, 8), seed=ord(folder)))
+    make.nifti(tmp_path / "a" / "x.nii.gz", make.blob((8, 8, 8)))
+    result = cli("explain", "*/x.*", "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    assert result.code == 0, result.err
+    records = [json.loads(p.read_text()) for p in (tmp_path / "respondcam-maps").glob("*.json")]
+    assert len(records) == 3
+    assert len({record["input"]["sha256"] for record in records}) == 3
+
+
+def test_one_bad_file_does_not_stop_the_others(cli, nets, tmp_path, make):
+    for name in ("a", "c"):
+        make.mrc(tmp_path / f"{name}.mrc", make.blob((8, 8, 8), seed=ord(name)))
+    content = (tmp_path / "a.mrc").read_bytes()
+    (tmp_path / "b.mrc").write_bytes(content[:1500])
+    result = cli("explain", "*.mrc", "--model", f"{nets}:net", "--target", "0")
+    assert result.code == 2
+    assert "2 of 3 volumes explained" in result.out
+    assert any("b.mrc" in line and "failed" in line for line in result.out.splitlines())
+    assert result.err.count("respondcam:") == 1
+    assert "b.mrc" in result.err
+    names = [path.name for path in (tmp_path / "respondcam-maps").iterdir()]
+    assert len(names) == 8
+    assert not [name for name in names if name.startswith(("b", "."))]
+
+
+def test_weights_and_the_factory_s_arguments(cli, nets, mrc, tmp_path):
+    model = network(nets)
+    with torch.no_grad():
+        model.scores.bias += 10
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, "w.ckpt")
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--weights", "w.ckpt", "--target", "0")
+    assert result.code == 0, result.err
+    assert "prefix 'module.' removed" in result.out
+    record = one_record(tmp_path / "respondcam-maps")
+    assert record["account"]["baseline"] > 5
+    more = cli(
+        "explain",
+        mrc,
+        "--model",
+        f"{nets}:net",
+        "--model-arg",
+        "classes=9",
+        "--target",
+        "8",
+        "--out",
+        "nine",
+    )
+    assert more.code == 0, more.err
+
+
+@pytest.mark.slow
+def test_the_installed_command_from_another_folder(nets, mrc, tmp_path):
+    script = Path(sys.executable).with_name("respondcam")
+    done = subprocess.run(
+        [script, "explain", mrc, "--model", f"{nets}:net", "--out", tmp_path / "deep" / "er"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd="/",
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(list((tmp_path / "deep" / "er").iterdir())) == 4

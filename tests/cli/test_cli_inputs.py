@@ -1,0 +1,103 @@
+"""From what was typed to volumes: patterns, folders, series, and names that never clash."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from respondcam.cli._inputs import find_sources, output_names, slug
+from respondcam.errors import InputError
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_patterns_are_expanded_here_too_and_each_file_counts_once(tmp_path):
+    touch(tmp_path, "b.mrc", "a.mrc", "c.txt")
+    pattern = str(tmp_path / "*.mrc")
+    sources = find_sources([pattern, str(tmp_path / "a.mrc"), f"{tmp_path}/./b.mrc"])
+    assert [source.name for source in sources] == ["a", "b"]
+    assert [source.suffix for source in sources] == [".mrc", ".mrc"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_taken_as_it_is(tmp_path):
+    touch(tmp_path, "run[1].mrc")
+    assert find_sources([str(tmp_path / "run[1].mrc")])[0].name == "run[1]"
+
+
+def test_a_folder_stands_for_its_volumes(tmp_path):
+    touch(tmp_path, "b.nii.gz", "a.MRC", "notes.txt", ".hidden.mrc", "pair.hdr", "pair.img")
+    sources = find_sources([str(tmp_path)])
+    assert [source.path.name for source in sources] == ["a.MRC", "b.nii.gz", "pair.hdr"]
+    assert [source.suffix for source in sources] == [".MRC", ".nii.gz", ".nii.gz"]
+
+
+def test_a_folder_with_a_series_is_one_volume_written_as_nifti(tmp_path):
+    series = tmp_path / "CT.1"
+    series.mkdir()
+    (series / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(10))
+    (source,) = find_sources([str(series)])
+    assert (source.path, source.name, source.suffix) == (series, "CT.1", ".nii.gz")
+    assert "written as NIfTI" in source.note
+
+
+def test_what_holds_nothing_is_said(tmp_path):
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(InputError, match=r"No file matches the pattern .*\.mrc"):
+        find_sources([str(tmp_path / "*.mrc")])
+    with pytest.raises(InputError, match="holds no volume and no DICOM series"):
+        find_sources([str(tmp_path)])
+    with pytest.raises(InputError, match="No file was given"):
+        find_sources([])
+
+
+def test_a_missing_file_is_left_for_the_reader_to_report(tmp_path):
+    assert find_sources([str(tmp_path / "none.mrc")])[0].name == "none"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["x.mrc"], ["x"]),
+        (["a/x.mrc", "b/x.mrc"], ["a_x", "b_x"]),
+        (["a/x.mrc", "a/x.nii.gz"], ["x_mrc", "x_nii.gz"]),
+        (["a/X.mrc", "b/x.mrc"], ["a_X", "b_x"]),
+        (["p/a/x.mrc", "q/a/x.mrc"], ["p_a_x", "q_a_x"]),
+        (["a/x.mrc", "b/x.mrc", "c/a_x.mrc"], ["a_x_mrc", "b_x", "c_a_x"]),
+    ],
+)
+def test_names(paths, names):
+    found = output_names([Path(path) for path in paths])
+    assert len(set(found)) == len(paths)
+    if len(paths) < 3:
+        assert found == names
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "a/b", "a_b", "A", ""]),
+            st.sampled_from(["x", "X", "a_x", "b_x", "x_mrc", "a_b_x"]),
+            st.sampled_from([".mrc", ".nii.gz", ".map"]),
+        ),
+        max_size=12,
+        unique=True,
+    )
+)
+def test_no_two_inputs_ever_share_a_name(parts):
+    paths = [Path("/data", folder, stem + suffix) for folder, stem, suffix in parts]
+    names = [name.casefold() for name in output_names(paths)]
+    assert len(set(names)) == len(paths)
+    assert all(name and os.sep not in name for name in names)
+
+
+def test_slugs():
+    assert slug("class 3") == "class-3"
+    assert slug("encoder/block.1#2") == "encoder-block.1#2"
+    assert slug("../..") == "unnamed"

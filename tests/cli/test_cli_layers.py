@@ -1,0 +1,42 @@
+"""``respondcam layers``: the table, what it lists, and the choice it announces."""
+
+import json
+
+import pytest
+
+
+def test_the_layers_of_a_network_by_shape(cli, nets):
+    result = cli("layers", "--model", f"{nets}:net", "--shape", "1,8,8,8")
+    assert result.code == 0, result.err
+    for word in ("first", "second", "scores"):
+        assert word in result.out
+    assert "chosen" in result.out.lower()
+
+
+def test_what_explain_would_choose(cli, nets, mrc, tmp_path):
+    listed = json.loads(cli("layers", "--model", f"{nets}:net", "--input", mrc, "--json").out)
+    cli("explain", mrc, "--model", f"{nets}:net")
+    (path,) = (tmp_path / "respondcam-maps").glob("*.json")
+    assert json.loads(path.read_text())["layer"] == listed["chosen"]
+    assert {row["name"] for row in listed["rows"]} >= {"first", "pool", "second"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "either --input FILE or --shape"),
+        (("--shape", "1,8,8,8", "--input", "x.mrc"), "either --input FILE or --shape"),
+        (("--shape", "1,8,-8,8"), "--shape is '1,8,-8,8'"),
+        (("--shape", "8"), "--shape is '8'"),
+        (("--shape", "1,0,8,8"), "--shape is"),
+        (("--input", "none.mrc"), "none.mrc"),
+        (("--shape", "2,8,8,8"), "2, 8, 8, 8"),
+        (("--shape", "1,8,8,8", "--axes", "abc"), "--axes is 'abc'"),
+    ],
+)
+def test_bad_input(cli, nets, options, words):
+    result = cli("layers", "--model", f"{nets}:net", *options)
+    assert result.code == 2, result.err
+    assert words in result.err
+    assert "Traceback" not in result.err
+    assert result.err.count("respondcam:") == 1

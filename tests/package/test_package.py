@@ -1,0 +1,116 @@
+"""The package as a whole: light to import, a small set of names, folders that import one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import respondcam as rc
+
+SOURCE = Path(rc.__file__).parent
+FLOW = ["volume", "network", "attribution", "evidence", "large", "show", "cryoet", "paper", "cli"]
+EXPORTED = {
+    "METHODS",
+    "Explainer",
+    "Explanation",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "InputError",
+    "IntegratedRespondCAM",
+    "LayerCAM",
+    "LayerGrid",
+    "LayerTable",
+    "RespondCAM",
+    "ScoreAccount",
+    "Volume",
+    "__version__",
+    "explain",
+    "inspect",
+    "read_volume",
+    "targets",
+    "write_volume",
+}
+
+
+HELP = """
+import sys
+from respondcam.cli import main
+sys.argv = ['respondcam', '--help']
+try: main()
+except SystemExit: pass
+"""
+
+
+def loaded_by(code: str) -> set[str]:
+    report = f"{code}\nimport sys; print(' '.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(run.stdout.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import respondcam",
+        "import respondcam.volume",
+        "from respondcam import Volume, read_volume",
+        HELP,
+    ],
+)
+def test_light_to_import(code: str) -> None:
+    heavy = {"torch", "matplotlib", "SimpleITK", "dask", "monai", "scipy"}
+    assert loaded_by(code) & heavy == set()
+
+
+def test_exactly_these_names_are_exported() -> None:
+    assert set(rc.__all__) == EXPORTED
+    for name in rc.__all__:
+        assert getattr(rc, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rc.nothing  # noqa: B018
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level folders of the package that a module imports when it is imported itself."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text())
+    late = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    typing_only = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in late or node in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("respondcam."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("respondcam.")}
+    return found & set(FLOW)
+
+
+@pytest.mark.parametrize("folder", FLOW)
+def test_a_folder_imports_only_from_those_before_it(folder: str) -> None:
+    allowed = set(FLOW[: FLOW.index(folder) + 1])
+    for path in (SOURCE / folder).rglob("*.py"):
+        assert imports_of(path) <= allowed, path
+
+
+def test_nothing_imports_the_command_line() -> None:
+    for path in SOURCE.rglob("*.py"):
+        if "cli" not in path.relative_to(SOURCE).parts:
+            assert "respondcam.cli" not in path.read_text(), path
+
+
+def test_no_star_imports() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert "import *" not in path.read_text(), path

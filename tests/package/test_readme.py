@@ -1,0 +1,103 @@
+"""What the README tells a newcomer to run, runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def after_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("newcomer")
+    run = shell("respondcam demo", folder)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_python_runs_as_it_stands(after_the_demo: Path) -> None:
+    (code,) = blocks("python")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=after_the_demo, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "Explanation(method='respond'" in run.stdout
+    assert "baseline" in run.stdout
+    assert (after_the_demo / "map.mrc").stat().st_size > 1024
+
+
+NETWORK = """
+from torch import nn
+def build():
+    first, second = nn.Conv3d(1, 4, 3, stride=2), nn.Conv3d(4, 8, 3, stride=2)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool3d(1))
+    model.add_module("layer4", nn.Sequential())
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8, 4))
+    whole = nn.Sequential()
+    whole.layer4 = model[:4]
+    whole.pool, whole.head = model[4], head
+    return whole
+"""
+
+
+@pytest.mark.slow
+def test_the_commands_run_as_they_stand(tmp_path: Path) -> None:
+    prepare = f"""
+import numpy as np, torch, sys
+sys.path.insert(0, {str(tmp_path)!r})
+from safetensors.torch import save_file
+import mynet, respondcam as rc
+save_file(mynet.build().state_dict(), "weights.safetensors")
+rng = np.random.default_rng(0)
+rc.write_volume("scan.nii.gz", rc.Volume(rng.normal(size=(20, 21, 22)), unit="mm"))
+for name in ("a", "b"):
+    volume = rc.Volume(rng.normal(size=(20, 20, 20)), np.diag([8.0, 8, 8, 1]), "angstrom")
+    rc.write_volume(f"tomograms/{{name}}.mrc", volume)
+"""
+    (tmp_path / "mynet.py").write_text(NETWORK)
+    (tmp_path / "tomograms").mkdir()
+    subprocess.run([sys.executable, "-c", prepare], cwd=tmp_path, check=True)
+    (console,) = blocks("console")
+    commands = [line[2:] for line in console.splitlines() if line.startswith("$ ")]
+    assert len(commands) == 4
+    for command in commands:
+        run = shell(command, tmp_path)
+        assert run.returncode == 0, f"{command}\n{run.stderr}"
+    assert (tmp_path / "accounts.csv").read_text().count("\n") >= 3
+    assert any((tmp_path / "respondcam-maps").glob("scan*.nii.gz"))
+    assert any((tmp_path / "maps").glob("*.png"))
+
+
+def test_the_account_line_is_what_the_library_prints() -> None:
+    import torch
+
+    import respondcam as rc
+
+    one = torch.ones(1, 1, dtype=torch.float64)
+    account = rc.ScoreAccount(score=4.213 * one, baseline=0.104 * one, mapped=4.109 * one)
+    assert account.line() == blocks("text")[0].strip()
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (ROOT / target).exists(), f"{page.name}: {target}"
