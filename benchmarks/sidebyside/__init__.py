@@ -1,0 +1,1 @@
+"""Time and memory of one map, beside one inference and beside other libraries."""
