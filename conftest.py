@@ -1,10 +1,8 @@
 """Shapes and types of every public function are checked while the tests run, and only then."""
 
 import os
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -14,9 +12,7 @@ _hook = install_import_hook("respondcam", "beartype.beartype")
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test and every docstring example starts from the same random numbers, whatever ran before."""
-    random.seed(0)
-    np.random.seed(0)
+    """Every test and docstring example draws the same random numbers, whatever ran before it."""
     torch.manual_seed(0)
 
 
