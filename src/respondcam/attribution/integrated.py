@@ -17,8 +17,17 @@ M. Sundararajan, A. Taly, Q. Yan, ICML 2017, arXiv:1703.01365, here from a layer
     \sum_i L_i = y(A) - y(A_0) .
 
 Quadrature: with a zero baseline and small biases the ReLUs of a head switch very near to t = 0, so
-nodes crowd there: :math:`t_k = ((k + 1/2)/n)^4`, each weighted by the length of its cell,
-:math:`((k+1)/n)^4 - (k/n)^4`. The account's gap is the error that is left.
+nodes crowd there: :math:`t_k = (k/(n-1))^4`. Over each cell the score's own rise is known from its
+ends, and the gradients of the two ends are mixed so that their slope along the path equals it:
+
+.. math::
+
+    \bar G_k = \alpha_k G(t_k) + (1 - \alpha_k)\, G(t_{k+1}), \quad
+    \langle \bar G_k, D\rangle = \frac{y(t_{k+1}) - y(t_k)}{t_{k+1} - t_k}, \quad
+    0 \le \alpha_k \le 1 .
+
+For a cell in which one ReLU switches this is exact, the map included: :math:`\alpha_k` is where it
+switches. What several switches in one cell leave over is the account's gap.
 
 Limits: the head runs on n copies of the batch; where a path leads around the layer the whole
 network does, and y(A_0) depends on the image.
@@ -53,7 +62,8 @@ class IntegratedRespondCAM(Explainer):
     Parameters
     ----------
     nodes
-        Points of the path at which the gradient is taken.
+        Points of the path at which the gradient is taken, both ends among them; with 1 it is taken
+        at the activation alone, as in Respond-CAM.
     baseline
         Activation A0 where the path starts: a tensor that broadcasts to the layer's output, or a
         callable from the layer's output to it; zero unless given.
@@ -95,18 +105,60 @@ class IntegratedRespondCAM(Explainer):
         return respond_cam(activation, gradient)
 
 
-def path_nodes(count: int) -> tuple[Float[Tensor, "node"], Float[Tensor, "node"]]:
-    """Nodes t_k = ((k + 1/2)/n)^4 on (0, 1) and the lengths of their cells, which add up to one.
+def path_nodes(count: int) -> Float[Tensor, "node"]:
+    """Nodes t_k = (k/(n-1))^4 from 0 to 1; a single one is at 1.
 
     Examples
     --------
-    >>> t, lengths = path_nodes(2)
-    >>> t.tolist(), lengths.tolist()
-    ([0.00390625, 0.31640625], [0.0625, 0.9375])
+    >>> path_nodes(3).tolist(), path_nodes(1).tolist()
+    ([0.0, 0.0625, 1.0], [1.0])
     """
-    edges = (torch.arange(count + 1, dtype=torch.float64) / count) ** 4
-    middles = ((torch.arange(count, dtype=torch.float64) + 0.5) / count) ** 4
-    return middles, edges.diff()
+    if count == 1:
+        return torch.ones(1, dtype=torch.float64)
+    return (torch.arange(count, dtype=torch.float64) / (count - 1)) ** 4
+
+
+def node_weights(
+    points: Float[Tensor, "node"],
+    scores: Float[Tensor, "node batch"],
+    slopes: Float[Tensor, "node batch"],
+) -> Float[Tensor, "node batch"]:
+    """Weights of the nodes' gradients, so that each cell's slope is the score's own rise over it.
+
+    They are not negative, and add up to the length of the path. Where no mixture of the two ends
+    gives the rise, the nearer end has all the weight.
+
+    Parameters
+    ----------
+    points
+        Where on the path the nodes are, rising.
+    scores
+        The score at each node.
+    slopes
+        Gradient of the score at each node times the difference D. One that is not a number (a root
+        or a norm at zero) gets no weight.
+
+    Examples
+    --------
+    A ReLU that switches at t = 1/4: the slope is 0 before it and 2 after.
+
+    >>> t = torch.tensor([0.0, 1.0])
+    >>> node_weights(t, torch.tensor([[0.0], [1.5]]), torch.tensor([[0.0], [2.0]])).flatten()
+    tensor([0.2500, 0.7500])
+    """
+    if len(points) == 1:
+        return torch.ones_like(scores)
+    lengths = points.diff().to(scores)[:, None]
+    before, after = slopes[:-1], slopes[1:]
+    apart = before - after
+    share = (scores.diff(dim=0) / lengths - after) / apart
+    # equal slopes leave 0/0: then every mixture is right
+    share = torch.where(apart == 0, 0.5, share).clamp(0.0, 1.0)
+    share = torch.where(after.isfinite(), torch.where(before.isfinite(), share, 0.0), 1.0)
+    weights = torch.zeros_like(scores)
+    weights[:-1] += lengths * share
+    weights[1:] += lengths * (1 - share)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -120,11 +172,12 @@ class PathPasses:
         return {layer.name: self._maps(run, layer) for layer in layers}
 
     def _maps(self, run: Run, layer: Layer) -> tuple[Tensor, ...]:
-        points, lengths = path_nodes(self.nodes)
+        points = path_nodes(self.nodes)
         size = self._chunk(run, layer)
         activation, total = None, None
-        for some, weights in zip(points.split(size), lengths.split(size), strict=True):
-            activation, part = _Chunk(run, layer, some, weights).gradients()
+        # a chunk begins with the node that the one before it ends with: cells have both ends
+        for start in range(0, max(1, self.nodes - 1), size - 1):
+            activation, part = _Chunk(run, layer, points[start : start + size]).gradients()
             total = part if total is None else total + part
         assert activation is not None
         assert total is not None
@@ -137,17 +190,18 @@ class PathPasses:
         known = cached_survey(run.setting.model, run.inputs).layers
         kept = [one.head_bytes for one in known if one.name == layer.name]
         each = (kept or [max(one.head_bytes for one in known)])[0] * spatial_batch(run.inputs)
-        return max(1, min(self.nodes, _HEAD_BYTES // max(1, each)))
+        return max(2, min(self.nodes, _HEAD_BYTES // max(1, each)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Chunk:
     """Some nodes of the path in one pass: the batch itself first, then one copy for each node."""
 
     run: Run
     layer: Layer
     points: Tensor
-    weights: Tensor
+    values: Tensor | None = None  # (node, batch, target), once the pass has been made
+    done: int = 0  # targets
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """Activation (batch, ...) and its weighted gradients (target, batch, ...)."""
@@ -200,14 +254,24 @@ class _Chunk:
         scores = evaluate(self.run.goal, own)
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        weighted = [w * again(t) for w, t in zip(self.weights.tolist(), copies, strict=True)]
-        return torch.stack(weighted).sum(dim=0)
+        values = torch.stack([again(t) for t in copies])
+        self.values, self.done = values.detach(), 0
+        return values.sum(dim=0)  # copies do not influence each other: the gradient keeps them apart
 
     def _reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         if call != (self.layer.call or 0):
             return activation.new_zeros(())
+        assert self.values is not None
+        scores = self.values[..., self.done]
+        self.done += 1
+        own = activation[: self._batch]
+        difference = own - self.run.setting.baseline(own)
         parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
-        return torch.stack([activation[: self._batch], parts.sum(dim=0)])
+        slopes = (parts * difference).flatten(2).double().sum(dim=2)
+        weights = node_weights(self.points.to(slopes), scores.to(slopes), slopes).to(parts)
+        shares = weights.reshape(*weights.shape, *[1] * (parts.ndim - 2)) * parts
+        mean = torch.where(shares.isnan(), 0.0, shares).sum(dim=0)
+        return torch.stack([own, mean])
 
     @property
     def _batch(self) -> int:
