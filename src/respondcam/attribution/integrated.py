@@ -256,7 +256,9 @@ class _Chunk:
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
         values = torch.stack([again(t) for t in copies])
         self.values, self.done = values.detach(), 0
-        return values.sum(dim=0)  # copies do not influence each other: the gradient keeps them apart
+        return values.sum(
+            dim=0
+        )  # copies do not influence each other: the gradient keeps them apart
 
     def _reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         if call != (self.layer.call or 0):

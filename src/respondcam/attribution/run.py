@@ -214,7 +214,14 @@ class Run:
 def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
     """All layers and targets from one split forward pass, with the gradient at the activation."""
     modules = {layer.name: layer.module for layer in layers}
-    return split_pass(run.setting.model, modules, run.inputs, run.score, run.reduce).kept
+    return split_pass(
+        run.setting.model,
+        modules,
+        run.inputs,
+        run.score,
+        run.reduce,
+        writes_input=any(trace.writes_input for trace in run.traces.values()),
+    ).kept
 
 
 def trace_all(

@@ -69,6 +69,7 @@ def split_pass(
     *,
     expand: Expansion | None = None,
     create_graph: bool = False,
+    writes_input: bool = True,
 ) -> SplitPass:
     """Run `model` once and give `reduce` each layer's activation and gradient, target by target.
 
@@ -89,6 +90,9 @@ def split_pass(
         Lets the part after a layer run on several changed copies of the batch.
     create_graph
         Keep the graph, with the parameters in it, so that results can enter a loss.
+    writes_input
+        Whether the model may write to its inputs (`trace_layers` knows): it then gets a copy, which
+        counts where the input is the largest tensor.
 
     Raises
     ------
@@ -100,8 +104,7 @@ def split_pass(
     model = unwrap(model)
     refuse_unhookable(model)
     with undisturbed(model, constant_parameters=not create_graph):
-        copied = map_tensors(private_copy, inputs)
-        call = _Forward(model, layers, copied, score, expand, record_all=create_graph)
+        call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
         taps, scores = call.run()
         if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
             taps, scores = call.run(shim=True)
@@ -218,6 +221,7 @@ class _Forward:
     score: Callable[[Any], Tensor]
     expand: Expansion | None
     record_all: bool
+    writes_input: bool
 
     def run(self, *, shim: bool = False) -> tuple[dict[str, Tap], Tensor]:
         """Taps that have recorded their layers, and the scores."""
@@ -229,7 +233,7 @@ class _Forward:
         try:
             set_grad(self.record_all)
             with _hooked(self.layers, taps), GradModeShim() if shim else contextlib.nullcontext():
-                output = call_model(self.model, self.inputs)
+                output = self._called()
             silent = [name for name, tap in taps.items() if not tap.recorded]
             if silent:
                 raise _never_called(self.model, silent[0], self.inputs)
@@ -240,6 +244,21 @@ class _Forward:
         if scores.requires_grad:
             watch.notice_backward(scores)
         return taps, scores
+
+    def _called(self) -> Any:
+        """The model's output; each run has inputs that no run before it has written to."""
+        if self.writes_input or any(t.is_inference() for t in tensors(self.inputs)):
+            return call_model(self.model, map_tensors(private_copy, self.inputs))
+        shared = map_tensors(torch.detach, self.inputs)
+        versions = [t._version for t in tensors(shared)]
+        output = call_model(self.model, shared)
+        if [t._version for t in tensors(shared)] != versions:
+            raise ModelError(
+                "The model wrote to its own input, which it did not do when its layers were "
+                "traced, so the tensor that you gave is changed. Give a copy of your input, and "
+                "call respondcam.network.layout.memory.forget(model) after changing a model."
+            )
+        return output
 
 
 def _unreached(taps: Mapping[str, Tap], scores: Tensor) -> list[str]:

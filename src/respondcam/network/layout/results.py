@@ -44,11 +44,14 @@ class LayerTrace:
         One per call of the layer, in order.
     bypassed
         Whether some path from the input to the model's output avoids the layer.
+    writes_input
+        Whether the model may write to its input.
     """
 
     name: str
     calls: tuple[LayerCall, ...]
     bypassed: bool
+    writes_input: bool = True
 
     @property
     def grid(self) -> LayerGrid:

@@ -48,6 +48,7 @@ class _Pass:
     seen: Mapping[str, Sequence[_Seen]]
     bypassed: Mapping[str, bool]
     frames: Sequence["_Frame"]
+    writes_input: bool
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def _trace(
         cause = error.__cause__ or error
         note = f"traced in a real forward pass, since one without data failed ({_brief(cause)})"
         seen = _real_pass(model, layers, inputs, call, channel_dim)
+    # what a real pass does may depend on the values, so it says nothing of the next one
+    writes = seen.writes_input or bool(note)
     traces = {}
     for name, layer in layers.items():
         calls = [_settled(one, seen.frames, note) for one in seen.seen[name]]
@@ -166,7 +169,7 @@ def _trace(
                 _estimated(one, model, layer, inputs, call, number)
                 for number, one in enumerate(calls)
             ]
-        traces[name] = LayerTrace(name, tuple(calls), seen.bypassed[name])
+        traces[name] = LayerTrace(name, tuple(calls), seen.bypassed[name], writes)
     return traces
 
 
@@ -241,7 +244,7 @@ def _pass(
         for handle in handles:
             handle.remove()
     bypassed = {name: bool(around >> number & 1) for number, name in enumerate(layers)}
-    return _Pass(seen, bypassed, frames)
+    return _Pass(seen, bypassed, frames, tracker.writes_input)
 
 
 def _mark_inputs(tracker: Tracker, inputs: Any, count: int, channel_dim: int) -> list[_Frame]:
@@ -258,7 +261,7 @@ def _mark_inputs(tracker: Tracker, inputs: Any, count: int, channel_dim: int) ->
     for number, tensor in enumerate(found):
         aligned = next(place for place, n in enumerate(order) if spatial[n] == spatial[number])
         layout = input_layout(tensor.shape, channel_dim=channel_dim, frame=aligned)
-        tracker.mark(tensor, Track(layout, (1 << count) - 1))
+        tracker.mark_input(tensor, Track(layout, (1 << count) - 1))
     return [_Frame(n, int(found[n].shape[0]) if found[n].ndim else 1, spatial[n]) for n in order]
 
 

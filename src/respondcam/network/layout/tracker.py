@@ -68,6 +68,8 @@ class Tracker(TorchDispatchMode):
         self.thread = threading.get_ident()
         self._tracks: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._links: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._input_memory: set[int] = set()
+        self.writes_input = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -95,6 +97,21 @@ class Tracker(TorchDispatchMode):
         """
         self._tracks[tensor] = track
 
+    def mark_input(self, tensor: Tensor, track: Track) -> None:
+        """Say where an input of the model is, and watch whether its memory is written to.
+
+        Examples
+        --------
+        >>> tracker, x = Tracker(), torch.zeros(3)
+        >>> tracker.mark_input(x, Track(None, 0))
+        >>> with tracker:
+        ...     _ = x[1:].add_(1)
+        >>> tracker.writes_input
+        True
+        """
+        self.mark(tensor, track)
+        self._input_memory.add(_memory(tensor))
+
     def _layout(self, value: Any) -> Layout | None:
         track = self.track(value)
         return track.layout if track else None
@@ -111,6 +128,7 @@ class Tracker(TorchDispatchMode):
             if argument.alias_info is not None and argument.alias_info.is_write
             for tensor in tensors(arguments.get(argument.name))
         ]
+        self.writes_input |= any(_memory(tensor) in self._input_memory for tensor in written)
         if self.run is None:
             result = func(*args, **kwargs)
         else:
@@ -206,6 +224,11 @@ class Tracker(TorchDispatchMode):
             self.mark(base, replace(track, layout=_same(track.layout, base)))
         else:
             self.mark(base, replace(known, around=known.around | track.around))
+
+
+def _memory(tensor: Tensor) -> int:
+    """Identity of the memory of a tensor and its views, with or without data."""
+    return tensor.untyped_storage()._cdata
 
 
 def _same(layout: Layout | None, base: Tensor) -> Layout | None:
