@@ -198,20 +198,35 @@ def signal_and_noise(
     2.0
     """
     axes, shape = (1, 2, 3), boxes.shape[1:]
-    transfer, spectrum = _filters(shape, imaging)
+    transfer, _ = _filters(shape, imaging)
     signal = torch.fft.irfftn(torch.fft.rfftn(boxes, dim=axes) * transfer.to(boxes), shape, axes)
-    deviation = signal.std(dim=axes, correction=0, keepdim=True)
-    if not bool((deviation > 0).all()):
+    if not bool((signal.std(dim=axes, correction=0) > 0).all()):
         message = (
             "a box without any signal cannot be imaged: its density is zero, constant, or "
             "wholly outside the box"
         )
         raise InputError(message)
-    if math.isinf(imaging.snr):
-        return signal, None
-    white = torch.randn(boxes.shape, generator=generator, device=generator.device).to(boxes)
-    noise = torch.fft.irfftn(torch.fft.rfftn(white, dim=axes) * spectrum.to(boxes), shape, axes)
-    return signal, noise * (deviation / math.sqrt(imaging.snr))
+    return signal, None if math.isinf(imaging.snr) else noise_for(signal, imaging, generator)
+
+
+def noise_for(
+    signal: Float[Tensor, "batch z y x"], imaging: Imaging, generator: torch.Generator
+) -> Float[Tensor, "batch z y x"]:
+    """Draw noise for filtered signals, at the ratio that `imaging` says.
+
+    Examples
+    --------
+    >>> signal = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> noise = noise_for(signal, Imaging(snr=0.5), torch.Generator().manual_seed(1))
+    >>> round((signal.var() / noise.var()).item(), 1)
+    0.5
+    """
+    axes, shape = (1, 2, 3), signal.shape[1:]
+    _, spectrum = _filters(shape, imaging)
+    white = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal)
+    noise = torch.fft.irfftn(torch.fft.rfftn(white, dim=axes) * spectrum.to(signal), shape, axes)
+    deviation = signal.std(dim=axes, correction=0, keepdim=True)
+    return noise * (deviation / math.sqrt(imaging.snr))
 
 
 def missing_wedge(
