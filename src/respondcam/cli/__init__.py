@@ -12,6 +12,7 @@ from respondcam.cli.demo import demo
 from respondcam.cli.explain import explain
 from respondcam.cli.layers import layers
 from respondcam.cli.simulate import simulate
+from respondcam.cli.train import train
 from respondcam.errors import InputError
 
 # plain help: laying it out in boxes would take longer than everything else together
@@ -68,6 +69,7 @@ _COMMANDS = {
     layers: "List the layers that can be explained.",
     audit: "Check whether map sums follow the scores.",
     simulate: "Make subtomograms or tomograms whose truth is known.",
+    train: "Train a classifier on simulated subtomograms or a folder.",
 }
 for _command, _summary in _COMMANDS.items():
     app.command(short_help=_summary)(guarded(_command))

@@ -33,8 +33,8 @@ def card(record: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         f"# {record['network']}, {len(record['classes'])} classes",
         "",
         (
-            f"Accuracy on held-out images: {100 * result['accuracy']:.1f} % (the best epoch, whose "
-            f"weights these are)."
+            f"Accuracy on images not learned from: {100 * result['accuracy']:.1f} %. They "
+            f"chose the epoch whose weights these are, so fresh images give a little less."
         ),
         "",
         "| | |",

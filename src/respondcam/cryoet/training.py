@@ -4,33 +4,33 @@ The recipe (stochastic gradient descent with Nesterov's momentum, a cosine from 
 batches of 64) is plain on purpose: the point of these networks is what maps say of them.
 """
 
-import contextlib
-import dataclasses
-import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from respondcam._extras import require
-from respondcam._files import whole_file
-from respondcam._version import __version__
-from respondcam.cryoet.model_card import card
 from respondcam.cryoet.training_data import Images
+from respondcam.cryoet.training_files import (
+    CHECKPOINTS,
+    WEIGHTS,
+    Epoch,
+    TrainingResult,
+    claim_folder,
+    finished,
+    training_record,
+    write_training,
+)
 from respondcam.errors import InputError
 
 Precision = Literal["auto", "fp32", "bf16"]
-OnEpoch = Callable[["Epoch"], None]
-
-MANIFEST, WEIGHTS, CLASSES, CARD = "training.json", "model.safetensors", "classes.json", "card.md"
-_CHECKPOINTS = "checkpoints"
+OnEpoch = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -72,43 +72,6 @@ class Schedule:
             raise InputError(f"precision={self.precision!r}. Accepted: auto, fp32, bf16.")
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave."""
-
-    number: int
-    of: int
-    loss: float
-    accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training left behind.
-
-    Parameters
-    ----------
-    weights
-        The safetensors file.
-    accuracy
-        On the validation images, of the weights that were kept: those of the best epoch.
-    seconds, samples_per_second
-        Of all epochs, those of interrupted runs included; without validation for the rate.
-    precision
-        What "auto" came to.
-    history
-        One entry per epoch.
-    """
-
-    weights: Path
-    accuracy: float
-    seconds: float
-    samples_per_second: float
-    precision: str
-    history: tuple[Epoch, ...]
-
-
 def train_classifier(
     model: nn.Module,
     images: Callable[[], Images],
@@ -138,7 +101,7 @@ def train_classifier(
         How long and how fast.
     facts
         What else makes two trainings the same (data, imaging, seed of the images, the command); it
-        goes into the card.
+        goes into the card. The entry "command" is for the card alone.
     device
         Where it runs.
     on_epoch
@@ -154,9 +117,9 @@ def train_classifier(
     """
     require("lightning", extra="cryoet", purpose="train networks")
     schedule = schedule or Schedule()
-    record = _record(model, classes, schedule, facts or {})
-    _claim(folder, record)
-    done = _finished(folder, model)
+    record = training_record(model, classes, schedule, facts or {})
+    claim_folder(folder, record)
+    done = finished(folder, model)
     if done is not None:
         return done
     torch.manual_seed(schedule.seed)
@@ -176,8 +139,8 @@ def train_classifier(
     )
     model.load_state_dict(kept)
     model.eval()
-    _write(folder, model, classes, record, result)
-    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    write_training(folder, model, classes, record, result)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
 
 
@@ -209,102 +172,17 @@ def _fit(
     if any(p.ndim == 5 for p in model.parameters()):
         nn.utils.convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
     fitting = Fitting(model, learning, held_out, schedule, on_epoch)
-    with _nothing_unfinished(folder):
-        fit(fitting, folder / _CHECKPOINTS, precision, device)
+    fit(fitting, folder / CHECKPOINTS, precision, device)
     assert fitting.best is not None
+    # as a network that is built anew and loads the weights: the same sums in the same order
+    nn.utils.convert_conv3d_weight_memory_format(model, torch.contiguous_format)
     return fitting.best, fitting.history, fitting.samples / max(fitting.busy, 1e-9)
-
-
-@contextlib.contextmanager
-def _nothing_unfinished(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"The checkpoints in {str(folder)!r} could not be written or read: "
-            f"{error.strerror or error}. Free space there, then run the same command again: it "
-            f"goes on from the last whole epoch."
-        ) from error
-
-
-def _record(
-    model: nn.Module, classes: Sequence[str], schedule: Schedule, facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    record = {
-        "respondcam": __version__,
-        "network": type(model).__name__,
-        "shapes": shapes,
-        "classes": list(classes),
-        "schedule": dataclasses.asdict(schedule),
-        "facts": dict(facts),
-    }
-    return json.loads(json.dumps(record, default=str))
-
-
-def _claim(folder: Path, record: Mapping[str, Any]) -> None:
-    """Take a folder for this training: it is new, or holds the very same one."""
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        try:
-            there = json.loads(manifest.read_text("utf-8"))["record"]
-        except (ValueError, KeyError, TypeError):
-            there = {}
-        different = [name for name in record if there.get(name) != record[name]]
-        if different:
-            name = different[0]
-            raise InputError(
-                f"{str(folder)!r} holds another training: {name} is "
-                f"{_short(there.get(name), record[name])} there and "
-                f"{_short(record[name], there.get(name))} now. Give another folder, or delete this "
-                f"one if it is no longer needed."
-            )
-        return
-    taken = [name for name in (WEIGHTS, CLASSES, CARD) if (folder / name).exists()]
-    if taken:
-        raise InputError(
-            f"{str(folder)!r} holds {taken[0]!r} already, from no training that is known. Give "
-            f"another folder."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. Give a folder "
-            f"that you may write to."
-        ) from error
-    _write_manifest(folder, {"record": record})
-
-
-def _short(value: Any, other: Any) -> str:
-    """Only the entries in which a mapping differs from another."""
-    if isinstance(value, Mapping) and isinstance(other, Mapping):
-        value = {k: v for k, v in value.items() if k not in other or other[k] != v}
-    text = json.dumps(value)
-    return text if len(text) < 120 else f"{text[:117]}..."
-
-
-def _write_manifest(folder: Path, document: Mapping[str, Any]) -> None:
-    with whole_file(folder / MANIFEST) as beside:
-        beside.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _finished(folder: Path, model: nn.Module) -> TrainingResult | None:
-    """What a training that was finished in this folder gave."""
-    from respondcam.network.weights import load_weights
-
-    document = json.loads((folder / MANIFEST).read_text("utf-8"))
-    if "result" not in document or not (folder / WEIGHTS).is_file():
-        return None
-    load_weights(model, folder / WEIGHTS)
-    model.eval()
-    result = document["result"]
-    history = tuple(Epoch(**epoch) for epoch in result.pop("history"))
-    return TrainingResult(weights=folder / WEIGHTS, history=history, **result)
 
 
 def _check_scores(model: nn.Module, images: Images, classes: Sequence[str]) -> None:
     batch, _ = next(images.batches(1, seed=0, shuffle=False))
+    if not any(p.requires_grad for p in model.parameters()):
+        raise InputError(f"The network {type(model).__name__} has no parameters to train.")
     model.eval()
     try:
         with torch.inference_mode():
@@ -340,23 +218,3 @@ def _precision(wanted: str, model: nn.Module, images: Images, device: torch.devi
                 torch.cuda.synchronize(device)
             times[name] = min(times[name], time.perf_counter() - begin)
     return min(times, key=lambda name: times[name])
-
-
-def _write(
-    folder: Path,
-    model: nn.Module,
-    classes: Sequence[str],
-    record: Mapping[str, Any],
-    result: TrainingResult,
-) -> None:
-    """Write everything; the manifest last, since it says that the rest is whole."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with whole_file(folder / WEIGHTS) as beside:
-        save_file(state, beside, metadata={"classes": json.dumps(list(classes))})
-    with whole_file(folder / CLASSES) as beside:
-        beside.write_text(json.dumps(list(classes), indent=2) + "\n", "utf-8")
-    summary = {**dataclasses.asdict(result)}
-    summary.pop("weights")
-    with whole_file(folder / CARD) as beside:
-        beside.write_text(card(record, summary), "utf-8")
-    _write_manifest(folder, {"record": record, "result": summary})

@@ -38,22 +38,29 @@ class Images:
     imaging: Imaging | None = None
 
     def batches(
-        self, size: int, *, seed: int, shuffle: bool = True
+        self,
+        size: int,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        device: torch.device | str = "cpu",
     ) -> Iterator[tuple[Float[Tensor, "batch 1 z y x"], Int[Tensor, "batch"]]]:
         """Go through all images once, each with fresh noise; the same seed gives the same.
 
         With `shuffle` in a random order and after a random half turn, where the images are
-        simulated, and only in whole batches if there is one.
+        simulated, and only in whole batches if there is one. Noise is drawn on `device`, whose
+        generator is another on every kind of device.
         """
         generator = torch.Generator().manual_seed(seed)
+        noise = torch.Generator(device).manual_seed(seed + 1)
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
         whole = count - count % size if shuffle and count >= size else count
         for chosen in order[:whole].split(size):
-            images = self.volumes[chosen].float()
+            images = self.volumes[chosen].to(device).float()
             if self.imaging is not None:
-                images = _imaged(images, self.imaging, generator, turned=shuffle)
-            yield images[:, None], self.labels[chosen]
+                images = _imaged(images, self.imaging, noise, turned=shuffle)
+            yield images[:, None], self.labels[chosen].to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,7 +114,9 @@ def _imaged(
     if turned:
         low, high = imaging.tilt_degrees
         turns = _HALF_TURNS if low == -high else _HALF_TURNS[:2]
-        which = torch.randint(len(turns), (len(images),), generator=generator)
+        which = torch.randint(
+            len(turns), (len(images),), generator=generator, device=generator.device
+        )
         images = images.clone()
         for number, axes in enumerate(turns):
             if axes and bool((which == number).any()):

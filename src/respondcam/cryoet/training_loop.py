@@ -1,18 +1,21 @@
 """The training loop in Lightning's hands: checkpoints, early stopping, going on."""
 
 import logging
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from respondcam._files import whole_file
 from respondcam.cryoet.training_data import Images
 from respondcam.errors import InputError
 
@@ -52,7 +55,8 @@ class Fitting(L.LightningModule):
         self.history: list[Any] = []
         self.best: dict[str, Tensor] | None = None
         self.samples, self.busy = 0, 0.0
-        self._right, self._seen, self._losses = 0, 0, [0.0]
+        self._right, self._seen = 0, 0
+        self._losses: list[Tensor] = []
         self._begin = self._step = time.perf_counter()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,11 +65,11 @@ class Fitting(L.LightningModule):
             x = x.contiguous(memory_format=torch.channels_last_3d)
         return self.network(x)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
         loss = nn.functional.cross_entropy(self(images).float(), labels)
-        self._losses.append(float(loss.detach()))
+        self._losses.append(loss.detach())
         self.samples += len(labels)
         return loss
 
@@ -78,7 +82,7 @@ class Fitting(L.LightningModule):
         self.busy += time.perf_counter() - self._begin
         self._right = self._seen = 0
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         """Count the right answers."""
         images, labels = batch
         self._right += int((self(images).argmax(dim=1) == labels).sum())
@@ -93,9 +97,9 @@ class Fitting(L.LightningModule):
         if not self.history or share >= max(one.accuracy for one in self.history):
             self.best = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         epoch = Epoch(
-            number=self.current_epoch + 1,
+            number=len(self.history) + 1,
             of=self.schedule.epochs,
-            loss=sum(self._losses) / max(len(self._losses), 1),
+            loss=float(torch.stack(self._losses).mean()) if self._losses else 0.0,
             accuracy=share,
             seconds=time.perf_counter() - self._begin,
         )
@@ -146,10 +150,13 @@ class _Epochs(IterableDataset[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         fitting, schedule = self.fitting, self.fitting.schedule
         if not self.training:
-            return fitting.held_out.batches(schedule.batch, seed=schedule.seed, shuffle=False)
-        # far apart, so that two seeds have no epoch in common
-        seed = 1_000_003 * (schedule.seed + 1) + fitting.current_epoch
-        return fitting.learning.batches(schedule.batch, seed=seed)
+            return fitting.held_out.batches(
+                schedule.batch, seed=schedule.seed, shuffle=False, device=fitting.device
+            )
+        # Far apart, so that two seeds have no epoch in common. Lightning's own count of epochs is
+        # one behind here just after it has read a checkpoint.
+        seed = 1_000_003 * (schedule.seed + 1) + len(fitting.history)
+        return fitting.learning.batches(schedule.batch, seed=seed, device=fitting.device)
 
     def __len__(self) -> int:
         count = len(self.fitting.learning if self.training else self.fitting.held_out)
@@ -162,10 +169,7 @@ class _Epochs(IterableDataset[tuple[Tensor, Tensor]]):
 def fit(fitting: Fitting, checkpoints: Path, precision: str, device: torch.device) -> None:
     """Train to the end of the schedule, from the last checkpoint if there is one."""
     last = checkpoints / "last.ckpt"
-    callbacks: list[Callback] = [
-        # Lightning writes beside the last one and renames, so a kill leaves the one before
-        ModelCheckpoint(checkpoints, save_last=True, save_top_k=0, save_on_train_epoch_end=True)
-    ]
+    callbacks: list[Callback] = [_Keep(last)]
     if fitting.schedule.patience is not None:
         callbacks.append(EarlyStopping(_ACCURACY, mode="max", patience=fitting.schedule.patience))
     with _quiet():
@@ -176,20 +180,45 @@ def fit(fitting: Fitting, checkpoints: Path, precision: str, device: torch.devic
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             callbacks=callbacks,
             logger=False,
+            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=checkpoints,
         )
-        trainer.fit(
-            fitting,
-            DataLoader(_Epochs(fitting, training=True), batch_size=None),
-            DataLoader(_Epochs(fitting, training=False), batch_size=None),
-            ckpt_path=_readable(last),
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                fitting,
+                DataLoader(_Epochs(fitting, training=True), batch_size=None),
+                DataLoader(_Epochs(fitting, training=False), batch_size=None),
+                ckpt_path=_readable(last),
+                weights_only=True,
+            )
+        except SystemExit as leaving:
+            # Lightning ends the program after an interruption, and has its signal ignored
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from leaving
+
+
+class _Keep(Callback):
+    """Keep the last whole epoch; unlike Lightning's own, never half a file."""
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write beside the last checkpoint, and put the new one in its place."""
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.last) as beside:
+                trainer.save_checkpoint(beside)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"The checkpoint {str(self.last)!r} could not be written: {error}. Free space "
+                f"there, then run the same command again: it goes on from the epoch before."
+            ) from error
 
 
 def _readable(last: Path) -> Path | None:

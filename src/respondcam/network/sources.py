@@ -21,7 +21,7 @@ from typing import Any
 from torch import nn
 
 from respondcam.errors import InputError, ModelError
-from respondcam.network.weights import LoadedWeights, load_weights
+from respondcam.network.weights import LoadedWeights, load_weights, named_classes
 
 # addresses with a name of their own -> the factory behind them
 BUILT_IN = {
@@ -77,7 +77,9 @@ def load_model(
         or class that gives a network (or a pair of a network and its class names), or a network
         itself; or one of the built-in ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
     weights
-        safetensors file or state dict, see `load_weights`.
+        safetensors file or state dict, see `load_weights`. Names of classes that are written in
+        it count where the factory gives none, and the networks of the publication are built for
+        their number.
     trust
         Allow weights that can run code when they are opened.
     arguments
@@ -96,9 +98,12 @@ def load_model(
     Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
     """
     arguments = dict(arguments or {})
+    names = () if weights is None else named_classes(weights)
+    if names and spec in BUILT_IN and spec.startswith("paper:"):
+        arguments.setdefault("classes", len(names))
     module, class_names = _resolver(spec)(spec, arguments)
     read = None if weights is None else load_weights(module, weights, trust=trust)
-    return LoadedModel(module.eval(), spec, class_names, read, arguments)
+    return LoadedModel(module.eval(), spec, class_names or names, read, arguments)
 
 
 _Found = tuple[nn.Module, tuple[str, ...]]

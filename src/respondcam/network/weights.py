@@ -6,6 +6,7 @@ containers and refuses the rest; opening the rest takes an explicit ``trust``.
 """
 
 import hashlib
+import json
 import pickle
 import struct
 import warnings
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from respondcam.errors import ModelError
@@ -95,6 +97,26 @@ def load_weights(model: nn.Module, path: str | Path, *, trust: bool = False) -> 
     state, prefix = _fitting_names(model, state)
     _copy(model, _with_tied(model, state), path)
     return LoadedWeights(path, file_sha256(path), nest, prefix)
+
+
+def named_classes(path: str | Path) -> tuple[str, ...]:
+    """Names of the classes that ``respondcam train`` wrote into a safetensors file, or nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from safetensors.torch import save_file
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> save_file({"weight": torch.ones(1)}, path, metadata={"classes": '["a", "b"]'})
+    >>> named_classes(path)
+    ('a', 'b')
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = json.loads((file.metadata() or {}).get("classes", "[]"))
+    except (OSError, ValueError, SafetensorError):  # `load_weights` says what is wrong with it
+        return ()
+    return tuple(names) if all(isinstance(name, str) for name in names) else ()
 
 
 def state_sha256(model: nn.Module) -> str:

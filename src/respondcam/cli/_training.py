@@ -1,0 +1,199 @@
+"""What ``respondcam train`` does with its options."""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from respondcam.cli import _simulating
+from respondcam.cli._common import (
+    choice,
+    console,
+    parse_arguments,
+    percent,
+    pick_device,
+    print_json,
+)
+from respondcam.cryoet.simulation_files import run_record
+from respondcam.cryoet.simulation_plan import Simulation
+from respondcam.cryoet.templates import stacked
+from respondcam.cryoet.training import Epoch, Schedule, TrainingResult, train_classifier
+from respondcam.cryoet.training_data import Images, simulated_images
+from respondcam.cryoet.training_folder import list_folder, read_images, split_listed
+from respondcam.errors import InputError
+from respondcam.network.sources import BUILT_IN, load_model
+
+# seeds of poses that are far apart for any two --seed
+_LEARN, _MEASURE = 1, 2
+_SHARE = 0.1  # of a folder's images to measure on
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images come from.
+
+    Parameters
+    ----------
+    learn, measure
+        Make the images.
+    classes
+        Names.
+    size
+        Voxels along the boxes' axes, where that is known beforehand.
+    facts
+        For the card, and to tell one training from another.
+    """
+
+    learn: Callable[[], Images]
+    measure: Callable[[], Images]
+    classes: tuple[str, ...]
+    size: int | None
+    facts: Mapping[str, Any]
+
+
+def simulated(
+    simulation: Simulation, data: Sequence[str] | None, classes: str | None, held_out: int
+) -> Source:
+    """Subtomograms that are simulated on the way."""
+    templates = _simulating.templates(data, classes, simulation, None)
+    if len(templates) < 2:
+        raise InputError(
+            f"There is one kind of particle, {next(iter(templates))!r}; a classifier needs two."
+        )
+    densities = stacked(templates)
+
+    def make(per_class: int, stream: int) -> Images:
+        return simulated_images(
+            densities,
+            simulation.imaging,
+            per_class=per_class,
+            size=simulation.size,
+            max_shift_voxels=simulation.max_shift_voxels,
+            seed=1000 * simulation.seed + stream,
+        )
+
+    record = run_record(simulation, templates)
+    imaging = {**asdict(simulation.imaging), "snr": str(simulation.imaging.snr)}
+    digest = hashlib.sha256("".join(record["densities"].values()).encode()).hexdigest()
+    return Source(
+        learn=lambda: make(simulation.per_class, _LEARN),
+        measure=lambda: make(held_out, _MEASURE),
+        classes=tuple(templates),
+        size=simulation.size,
+        facts={
+            "data": ", ".join(data or ["phantoms"]),
+            "densities (sha256)": digest,
+            "poses of each class": simulation.per_class,
+            "held-out poses of each class": held_out,
+            "largest shift (voxels)": simulation.max_shift_voxels,
+            "box (voxels)": simulation.size,
+            "imaging": imaging,
+        },
+    )
+
+
+def from_folder(folder: Path, classes: str | None, seed: int) -> Source:
+    """Images that are there."""
+    only = [name.strip() for name in classes.split(",") if name.strip()] if classes else None
+    listed = list_folder(folder, only)
+    learn, measure = split_listed(listed, share=_SHARE, seed=seed)
+    names = hashlib.sha256("\n".join(str(file) for file in listed.files).encode()).hexdigest()
+    return Source(
+        learn=lambda: read_images(learn),
+        measure=lambda: read_images(measure),
+        classes=listed.classes,
+        size=None,
+        facts={
+            "data": str(folder),
+            "images": len(listed.files),
+            "held-out images": len(measure.files),
+            "names of the files (sha256)": names,
+        },
+    )
+
+
+def two_sources() -> InputError:
+    """What to say when there are images and kinds to simulate."""
+    return InputError(
+        "--folder gives images and --data gives kinds of particles to simulate. Give one of them."
+    )
+
+
+def schedule(**options: Any) -> Schedule:
+    """How long and how fast."""
+    choice(options["precision"], ["auto", "fp32", "bf16"], "--precision")
+    return Schedule(**options)
+
+
+def run(
+    spec: str,
+    pairs: Sequence[str] | None,
+    source: Source,
+    how: Schedule,
+    out: Path,
+    device: str,
+) -> TrainingResult:
+    """Build the network and train it, with a line of progress on a terminal."""
+    where = pick_device(device)
+    arguments = parse_arguments(pairs)
+    if spec in BUILT_IN and spec.startswith("paper:"):
+        arguments.setdefault("classes", len(source.classes))
+        if source.size is not None:
+            arguments.setdefault("size", source.size)
+    torch.manual_seed(how.seed)
+    network = load_model(spec, arguments=arguments).module
+    with _progress(how.epochs) as on_epoch:
+        return train_classifier(
+            network,
+            source.learn,
+            source.measure,
+            classes=source.classes,
+            folder=out,
+            schedule=how,
+            facts={"model": spec, "arguments": arguments, **source.facts, "command": _command()},
+            device=where,
+            on_epoch=on_epoch,
+        )
+
+
+def report(result: TrainingResult, source: Source, spec: str, *, as_json: bool) -> None:
+    """Say how well it does and where it is."""
+    if as_json:
+        print_json({**asdict(result), "classes": source.classes})
+        return
+    typer.echo(
+        f"{percent(result.accuracy)} of the held-out images right, {len(source.classes)} classes, "
+        f"{len(result.history)} epochs in {result.seconds:.0f} s "
+        f"({result.samples_per_second:.0f} images/s, {result.precision})"
+    )
+    typer.echo(f"Weights: {result.weights}, with a card beside them")
+    typer.echo(f"Explain: respondcam explain FILE --model {spec} --weights {result.weights}")
+
+
+def _command() -> str:
+    return shlex.join(["respondcam", *sys.argv[1:]])
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """A line per epoch on a terminal; nothing where the output goes to a file."""
+    screen = console(stderr=True)
+    if screen.is_terminal:
+        screen.print("preparing the images ...", end="\r")
+
+    def tell(epoch: Epoch) -> None:
+        left = (epochs - epoch.number) * epoch.seconds
+        if screen.is_terminal:
+            screen.print(
+                f"epoch {epoch.number}/{epochs}: {100 * epoch.accuracy:.1f} % right, loss "
+                f"{epoch.loss:.3f}, {epoch.seconds:.0f} s, about {left:.0f} s left"
+            )
+
+    yield tell
