@@ -9,11 +9,15 @@ from jaxtyping import install_import_hook
 
 _hook = install_import_hook("respondcam", "beartype.beartype")
 
+# Another seed shows which tests lean on a lucky draw: none may.
+SEED = int(os.environ.get("RESPONDCAM_TEST_SEED", "0"))
+torch.manual_seed(SEED)  # what test files draw while they are read
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test and docstring example draws the same random numbers, whatever ran before it."""
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
 
 
 @pytest.fixture(scope="session")
