@@ -113,7 +113,7 @@ def main() -> None:
     """Run all cases, or those named."""
     given = _arguments()
     if given.render:
-        table.write(HERE / "README.md", json.loads(given.render.read_text()))
+        table.write(HERE / "README.md", json.loads(given.render.read_text("utf-8")))
         return
     cases = [case_named(name) for name in given.cases] if given.cases else CASES
     about = machine.describe()
@@ -132,7 +132,7 @@ def main() -> None:
         results["cases"].append(measure(case, given, deadline))
         if not given.small:  # after every case, so that a run that is stopped leaves what it has
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
             table.write(HERE / "README.md", results)
     if given.small:
         print(table.render(results))

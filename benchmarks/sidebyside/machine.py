@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.machine()
@@ -80,7 +80,7 @@ class Neighbours:
 
 def _all_busy() -> float:
     """Seconds of processor time that all processes took, and that the host took away."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    fields = Path("/proc/stat").read_text("utf-8").splitlines()[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
     ticks = user + nice + system + irq + softirq + steal
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -35,7 +35,7 @@ def peak() -> int:
 
 
 def _kibibytes(file: str, field: str) -> int:
-    for line in (_SELF / file).read_text().splitlines():
+    for line in (_SELF / file).read_text("utf-8").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1])
     raise OSError(f"/proc/self/{file} has no field {field}")

@@ -21,12 +21,12 @@ def write(readme: Path, results: Results) -> None:
     ValueError
         If the markers are not there, once each and in order.
     """
-    text = readme.read_text()
+    text = readme.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after:
         raise ValueError(f"{readme} must hold {BEGIN!r} and then {END!r}, once each")
-    readme.write_text(f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}", "utf-8")
 
 
 def render(results: Results) -> str:

@@ -101,13 +101,13 @@ def test_only_what_is_between_the_markers_changes(table: ModuleType, tmp_path: P
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.write(readme, RESULTS)
-    once = readme.read_text()
+    once = readme.read_text("utf-8")
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
     assert "old" not in once
     assert "1.10 (1.05-1.15)" in once
     table.write(readme, RESULTS)
-    assert readme.read_text() == once
+    assert readme.read_text("utf-8") == once
 
 
 @pytest.mark.parametrize("text", ["none", "{END} {BEGIN}", "{BEGIN}", "{BEGIN}{BEGIN}{END}"])
@@ -117,18 +117,18 @@ def test_a_page_without_markers_is_left_alone(table: ModuleType, tmp_path: Path,
     readme.write_text(page)
     with pytest.raises(ValueError, match="once each"):
         table.write(readme, RESULTS)
-    assert readme.read_text() == page
+    assert readme.read_text("utf-8") == page
 
 
 def test_the_page_in_the_repository_has_its_markers(table: ModuleType, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text((BENCHMARKS / "README.md").read_text())
+    readme.write_text((BENCHMARKS / "README.md").read_text("utf-8"), "utf-8")
     table.write(readme, RESULTS)
 
 
 def test_every_requirement_is_pinned_and_agrees_with_development() -> None:
     def pins(path: Path) -> dict[str, str]:
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
         assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
         return dict(line.lower().replace("_", "-").split("==") for line in lines)
 

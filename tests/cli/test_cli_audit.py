@@ -41,7 +41,7 @@ def test_the_csv_holds_what_the_maps_hold(cli, nets, folder, tmp_path):
         "respond",
     )
     assert result.code == 0, result.err
-    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 8
     cli(
         "explain",
@@ -55,7 +55,9 @@ def test_the_csv_holds_what_the_maps_hold(cli, nets, folder, tmp_path):
     )
     for path in (tmp_path / "respondcam-maps").glob("*.json"):
         assert "respond" in path.name
-    records = [json.loads(p.read_text()) for p in (tmp_path / "respondcam-maps").glob("*.json")]
+    records = [
+        json.loads(p.read_text("utf-8")) for p in (tmp_path / "respondcam-maps").glob("*.json")
+    ]
     accounts = [record["account"] for record in records]
     scores, sums = [a["score"] for a in accounts], [a["mapped"] for a in accounts]
     (row,) = [r for r in rows if r["file"].endswith("v1.mrc") and r["method"] == "respond"]

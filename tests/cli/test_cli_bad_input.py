@@ -160,7 +160,7 @@ def test_an_output_folder_that_cannot_be_written(cli, nets, cube, tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         result = cli("explain", cube, "--model", f"{nets}:net", "--out", out)
         assert_refused(result, "--out", "cannot be written to")
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text("utf-8") == "in the way"
 
 
 def test_the_output_folder_is_tried_before_any_work(cli, cube, tmp_path):

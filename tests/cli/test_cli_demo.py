@@ -20,7 +20,7 @@ def test_two_complexes_each_with_its_own_map(cli, tmp_path):
         stem = f"phantoms-0.respond.conv5.{name}"
         for end in ("png", "json", "input.mrc", "layer.mrc"):
             assert (out / f"{stem}.{end}").is_file()
-        record = json.loads((out / f"{stem}.json").read_text())
+        record = json.loads((out / f"{stem}.json").read_text("utf-8"))
         assert record["account"]["relative_gap"] < 1e-4
         assert record["target"]["name"] == name
         assert f"{stem}.png" in result.out

@@ -29,7 +29,7 @@ def scores_of(nets: str, voxels: np.ndarray) -> torch.Tensor:
 
 def one_record(folder: Path) -> dict:
     (path,) = folder.glob("*.json")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text("utf-8"))
 
 
 def test_one_file_with_all_defaults(cli, nets, mrc, tmp_path, make):
@@ -233,7 +233,9 @@ def test_the_same_stem_in_two_folders_and_formats_gives_separate_results(cli, ne
     make.nifti(tmp_path / "a" / "x.nii.gz", make.blob((8, 8, 8)))
     result = cli("explain", "*/x.*", "--model", f"{nets}:net", "--layer", "second", "--target", "0")
     assert result.code == 0, result.err
-    records = [json.loads(p.read_text()) for p in (tmp_path / "respondcam-maps").glob("*.json")]
+    records = [
+        json.loads(p.read_text("utf-8")) for p in (tmp_path / "respondcam-maps").glob("*.json")
+    ]
     assert len(records) == 3
     assert len({record["input"]["sha256"] for record in records}) == 3
 

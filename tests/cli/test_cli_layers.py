@@ -17,7 +17,7 @@ def test_what_explain_would_choose(cli, nets, mrc, tmp_path):
     listed = json.loads(cli("layers", "--model", f"{nets}:net", "--input", mrc, "--json").out)
     cli("explain", mrc, "--model", f"{nets}:net")
     (path,) = (tmp_path / "respondcam-maps").glob("*.json")
-    assert json.loads(path.read_text())["layer"] == listed["chosen"]
+    assert json.loads(path.read_text("utf-8"))["layer"] == listed["chosen"]
     assert {row["name"] for row in listed["rows"]} >= {"first", "pool", "second"}
 
 

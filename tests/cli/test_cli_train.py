@@ -25,7 +25,7 @@ def test_train_then_explain(tmp_path: Path) -> None:
     told = json.loads(text)
     assert told["classes"] == ["groel", "p97"]
     assert len(told["history"]) == 2
-    card = (out / "card.md").read_text()
+    card = (out / "card.md").read_text("utf-8")
     assert "groel, p97" in card
     assert '"snr": "0.1"' in card
 

@@ -67,7 +67,7 @@ def test_a_structure_is_fetched_once(bank, tmp_path):
     path = fetch_structure("1BXN", folder=tmp_path / "cache", url=bank)
     assert path.read_bytes() == STRUCTURE
     assert path == tmp_path / "cache" / "pdb" / "1bxn.cif.gz"
-    note = path.with_name("1bxn.cif.gz.sha256").read_text()
+    note = path.with_name("1bxn.cif.gz.sha256").read_text("utf-8")
     assert note == f"{hashlib.sha256(STRUCTURE).hexdigest()}  1bxn.cif.gz\n"
     assert fetch_structure("pdb:1bxn", folder=tmp_path / "cache", url=bank) == path
     assert Handler.asked == ["/1bxn.cif.gz"]

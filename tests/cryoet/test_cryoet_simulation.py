@@ -139,7 +139,10 @@ def test_files_are_valid_mrc(tmp_path, templates):
     done = write_simulation(Simulation(size=24, per_class=1), templates, tmp_path)
     for path in (tmp_path / "subtomograms").iterdir():
         assert mrcfile.validate(path)
-    assert json.loads((tmp_path / "simulation.json").read_text())["classes"] == ["groel", "p97"]
+    assert json.loads((tmp_path / "simulation.json").read_text("utf-8"))["classes"] == [
+        "groel",
+        "p97",
+    ]
     assert done.made == 2
 
 

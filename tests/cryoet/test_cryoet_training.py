@@ -128,9 +128,9 @@ def test_it_learns_and_leaves_weights_card_and_nothing_else(tmp_path: Path) -> N
     assert accuracy(model, images(10, 2)) == result.accuracy
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == ["card.md", "classes.json", "model.safetensors", "training.json"]
-    card = (tmp_path / "run" / "card.md").read_text()
+    card = (tmp_path / "run" / "card.md").read_text("utf-8")
     assert f"{100 * result.accuracy:.1f} %" in card
-    assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["cube", "rod"]
+    assert json.loads((tmp_path / "run" / "classes.json").read_text("utf-8")) == ["cube", "rod"]
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
@@ -245,7 +245,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("somebody's")
     with pytest.raises(InputError, match="no training that is known"):
         train(tmp_path)
-    assert (tmp_path / "model.safetensors").read_text() == "somebody's"
+    assert (tmp_path / "model.safetensors").read_text("utf-8") == "somebody's"
 
 
 def test_the_weights_bring_their_classes(tmp_path: Path) -> None:

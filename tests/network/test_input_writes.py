@@ -70,6 +70,8 @@ class First(nn.Module):
     def __init__(self, first: Any) -> None:
         super().__init__()
         self.first, self.conv, self.head = first, nn.Conv3d(1, 2, 3), nn.Linear(2, 3)
+        # Open for every draw of the weights, so that no map is empty.
+        nn.init.constant_(self.conv.bias, 8.0)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.conv(self.first(x)).relu().mean(dim=(2, 3, 4)))

@@ -75,7 +75,7 @@ def test_exactly_these_names_are_exported() -> None:
 def imports_of(path: Path) -> set[str]:
     """Top-level folders of the package that a module imports when it is imported itself."""
     found: set[str] = set()
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text("utf-8"))
     late = {
         node
         for function in ast.walk(tree)
@@ -108,9 +108,9 @@ def test_a_folder_imports_only_from_those_before_it(folder: str) -> None:
 def test_nothing_imports_the_command_line() -> None:
     for path in SOURCE.rglob("*.py"):
         if "cli" not in path.relative_to(SOURCE).parts:
-            assert "respondcam.cli" not in path.read_text(), path
+            assert "respondcam.cli" not in path.read_text("utf-8"), path
 
 
 def test_no_star_imports() -> None:
     for path in SOURCE.rglob("*.py"):
-        assert "import *" not in path.read_text(), path
+        assert "import *" not in path.read_text("utf-8"), path

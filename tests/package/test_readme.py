@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text("utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
@@ -82,7 +82,7 @@ for name in ("a", "b"):
     for command in commands:
         run = shell(command, tmp_path)
         assert run.returncode == 0, f"{command}\n{run.stderr}"
-    assert (tmp_path / "accounts.csv").read_text().count("\n") >= 3
+    assert (tmp_path / "accounts.csv").read_text("utf-8").count("\n") >= 3
     assert any((tmp_path / "respondcam-maps").glob("scan*.nii.gz"))
     assert any((tmp_path / "maps").glob("*.png"))
 
@@ -99,5 +99,5 @@ def test_the_account_line_is_what_the_library_prints() -> None:
 
 def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
