@@ -11,7 +11,7 @@ from respondcam.volume import read_volume, write_volume
 
 pytest.importorskip("starfile")
 
-SMALL = ("simulate", "--densities", "groel", "--densities", "p97", "--size", 24, "--per-class", 2)
+SMALL = ("simulate", "--data", "groel", "--data", "p97", "--size", 24, "--per-class", 2)
 
 
 def test_files_and_list(cli, tmp_path):
@@ -43,7 +43,7 @@ def test_densities_in_a_folder(cli, tmp_path):
     for name in ("groel", "p97"):
         write_volume(tmp_path / "kinds" / f"my-{name}.mrc", phantom(name, size=24))
     result = cli(
-        *("simulate", "--densities", "kinds", "--classes", "my-p97", "--size", 24),
+        *("simulate", "--data", "kinds", "--classes", "my-p97", "--size", 24),
         *("--per-class", 1, "--json"),
     )
     assert json.loads(result.out)["classes"] == ["my-p97"]
@@ -82,7 +82,7 @@ def test_projection_route(cli, tmp_path):
         (("--size", "12"), "box"),
         (("--classes", "ribozyme"), "There is no density 'ribozyme'. There are: groel, p97"),
         (("--classes", ","), "--classes names no class"),
-        (("--densities", "nothing-like-it"), "no file or folder"),
+        (("--data", "nothing-like-it"), "no file or folder"),
         (("--particles", "40"), "find no place"),
         (("--device", "tpu"), "--device is 'tpu'"),
         (("--voxel-size", "0"), "must be positive"),

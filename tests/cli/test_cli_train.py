@@ -31,7 +31,6 @@ def test_train_then_explain(tmp_path: Path) -> None:
 
     simulated = tmp_path / "simulated"
     more = [*QUICK[:10], "--max-shift", "0.5", "--per-class", "2", "--device", "cpu"]
-    more = ["--densities" if word == "--data" else word for word in more]
     assert run("simulate", *more, "--out", str(simulated))[0] == 0
     box = next((simulated / "subtomograms").rglob("*.mrc"))
     weights = ["--weights", str(out / "model.safetensors"), "--model-arg", "size=16"]

@@ -76,9 +76,13 @@ for name in ("a", "b"):
     (tmp_path / "mynet.py").write_text(NETWORK)
     (tmp_path / "tomograms").mkdir()
     subprocess.run([sys.executable, "-c", prepare], cwd=tmp_path, check=True)
-    (console,) = blocks("console")
-    commands = [line[2:] for line in console.splitlines() if line.startswith("$ ")]
-    assert len(commands) == 4
+    commands = [
+        line[2:]
+        for console in blocks("console")
+        for line in console.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) == 7
     for command in commands:
         run = shell(command, tmp_path)
         assert run.returncode == 0, f"{command}\n{run.stderr}"

@@ -9,7 +9,7 @@ from respondcam.cli._common import JSONOption
 
 
 def simulate(
-    densities: Annotated[
+    data: Annotated[
         list[str] | None,
         typer.Option(
             metavar="WHAT",
@@ -102,6 +102,6 @@ def simulate(
         masks=masks,
         seed=seed,
     )
-    templates = _simulating.templates(densities, classes, wanted, assembly)
+    templates = _simulating.templates(data, classes, wanted, assembly)
     written = _simulating.write(wanted, templates, out, device)
     _simulating.report(written, wanted, list(templates), as_json=as_json)
