@@ -82,7 +82,7 @@ for name in ("a", "b"):
         for line in console.splitlines()
         if line.startswith("$ ")
     ]
-    assert len(commands) == 7
+    assert len(commands) == 9
     for command in commands:
         run = shell(command, tmp_path)
         assert run.returncode == 0, f"{command}\n{run.stderr}"

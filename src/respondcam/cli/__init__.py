@@ -8,9 +8,11 @@ import typer
 
 from respondcam.cli._common import guarded, print_json
 from respondcam.cli.audit import audit
+from respondcam.cli.average import average
 from respondcam.cli.demo import demo
 from respondcam.cli.explain import explain
 from respondcam.cli.layers import layers
+from respondcam.cli.reproduce import reproduce
 from respondcam.cli.simulate import simulate
 from respondcam.cli.train import train
 from respondcam.errors import InputError
@@ -70,6 +72,8 @@ _COMMANDS = {
     audit: "Check whether map sums follow the scores.",
     simulate: "Make subtomograms or tomograms whose truth is known.",
     train: "Train a classifier on simulated subtomograms or a folder.",
+    average: "Average maps in the particle's own frame.",
+    reproduce: "Make the publication's table and figures again.",
 }
 for _command, _summary in _COMMANDS.items():
     app.command(short_help=_summary)(guarded(_command))

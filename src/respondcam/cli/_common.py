@@ -260,7 +260,11 @@ def percent(value: float) -> str:
     --------
     >>> percent(0.0123), percent(float("nan")), percent(2e-8)
     ('1.2 %', '-', '0 %')
+    >>> percent(0.9957), percent(1.0)
+    ('99.57 %', '100 %')
     """
     if not math.isfinite(value):
         return "-"
-    return "0 %" if abs(value) < 5e-6 else f"{100 * value:.2g} %"
+    if abs(value) < 5e-6:
+        return "0 %"
+    return f"{100 * value:{'.4g' if abs(value) > 0.99 else '.2g'}} %"

@@ -21,17 +21,21 @@ def run_record(simulation: Any, templates: Mapping[str, Volume]) -> dict[str, An
     """What makes two runs the same: version, settings, names and voxels of the densities."""
     settings = dataclasses.asdict(simulation)
     settings["imaging"]["snr"] = str(simulation.imaging.snr)  # JSON has no infinity
-    digests = {
-        name: hashlib.sha256(np.ascontiguousarray(volume.voxels).tobytes()).hexdigest()
-        for name, volume in templates.items()
-    }
     record = {
         "respondcam": __version__,
         "simulation": settings,
         "classes": list(templates),  # their order decides on the labels
-        "densities": digests,
+        "densities": density_digests(templates),
     }
     return json.loads(json.dumps(record))
+
+
+def density_digests(templates: Mapping[str, Volume]) -> dict[str, str]:
+    """SHA-256 of the voxels of each density."""
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(volume.voxels).tobytes()).hexdigest()
+        for name, volume in templates.items()
+    }
 
 
 def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,230 @@
+"""What ``respondcam average`` does with its options."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+
+from respondcam import __version__
+from respondcam._files import whole_file
+from respondcam.attribution import Explanation
+from respondcam.cli._common import console, number, print_json, to_json
+from respondcam.cli._explaining import Settings, make_explainer, noted, parse_target
+from respondcam.cli._inputs import slug
+from respondcam.cli._tables import print_notes
+from respondcam.cli._writing import model_record, prepare_folder
+from respondcam.cryoet.averaging import FrameMean, Particle, cut_particles
+from respondcam.cryoet.particles_star import ParticleList, particle_files, read_particles
+from respondcam.errors import InputError
+from respondcam.network.sources import LoadedModel
+from respondcam.show import save_figure
+from respondcam.show.average import average_figure
+from respondcam.volume import Volume, write_volume
+from respondcam.volume.normalize import NORMALIZATIONS
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """What was written.
+
+    Parameters
+    ----------
+    record
+        The content of the JSON file.
+    files
+        By what they hold.
+    notes
+        What the library warned of.
+    """
+
+    record: dict[str, Any]
+    files: dict[str, Path]
+    notes: tuple[str, ...]
+
+
+def run(
+    star: Path,
+    loaded: LoadedModel,
+    settings: Settings,
+    *,
+    class_name: str | None,
+    box: int | None,
+    limit: int | None,
+    out: Path,
+) -> Averaged:
+    """Explain the particles, turn the maps back, and write their averages.
+
+    Raises
+    ------
+    InputError
+        If the list, the class or the boxes cannot be used.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}. Give at least one particle.")
+    particles = read_particles(star)
+    chosen = _class(particles, class_name)
+    goal = _target(settings.target, chosen, loaded)
+    files = particle_files(particles, star)
+    explainer = make_explainer(loaded, settings)
+    count = particles.classes.count(chosen)
+    cut = cut_particles(
+        particles, files, only=chosen, box=box, prepare=NORMALIZATIONS[settings.normalize]
+    )
+    new = prepare_folder(out)
+    try:
+        with noted() as notes, _progress(min(count, limit or count)) as step:
+            means = _means(step(itertools.islice(cut, limit)), explainer, goal)
+        return _write(means, out, chosen, loaded, settings, star, tuple(notes))
+    finally:
+        if new and not any(out.iterdir()):
+            out.rmdir()
+
+
+@dataclass(frozen=True, eq=False)
+class _Means:
+    density: FrameMean
+    map: FrameMean
+    sums: list[float]
+    scores: list[float]
+    layer: str
+    target: str
+    voxel_size: float
+
+
+def _means(particles: Iterator[Particle], explainer: Callable[..., Any], target: Any) -> _Means:
+    density, maps = FrameMean(), FrameMean()
+    sums: list[float] = []
+    scores: list[float] = []
+    explanation, voxel = None, 1.0
+    for one in particles:
+        explanation = explainer(one.box, target=target)
+        assert isinstance(explanation, Explanation)
+        placed = explanation.place()[0, 0].detach().cpu()
+        voxel = one.box.voxel_size[0]
+        density.add(torch.tensor(one.box.voxels), one.rotation, one.shift)
+        maps.add(placed, one.rotation, one.shift)
+        sums.append(float(explanation.maps[0, 0].double().sum()))
+        scores.append(float(explanation.scores[0, 0]))
+    assert explanation is not None  # there is a particle, or an error was raised
+    return _Means(density, maps, sums, scores, explanation.layer, explanation.targets[0], voxel)
+
+
+def _write(
+    means: _Means,
+    out: Path,
+    name: str,
+    loaded: LoadedModel,
+    settings: Settings,
+    star: Path,
+    notes: tuple[str, ...],
+) -> Averaged:
+    stem = slug(name)
+    files = {
+        "density": out / f"{stem}.density.mrc",
+        "map": out / f"{stem}.map.mrc",
+        "spread": out / f"{stem}.spread.mrc",
+        "figure": out / f"{stem}.png",
+        "record": out / f"{stem}.json",
+    }
+    affine = np.diag([means.voxel_size] * 3 + [1.0])
+
+    def volume(voxels: torch.Tensor) -> Volume:
+        return Volume(voxels.float().numpy(), affine, "angstrom")
+
+    volumes = {
+        "density": volume(means.density.mean),
+        "map": volume(means.map.mean),
+        "spread": volume(means.map.spread),
+    }
+    record: dict[str, Any] = {
+        "respondcam": __version__,
+        "star": str(star),
+        "class": name,
+        "particles": means.map.count,
+        "model": model_record(loaded),
+        "settings": {**vars(settings), "target": means.target, "layers": [means.layer]},
+        "score": _spread(means.scores),
+        "map_sum": _spread(means.sums),
+        "averaged_map_sum": float(means.map.mean.sum()),
+        "files": {what: path.name for what, path in files.items()},
+    }
+    figure = average_figure(
+        volumes["density"],
+        volumes["map"],
+        volumes["spread"],
+        name=name,
+        count=means.map.count,
+        score=record["score"]["mean"],
+        method=settings.method,
+        layer=means.layer,
+    )
+    for what, one in volumes.items():
+        write_volume(files[what], one)
+    save_figure(figure, files["figure"])
+    with whole_file(files["record"]) as beside:
+        beside.write_text(to_json(record) + "\n", encoding="utf-8")
+    return Averaged(record, files, notes)
+
+
+def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
+    """Say what came out and where it is."""
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        print_json({**json.loads(to_json(made.record)), "files": files})
+        return
+    record = made.record
+    typer.echo(
+        f"{record['particles']} particles of class {record['class']}: score "
+        f"{number(record['score']['mean'])} ± {number(record['score']['std'])}, sum of the maps "
+        f"{number(record['map_sum']['mean'])} ± {number(record['map_sum']['std'])}"
+    )
+    for what in ("density", "map", "spread"):
+        typer.echo(f"{what}: {made.files[what]}")
+    typer.echo(f"Open: {made.files['figure']}")
+    print_notes([*notes, *made.notes], {})
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    array = np.array(values)
+    return {"mean": float(array.mean()), "std": float(array.std())}
+
+
+def _class(particles: ParticleList, name: str | None) -> str:
+    there = list(dict.fromkeys(particles.classes))
+    if name is None and len(there) == 1:
+        return there[0]
+    if name not in there:
+        wanted = "Give one with --class" if name is None else f"There is no class {name!r}"
+        raise InputError(f"{wanted}. The list has: {', '.join(there)}.")
+    return name
+
+
+def _target(text: str, chosen: str, loaded: LoadedModel) -> Any:
+    if text in ("all",):
+        raise InputError("--target is 'all'. One score is averaged: give one class.")
+    if text:
+        return parse_target(text, loaded.class_names)
+    if chosen in loaded.class_names:
+        return list(loaded.class_names).index(chosen)
+    known = ", ".join(loaded.class_names) or "none, since the weights hold no names"
+    raise InputError(
+        f"The network has no class named {chosen!r} (it has: {known}). Say which of its scores is "
+        f"to be explained with --target, such as --target 3 or --target predicted."
+    )
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[Iterator[Particle]], Iterator[Particle]]]:
+    """A bar on a terminal that vanishes when done; nothing where the output goes to a file."""
+    from rich.progress import Progress
+
+    screen = console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        yield lambda particles: iter(bar.track(particles, total=count, description=""))

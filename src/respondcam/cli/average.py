@@ -1,0 +1,79 @@
+"""``respondcam average``: maps of many particles in the particle's own frame."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from respondcam.cli._common import (
+    DeviceOption,
+    JSONOption,
+    ModelArgumentsOption,
+    ModelOption,
+    NormalizeOption,
+    OutputOption,
+    TrustOption,
+    WeightsOption,
+)
+
+
+def average(
+    star: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STAR", help="List of particles with poses, from RELION or respondcam simulate."
+        ),
+    ],
+    model: ModelOption,
+    weights: WeightsOption = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Which class of the list to average."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Score to explain; the same class unless given."),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer to explain; chosen if not given.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
+        ),
+    ] = "respond",
+    box: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Voxels of the boxes to cut, for particles in tomograms."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Take only so many particles, the first ones.")
+    ] = None,
+    normalize: NormalizeOption = "none",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
+        "respondcam-average"
+    ),
+    output: OutputOption = None,
+    device: DeviceOption = "auto",
+    model_arg: ModelArgumentsOption = None,
+    trust: TrustOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """Average the maps of one class in the particle's own frame, turned back by their poses.
+
+    Writes CLASS.density.mrc (the averaged images), CLASS.map.mrc and CLASS.spread.mrc (mean and
+    standard deviation of the maps), CLASS.png (the density's surface coloured by the map) and
+    CLASS.json.
+    """
+    from respondcam.cli import _averaging
+    from respondcam.cli._explaining import Settings, advice, open_model
+
+    settings = Settings(
+        method, () if layer is None else (layer,), target or "", normalize, output=output
+    )
+    loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    made = _averaging.run(
+        star, loaded, settings, class_name=class_name, box=box, limit=limit, out=out
+    )
+    _averaging.report(made, [*notes, *advice(loaded, settings)], as_json=as_json)
