@@ -23,8 +23,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="SPEC",
-        help="The network: package.module:factory, path/to/file.py:factory, paper:cnn-1, "
-        "paper:cnn-2 or demo.",
+        help="The network: package.module:factory, path/to/file.py:factory, keras:FILE, "
+        "paper:cnn-1, paper:cnn-2 or demo.",
     ),
 ]
 WeightsOption = Annotated[

@@ -32,7 +32,7 @@ BUILT_IN = {
 
 _ACCEPTED = (
     "a factory in a module (package.module:factory), a factory in a file "
-    f"(path/to/file.py:factory), {', '.join(sorted(BUILT_IN))}"
+    f"(path/to/file.py:factory), a Keras file (keras:FILE), {', '.join(sorted(BUILT_IN))}"
 )
 
 
@@ -75,7 +75,8 @@ def load_model(
     spec
         ``package.module:factory`` or ``path/to/file.py:factory``, where the factory is a function
         or class that gives a network (or a pair of a network and its class names), or a network
-        itself; or one of the built-in ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
+        itself; ``keras:FILE``, see `respondcam.network.keras_files`; or one of the built-in
+        ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
     weights
         safetensors file or state dict, see `load_weights`. Names of classes that are written in
         it count where the factory gives none, and the networks of the publication are built for
@@ -154,6 +155,14 @@ def _from_file(spec: str, arguments: Mapping[str, Any]) -> _Found:
         return _built(module, factory, arguments, spec)
 
 
+def _from_keras(spec: str, arguments: Mapping[str, Any]) -> _Found:
+    if arguments:
+        raise ModelError(f"{spec!r} is a ready network and takes no arguments.")
+    from respondcam.network.keras_files import load_keras  # reads nothing of Keras until called
+
+    return load_keras(Path(spec.removeprefix("keras:")).expanduser()), ()
+
+
 def _later(what: str) -> _Resolver:
     def refuse(spec: str, arguments: Mapping[str, Any]) -> _Found:
         raise InputError(
@@ -178,7 +187,7 @@ _RESOLVERS: Sequence[tuple[Callable[[str], bool], _Resolver]] = (
     (_starts("paper:", "demo:"), _unknown),
     (_starts("monai:"), _later("MONAI bundles")),
     (_starts("nnunet:"), _later("nnU-Net model folders")),
-    (_starts("keras:"), _later("Keras files")),
+    (_starts("keras:"), _from_keras),
     (_starts("onnx:"), _later("ONNX files")),
     (_ends(".pt2"), _later("torch.export programs")),
     (_ends(".pt", ".pth", ".ts", ".torchscript"), _later("TorchScript programs and whole models")),

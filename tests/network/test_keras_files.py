@@ -1,0 +1,193 @@
+"""Keras files: the same scores and the same maps as PyTorch networks with the same weights."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from respondcam.attribution import Explanation, GradCAM, RespondCAM
+from respondcam.errors import ModelError, RespondCAMWarning
+from respondcam.network.keras_files import load_keras
+from respondcam.network.paper import cnn_1, cnn_2
+from respondcam.network.sources import load_model
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras: Any = pytest.importorskip("keras")
+L = keras.layers
+# of Keras itself, when it hands its weights to NumPy
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+
+
+def saved(path: Path, layers: Sequence[Any], shape: tuple[int | None, ...]) -> Path:
+    model = keras.Sequential([keras.Input(shape), *layers])
+    model.save(path)
+    return path
+
+
+def convolution(name: str, conv: nn.Conv3d) -> list[Any]:
+    """Padding of its own: "same" of Keras is another one where the stride is two."""
+    return [
+        L.ZeroPadding3D(conv.padding),
+        L.Conv3D(conv.out_channels, conv.kernel_size, conv.stride, activation="relu", name=name),
+    ]
+
+
+def copied(layer: Any, module: nn.Conv3d | nn.Linear, flattened: int | None = None) -> None:
+    """Give a Keras layer the weights of a PyTorch one."""
+    weight = module.weight.detach()
+    if weight.ndim == 5:
+        weight = weight.movedim((0, 1), (-1, -2))
+    elif flattened:  # the first dense layer: channels come last in Keras
+        channels = weight.shape[1] // flattened**3
+        cube = (channels, flattened, flattened, flattened)
+        weight = weight.unflatten(1, cube).movedim(1, -1).flatten(1).T
+    else:
+        weight = weight.T
+    bias = module.bias
+    assert bias is not None
+    layer.set_weights([weight.numpy(), bias.detach().numpy()])
+
+
+def publication(path: Path, twin: nn.Module) -> Path:
+    """Save the Keras model with the publication's names and the weights of `twin`."""
+    parts: dict[str, Any] = dict(twin.named_children())
+    layers: list[Any] = []
+    for name, part in parts.items():
+        if name.startswith("conv"):
+            layers += convolution(name, part.conv)
+        elif name.startswith("maxpool"):
+            layers.append(L.MaxPooling3D(2, name=name))
+        elif name == "flatten":
+            layers.append(L.Flatten(name=name))
+        elif name.startswith("fc"):
+            linear = part if isinstance(part, nn.Linear) else part.linear
+            kind = "softmax" if isinstance(part, nn.Linear) else "relu"
+            layers.append(L.Dense(linear.out_features, activation=kind, name=name))
+    model = keras.Sequential([keras.Input((16, 16, 16, 1)), *layers])
+    for layer in model.layers:
+        part = parts.get(layer.name)
+        if layer.name.startswith("conv"):
+            copied(layer, part.conv)
+        elif layer.name.startswith("fc"):
+            linear = part if isinstance(part, nn.Linear) else part.linear
+            edge = round((linear.in_features / 64) ** (1 / 3)) if layer.name == "fc1" else None
+            copied(layer, linear, edge)
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("make", [cnn_1, cnn_2])
+def test_the_publications_networks_give_identical_maps(
+    make: Any, suffix: str, tmp_path: Path
+) -> None:
+    twin = make(3, 16)
+    with pytest.warns(RespondCAMWarning, match="softmax"):
+        network = load_keras(publication(tmp_path / f"net{suffix}", twin))
+    x = torch.randn(2, 1, 16, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), twin(x), rtol=1e-5, atol=1e-6)
+    for layer in ("conv1", "conv2", "maxpool1", "maxpool2"):
+        for method in (GradCAM, RespondCAM):
+            ours, theirs = (method(one, layer=layer)(x, target="all") for one in (twin, network))
+            assert isinstance(ours, Explanation)
+            assert isinstance(theirs, Explanation)
+            torch.testing.assert_close(theirs.maps, ours.maps, rtol=1e-4, atol=1e-7)
+            assert theirs.grid.stride == ours.grid.stride
+            assert theirs.grid.offset == ours.grid.offset
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (lambda: [L.Conv1D(4, 4, 2, "same"), L.GlobalMaxPooling1D(), L.Dense(2)], (None, 3)),
+        (
+            lambda: [
+                L.ZeroPadding2D(((1, 0), (2, 3))),
+                L.Conv2D(4, (3, 2), (2, 1), "same", use_bias=False),
+                L.BatchNormalization(),
+                L.LeakyReLU(),
+                L.AveragePooling2D(2),
+                L.SpatialDropout2D(0.5),
+                L.GlobalAveragePooling2D(),
+                L.Dense(2),
+            ],
+            (15, 17, 3),
+        ),
+        (
+            lambda: [
+                L.Conv3D(4, 3, dilation_rate=2, padding="same", groups=2),
+                L.BatchNormalization(scale=False),
+                L.Activation("elu"),
+                L.MaxPooling3D(3, 2, "same"),
+                L.Flatten(),
+                L.Dropout(0.5),
+                L.Dense(5, activation="tanh"),
+                L.BatchNormalization(center=False),
+                L.Dense(2, use_bias=False),
+            ],
+            (7, 8, 9, 2),
+        ),
+    ],
+)
+def test_layers_are_translated(layers: Any, shape: tuple[int | None, ...], tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.keras", layers(), shape)
+    original = keras.models.load_model(path)
+    for layer in original.layers:  # statistics and offsets that are not the initial ones
+        drawn = [np.random.default_rng(1).uniform(0.2, 1, one.shape) for one in layer.get_weights()]
+        layer.set_weights(drawn)
+    original.save(path)
+    network = load_keras(path)
+    size = [12 if one is None else one for one in shape]
+    x = np.random.default_rng(2).normal(size=(3, *size)).astype(np.float32)
+    expected = original(x, training=False).detach().numpy()
+    with torch.inference_mode():
+        found = network(torch.tensor(np.moveaxis(x, -1, 1).copy())).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_by_its_address(tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.keras", [L.Conv3D(2, 3, name="c"), L.Flatten(name="f")], (4, 4, 4, 1))
+    loaded = load_model(f"keras:{path}")
+    assert [name for name, _ in loaded.module.named_children()] == ["c", "f"]
+    with pytest.raises(ModelError, match="takes no arguments"):
+        load_model(f"keras:{path}", arguments={"classes": 2})
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        load_keras(tmp_path / "absent.h5")
+    (tmp_path / "net.txt").write_text("", encoding="utf-8")
+    with pytest.raises(ModelError, match="is no Keras file"):
+        load_keras(tmp_path / "net.txt")
+    (tmp_path / "broken.keras").write_text("no archive", encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_keras(tmp_path / "broken.keras")
+    path = saved(tmp_path / "lstm.keras", [L.LSTM(2)], (4, 1))
+    with pytest.raises(ModelError, match="of kind LSTM"):
+        load_keras(path)
+    path = saved(tmp_path / "odd.keras", [L.Dense(2, activation="mish")], (4,))
+    with pytest.raises(ModelError, match="activation 'mish'"):
+        load_keras(path)
+
+
+def test_branches_are_not_translated_into_something_else(tmp_path: Path) -> None:
+    entry = keras.Input((6, 6, 6, 1))
+    first = L.Conv3D(1, 3, padding="same")(entry)
+    second = L.Conv3D(1, 3, padding="same")(entry)
+    keras.Model(entry, L.Add()([first, second])).save(tmp_path / "branch.keras")
+    with pytest.raises(ModelError, match="of kind Add"):
+        load_keras(tmp_path / "branch.keras")
+    # layers that could stand in a row, but do not
+    model = keras.Model(entry, L.Conv3D(1, 3, padding="same")(L.ReLU()(entry)))
+    hidden = keras.Model(entry, [first, second])
+    hidden.save(tmp_path / "two.keras")
+    with pytest.raises(ModelError, match="several inputs or outputs"):
+        load_keras(tmp_path / "two.keras")
+    model.save(tmp_path / "row.keras")
+    assert isinstance(load_keras(tmp_path / "row.keras"), nn.Module)
