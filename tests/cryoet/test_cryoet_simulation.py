@@ -34,7 +34,7 @@ def test_boxes_are_what_the_list_says(tmp_path, templates):
     simulation = Simulation(imaging=PLAIN, size=24, per_class=2, masks=True)
     done = write_simulation(simulation, templates, tmp_path / "out")
     assert (done.images, done.particles, done.made) == (4, 4, 4)
-    listed = read_particles(done.star)
+    listed = read_particles(done.truth)
     assert listed.classes == ("groel", "groel", "p97", "p97")
     assert listed.box_size == 24
     for file, name, position, rotation in zip(
@@ -85,7 +85,7 @@ def test_tomograms_list_coordinates(tmp_path, templates):
     simulation = Simulation(imaging=PLAIN, tomogram=(24, 60, 64), particles=3, tomograms=2)
     done = write_simulation(simulation, templates, tmp_path)
     assert (done.images, done.particles) == (2, 6)
-    listed = read_particles(done.star)
+    listed = read_particles(done.truth)
     assert listed.box_size is None
     assert (
         listed.files == ("tomograms/tomogram-0000.mrc",) * 3 + ("tomograms/tomogram-0001.mrc",) * 3
@@ -173,3 +173,49 @@ def test_particles_that_do_not_fit_leave_no_folder_behind(tmp_path, templates):
     with pytest.raises(InputError, match="larger than the box"):
         write_simulation(Simulation(size=12, per_class=1), templates, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"per_class": 5}, {"tomogram": (32, 48, 48), "particles": 2}])
+def test_one_dataset_holds_what_the_files_hold(tmp_path, templates, options):
+    zarr = pytest.importorskip("zarr")
+    simulation = Simulation(imaging=Imaging(snr=0.5), size=24, masks=True, **options)
+    files = write_simulation(simulation, templates, tmp_path / "files")
+    done = write_simulation(simulation, templates, tmp_path / "one", format="zarr")
+    assert done.truth.name == "simulation.zarr"
+    assert (done.images, done.particles, done.made) == (files.images, files.particles, done.images)
+    group = zarr.open_group(str(done.truth), mode="r")
+    assert group.attrs["classes"] == ["groel", "p97"]
+    assert group.attrs["voxel_size_angstrom"] == 10.0
+    assert group["images"].metadata.dimension_names == ("image", "z", "y", "x")
+    listed = read_particles(files.truth)
+    names = list(dict.fromkeys(listed.files))
+    for number, name in enumerate(names):
+        np.testing.assert_array_equal(
+            group["images"][number], read_volume(files.folder / name).voxels
+        )
+        mask = read_volume(files.folder / "masks" / name.split("/")[1]).voxels
+        np.testing.assert_array_equal(group["masks"][number], mask)
+    classes = [group.attrs["classes"][n] for n in group["labels"][:].ravel()]
+    assert tuple(classes) == listed.classes
+    np.testing.assert_allclose(group["positions"][:].reshape(-1, 3), listed.positions, atol=1e-4)
+    np.testing.assert_allclose(group["rotations"][:].reshape(-1, 3, 3), listed.rotations, atol=1e-4)
+    np.testing.assert_array_equal(group["densities"][1], templates["p97"].voxels)
+
+
+def test_an_interrupted_dataset_is_continued(tmp_path, templates):
+    zarr = pytest.importorskip("zarr")
+    simulation = Simulation(imaging=Imaging(snr=0.5), size=24, per_class=10)
+    whole = write_simulation(simulation, templates, tmp_path / "whole", format="zarr")
+
+    def stop(done, total):
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_simulation(simulation, templates, tmp_path / "cut", format="zarr", on_progress=stop)
+    rest = write_simulation(simulation, templates, tmp_path / "cut", format="zarr")
+    assert (rest.images, rest.made) == (20, 12)
+    one, other = (zarr.open_group(str(run.truth), mode="r") for run in (whole, rest))
+    np.testing.assert_array_equal(one["images"][:], other["images"][:])
+    with pytest.raises(InputError, match="format is 'zarr' there and 'mrc' now"):
+        write_simulation(simulation, templates, tmp_path / "cut")

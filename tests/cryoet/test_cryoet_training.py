@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from respondcam.cryoet.imaging import Imaging
+from respondcam.cryoet.simulation import Simulation, write_simulation
+from respondcam.cryoet.templates import load_templates
 from respondcam.cryoet.training import Schedule, TrainingResult, accuracy, train_classifier
 from respondcam.cryoet.training_data import Images, simulated_images
 from respondcam.cryoet.training_folder import list_folder, read_images, split_listed
@@ -320,3 +322,18 @@ def test_boxes_of_several_sizes(tmp_path: Path) -> None:
     fill(tmp_path, {"b": 2}, side=9)
     with pytest.raises(InputError, match="boxes of one size"):
         read_images(list_folder(tmp_path))
+
+
+def test_a_zarr_dataset_is_read_like_the_files(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    templates = load_templates(["groel", "p97"], size=24)
+    simulation = Simulation(size=24, per_class=2)
+    write_simulation(simulation, templates, tmp_path / "files")
+    write_simulation(simulation, templates, tmp_path / "one", format="zarr")
+    files, one = list_folder(tmp_path / "files"), list_folder(tmp_path / "one")
+    assert files.labels == one.labels
+    torch.testing.assert_close(read_images(files).volumes, read_images(one).volumes)
+    pairs = Simulation(Imaging(voxel_size_angstrom=10.0), size=40, per_class=1, particles=2)
+    write_simulation(pairs, load_templates(["groel", "p97"]), tmp_path / "pairs", format="zarr")
+    with pytest.raises(InputError, match="2 particles in each image"):
+        list_folder(tmp_path / "pairs")

@@ -152,7 +152,9 @@ def test_layers_are_translated(layers: Any, shape: tuple[int | None, ...], tmp_p
 
 
 def test_by_its_address(tmp_path: Path) -> None:
-    path = saved(tmp_path / "net.keras", [L.Conv3D(2, 3, name="c"), L.Flatten(name="f")], (4, 4, 4, 1))
+    path = saved(
+        tmp_path / "net.keras", [L.Conv3D(2, 3, name="c"), L.Flatten(name="f")], (4, 4, 4, 1)
+    )
     loaded = load_model(f"keras:{path}")
     assert [name for name, _ in loaded.module.named_children()] == ["c", "f"]
     with pytest.raises(ModelError, match="takes no arguments"):

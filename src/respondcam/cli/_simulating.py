@@ -15,6 +15,7 @@ import typer
 from respondcam.cli._common import choice, console, number, pick_device, print_json
 from respondcam.cryoet.imaging import CTF, Imaging
 from respondcam.cryoet.simulation import Simulation, Written, write_simulation
+from respondcam.cryoet.simulation_stores import STORES
 from respondcam.cryoet.templates import ALL_PHANTOMS, load_templates
 from respondcam.errors import InputError, RespondCAMWarning
 from respondcam.volume import Volume
@@ -94,11 +95,21 @@ def templates(
     return found
 
 
-def write(simulation: Simulation, found: Mapping[str, Volume], out: Path, device: str) -> Timed:
+def write(
+    simulation: Simulation, found: Mapping[str, Volume], out: Path, device: str, format: str
+) -> Timed:
     """Simulate, with a bar of progress on a terminal."""
+    choice(format, list(STORES), "--format")
     where, begin = pick_device(device), time.perf_counter()
     with _progress() as step:
-        written = write_simulation(simulation, found, out, device=where, on_progress=step)
+        written = write_simulation(
+            simulation,
+            found,
+            out,
+            format=format,  # pyright: ignore[reportArgumentType]  (checked above)
+            device=where,
+            on_progress=step,
+        )
     return Timed(written, time.perf_counter() - begin)
 
 
@@ -109,7 +120,7 @@ def report(timed: Timed, simulation: Simulation, names: Sequence[str], *, as_jso
         print_json(
             {
                 "folder": written.folder,
-                "star": written.star,
+                "truth": written.truth,
                 "images": written.images,
                 "made": written.made,
                 "particles": written.particles,
@@ -129,7 +140,7 @@ def report(timed: Timed, simulation: Simulation, names: Sequence[str], *, as_jso
         typer.echo(f"{written.images - written.made} of them were there from an earlier run.")
     if written.made:
         typer.echo(f"{number(timed.seconds)} s, {number(rate)} {what}s per second")
-    typer.echo(f"Classes, places and orientations: {written.star}")
+    typer.echo(f"Classes, places and orientations: {written.truth}")
 
 
 def _counted(count: int, what: str) -> str:

@@ -72,16 +72,24 @@ def simulate(
     masks: Annotated[
         bool, typer.Option("--masks", help="Write which particle each voxel belongs to, too.")
     ] = False,
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="mrc|zarr",
+            help="A file for each image and a STAR file, or one Zarr dataset.",
+        ),
+    ] = "mrc",
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 0,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where it is computed.")
     ] = "auto",
     as_json: JSONOption = False,
 ) -> None:
-    """Simulate subtomograms or tomograms of known particles: MRC files, and a STAR file.
+    """Simulate subtomograms or tomograms of known particles: MRC files with a STAR file, or Zarr.
 
-    Classes, places and orientations are in particles.star in RELION's convention. An interrupted
-    run is continued by the same command.
+    Classes, places and orientations are in particles.star in RELION's convention, or beside the
+    images in simulation.zarr. An interrupted run is continued by the same command.
     """
     from respondcam.cli import _simulating
 
@@ -103,5 +111,5 @@ def simulate(
         seed=seed,
     )
     templates = _simulating.templates(data, classes, wanted, assembly)
-    written = _simulating.write(wanted, templates, out, device)
+    written = _simulating.write(wanted, templates, out, device, file_format)
     _simulating.report(written, wanted, list(templates), as_json=as_json)

@@ -7,7 +7,9 @@ The folder holds
 - ``densities/``: the kinds of particles;
 - ``subtomograms/`` or ``tomograms/``: the images;
 - ``masks/`` on request: which particle each voxel belongs to, 0 for none;
-- ``particles.star``: class, place and pose of every particle, written last.
+- ``particles.star``: class, place and pose of every particle, written last;
+
+or, on request, all of it but the first in one ``simulation.zarr``.
 
 The same settings give the same bytes: images are made in groups whose noise depends on the seed
 and the group's number alone, and no file holds the time of day.
@@ -22,22 +24,21 @@ import torch
 from torch import Tensor
 
 from respondcam._extras import require
-from respondcam.cryoet.particles_star import write_particles
 from respondcam.cryoet.poses import Poses
 from respondcam.cryoet.projections import simulate_by_projection
-from respondcam.cryoet.simulation_files import STAR, claim_folder, run_record
+from respondcam.cryoet.simulation_files import claim_folder, run_record
 from respondcam.cryoet.simulation_plan import (
     Plan,
     Simulation,
     make_plan,
-    particle_list,
     seeded,
 )
+from respondcam.cryoet.simulation_stores import STORES, Format
 from respondcam.cryoet.subtomograms import density_radius, simulate_subtomograms
 from respondcam.cryoet.templates import stacked
 from respondcam.cryoet.tomograms import simulate_tomogram
 from respondcam.errors import InputError
-from respondcam.volume import Volume, write_volume
+from respondcam.volume import Volume
 
 __all__ = ["Simulation", "Written", "write_simulation"]
 _GROUP = 8  # boxes made at once
@@ -51,8 +52,8 @@ class Written:
     ----------
     folder
         Where.
-    star
-        The list of particles.
+    truth
+        The list of particles (STAR), or the dataset that holds everything (Zarr).
     images, particles
         How many.
     made
@@ -60,7 +61,7 @@ class Written:
     """
 
     folder: Path
-    star: Path
+    truth: Path
     images: int
     particles: int
     made: int
@@ -71,6 +72,7 @@ def write_simulation(
     templates: Mapping[str, Volume],
     folder: str | Path,
     *,
+    format: Format = "mrc",
     device: torch.device | str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
@@ -84,6 +86,9 @@ def write_simulation(
         Names and densities, for example from `load_templates`, in the images' voxel size.
     folder
         Where to; made if it is not there.
+    format
+        ``"mrc"``: a file for each image and a STAR file. ``"zarr"``: one dataset,
+        ``simulation.zarr``, see `respondcam.cryoet.simulation_stores.ZarrStore`.
     device
         Where to compute. Random numbers are those of the CPU everywhere.
     on_progress
@@ -94,7 +99,8 @@ def write_simulation(
     InputError
         If the folder holds another run, or the particles do not fit.
     MissingExtraError
-        If starfile is not installed or, for the projection route, torch-fourier-slice or torch-ctf.
+        If starfile (or zarr) is not installed or, for the projection route,
+        torch-fourier-slice or torch-ctf.
 
     Examples
     --------
@@ -103,33 +109,29 @@ def write_simulation(
     >>> templates = load_templates(["groel"], size=24)
     >>> done = write_simulation(
     ...     Simulation(size=24, per_class=2), templates, tempfile.mkdtemp())
-    >>> done.images, done.star.name
+    >>> done.images, done.truth.name
     (2, 'particles.star')
     """
     place = Path(folder)
-    _check_packages(simulation)
+    if format not in STORES:
+        raise InputError(f"format={format!r}; accepted are {', '.join(STORES)}")
+    _check_packages(simulation, format)
     _check_templates(simulation, templates)
     densities = stacked(templates)
     plan = make_plan(simulation, densities, tuple(templates))
-    claim_folder(place, run_record(simulation, templates))
-    for path in (place / "densities" / "any", *(place / file for file in plan.files)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    for name, volume in templates.items():
-        write_volume(place / "densities" / f"{name}.mrc", volume)
+    claim_folder(place, {**run_record(simulation, templates), "format": format})
+    store = STORES[format](place, simulation, plan, templates)
     densities = densities.to(device)
     made = 0
     for done, group in _groups(plan.files):
         on_progress(done, len(plan.files))
-        wanted = [place / plan.files[index] for index in group]
-        if simulation.masks:
-            wanted += [_mask_path(path) for path in wanted]
-        if not all(path.is_file() for path in wanted):
-            _make(simulation, densities, plan, group, place)
+        if not store.has(group):
+            store.write(group, *_made(simulation, densities, plan, group))
             made += len(group)
     on_progress(len(plan.files), len(plan.files))
-    write_particles(place / STAR, particle_list(plan, simulation), ctf=simulation.imaging.ctf)
+    truth = store.finish()
     count = plan.labels.numel()
-    return Written(place, place / STAR, len(plan.files), count, made)
+    return Written(place, truth, len(plan.files), count, made)
 
 
 def _groups(files: Sequence[str]) -> Iterator[tuple[int, range]]:
@@ -137,23 +139,16 @@ def _groups(files: Sequence[str]) -> Iterator[tuple[int, range]]:
         yield first, range(first, min(first + _GROUP, len(files)))
 
 
-def _make(
-    simulation: Simulation, densities: Tensor, plan: Plan, group: range, folder: Path
-) -> None:
-    """Simulate one group of images and write each whole."""
+def _made(
+    simulation: Simulation, densities: Tensor, plan: Plan, group: range
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Simulate one group of images: the images, and which particle each voxel belongs to."""
     generator = seeded(simulation.seed, f"noise {group.start}")
     labels = plan.labels[group.start : group.stop]
     poses = Poses(
         plan.poses.rotations[group.start : group.stop], plan.poses.shifts[group.start : group.stop]
     )
-    images, owners = _simulated(simulation, densities, labels, poses, generator)
-    affine = np.diag([simulation.imaging.voxel_size_angstrom] * 3 + [1.0])
-    for index, image, owner in zip(group, images, owners, strict=True):
-        path = folder / plan.files[index]
-        if simulation.masks:
-            _mask_path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_volume(_mask_path(path), Volume(owner.float().cpu().numpy(), affine, "angstrom"))
-        write_volume(path, Volume(image.cpu().numpy(), affine, "angstrom"))
+    return _simulated(simulation, densities, labels, poses, generator)
 
 
 def _simulated(
@@ -194,9 +189,9 @@ def _simulated(
     return list(boxes.volumes[:, 0]), list(owners)
 
 
-def _check_packages(simulation: Simulation) -> None:
+def _check_packages(simulation: Simulation, format: Format) -> None:
     """What is missing is said before the work, not after it."""
-    for package in ("starfile", "pandas"):
+    for package in ("starfile", "pandas") if format == "mrc" else ():
         require(package, extra="cryoet", purpose="write STAR files")
     if simulation.route == "projection":
         for package in ("torch_fourier_slice", "torch_ctf"):
@@ -219,7 +214,3 @@ def _check_templates(simulation: Simulation, templates: Mapping[str, Volume]) ->
                 f"the density {name!r} is larger than the box: {across:.0f} voxels across when "
                 f"turned, where {simulation.size} fit; give a larger size or larger voxels"
             )
-
-
-def _mask_path(path: Path) -> Path:
-    return path.parents[1] / "masks" / path.name

@@ -52,7 +52,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
                 f"another folder, or delete this one if it is no longer needed"
             )
         return
-    ours = ("densities", "subtomograms", "tomograms", "masks", STAR)
+    ours = ("densities", "subtomograms", "tomograms", "masks", "simulation.zarr", STAR)
     taken = [name for name in ours if (folder / name).exists()]
     if taken:
         raise InputError(

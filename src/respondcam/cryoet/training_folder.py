@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from respondcam._extras import require
 from respondcam.cryoet.particles_star import particle_files, read_particles
 from respondcam.cryoet.simulation_files import STAR
+from respondcam.cryoet.simulation_stores import DATASET
 from respondcam.cryoet.training_data import Images
 from respondcam.errors import InputError
 from respondcam.volume import read_suffixes, read_volume
@@ -20,7 +24,7 @@ class Listed:
     Parameters
     ----------
     files
-        One image each.
+        One image each; in a Zarr dataset the dataset's path and the image's number.
     labels
         Class of each, counted from 0.
     classes
@@ -42,8 +46,10 @@ def list_folder(folder: Path, only: Sequence[str] | None = None) -> Listed:
     """
     if not folder.is_dir():
         raise InputError(f"The folder {str(folder)!r} does not exist.")
-    star = folder / STAR
-    if star.is_file():
+    star, dataset = folder / STAR, folder / DATASET
+    if dataset.is_dir():
+        pairs = _in_dataset(dataset)
+    elif star.is_file():
         particles = read_particles(star)
         if particles.box_size is None:
             raise InputError(
@@ -108,7 +114,7 @@ def read_images(listed: Listed) -> Images:
     """
     volumes, shape = [], None
     for file in listed.files:
-        voxels = torch.tensor(read_volume(file).voxels, dtype=torch.float32)
+        voxels = torch.tensor(_voxels(file), dtype=torch.float32)
         if voxels.ndim != 3:
             raise InputError(f"{str(file)!r} has several channels; training takes one.")
         shape = shape or voxels.shape
@@ -122,6 +128,32 @@ def read_images(listed: Listed) -> Images:
             raise InputError(f"{str(file)!r} is constant: there is nothing to learn from.")
         volumes.append(((voxels - voxels.mean()) / deviation).half())
     return Images(torch.stack(volumes), torch.tensor(listed.labels))
+
+
+def _in_dataset(dataset: Path) -> list[tuple[Path, str]]:
+    group = _opened(dataset)
+    names, labels = list(group.attrs["classes"]), np.asarray(group["labels"])
+    if labels.shape[1] != 1:
+        raise InputError(
+            f"{str(dataset)!r} holds {labels.shape[1]} particles in each image; training takes one."
+        )
+    return [(dataset / str(number), names[label]) for number, (label,) in enumerate(labels)]
+
+
+def _opened(dataset: Path) -> Any:
+    zarr = require("zarr", extra="large", purpose="read Zarr datasets")
+    group = zarr.open_group(str(dataset), mode="r")
+    if "labels" not in group:
+        raise InputError(
+            f"{str(dataset)!r} is not finished: run the same respondcam simulate command again."
+        )
+    return group
+
+
+def _voxels(file: Path) -> np.ndarray:
+    if file.parent.name == DATASET:
+        return np.asarray(_opened(file.parent)["images"][int(file.name)])
+    return read_volume(file).voxels
 
 
 def _some(listed: Listed, held: set[int], *, inside: bool) -> Listed:
