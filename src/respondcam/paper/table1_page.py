@@ -41,7 +41,8 @@ def markdown(rows: Sequence[Row]) -> str:
         (
             "What a map that is zero everywhere gets, Grad-CAM times the one factor that fits all "
             "scores best, and Integrated Respond-CAM: its relative gap "
-            f"|y(A) - y(0) - sum| / |y(A) - y(0)| with {first.nodes} nodes."
+            f"|y(A) - y(0) - sum| / |y(A) - y(0)| with {first.nodes} nodes, over "
+            f"{first.integrated.images} images."
         ),
         "",
         "| network | SNR | sum = 0, L1 | Grad-CAM rescaled, L1 | factor | Integrated, gap |",
