@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -82,7 +83,16 @@ def _side_by_side(
 
 def _in_process(setting: Setting, laboratory: Laboratory, per_class: int) -> None:
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
     _make(setting, laboratory, per_class)
+
+
+def _end_with_parent() -> None:
+    """Leave no orphan at work where the command was killed; files appear whole or not at all."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _print_error(line: str) -> None:
