@@ -16,9 +16,10 @@ from respondcam import __version__
 from respondcam._files import whole_file
 from respondcam.attribution import Explanation
 from respondcam.cli._common import console, number, print_json, to_json
-from respondcam.cli._explaining import Settings, make_explainer, noted, parse_target
+from respondcam.cli._explaining import Settings, make_explainer, noted
 from respondcam.cli._inputs import slug
 from respondcam.cli._tables import print_notes
+from respondcam.cli._targets import parse_target
 from respondcam.cli._writing import model_record, prepare_folder
 from respondcam.cryoet.averaging import FrameMean, Particle, cut_particles
 from respondcam.cryoet.particles_star import ParticleList, particle_files, read_particles

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import torch
 
-from respondcam.attribution import METHODS, Explanation, targets
+from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.outputs import describe
 from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
+from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
@@ -178,43 +179,13 @@ def explain_source(
         prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
         turned = settings.axes == "xyz"
         inputs = prepared.transposed() if turned else prepared
-        found = explainer(inputs, target=parse_target(settings.target, class_names))
+        goal = parse_target(settings.target, class_names, image=volume, turned=turned)
+        found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
     if source.note:
         notes.append(source.note)
     return Explained(source, volume, explanations, turned, tuple(notes))
-
-
-def parse_target(text: str, class_names: Sequence[str] = ()) -> Any:
-    """Read the value of ``--target``.
-
-    Examples
-    --------
-    >>> parse_target("predicted"), parse_target("class:3"), parse_target("7")
-    ('predicted', 3, 7)
-    >>> parse_target("ferritin", ["ribosome", "ferritin"])
-    1
-    """
-    if text in ("predicted", "all", "value"):
-        return text
-    numbers = [_class_number(part.strip(), text, class_names) for part in text.split(",")]
-    if len(numbers) == 1:
-        return numbers[0]
-    return targets.classes(numbers)
-
-
-def _class_number(part: str, text: str, class_names: Sequence[str]) -> int:
-    part = part.removeprefix("class:")
-    if part.isdecimal():
-        return int(part)
-    if part in class_names:
-        return list(class_names).index(part)
-    names = f", a class name ({', '.join(class_names)})" if class_names else ""
-    raise InputError(
-        f"--target is {text!r}. Accepted: predicted, all, value, a class number such as 3, several "
-        f"such as 0,3,5{names}."
-    )
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:

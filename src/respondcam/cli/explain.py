@@ -42,7 +42,9 @@ def explain(
         str,
         typer.Option(
             metavar="CLASS",
-            help="predicted, all, a class number, several as 0,3,5, or a class name.",
+            help="predicted, all, a class number, several as 0,3,5, a class name, contrast:3,5, "
+            "probability:3; of dense outputs mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, "
+            "component:largest@3.",
         ),
     ] = "predicted",
     method: Annotated[

@@ -1,9 +1,4 @@
-"""What is explained: from a model's output to one scalar per sample and target.
-
-A target is any callable ``output -> (batch,)`` or ``(batch, target)``. This module has the common
-ones, and turns what a user writes (``"predicted"``, ``"all"``, a class, one per sample) into one.
-Scores are pre-softmax.
-"""
+"""Targets of whole outputs: classes, regressions, and what a user writes for them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +59,7 @@ def predicted() -> Target:
     def score(output: Tensor) -> Scores:
         chosen = predicted_class(output)
         label = f"class {int(chosen[0])} (predicted)" if len(chosen) == 1 else "predicted class"
-        return _of_classes(output, chosen[:, None], (label,))
+        return of_classes(output, chosen[:, None], (label,))
 
     return score
 
@@ -91,7 +86,7 @@ def classes(numbers: Sequence[int]) -> Target:
     def score(output: Tensor) -> Scores:
         check_classes(wanted, output)
         chosen = torch.tensor(wanted).repeat(len(output), 1)
-        return _of_classes(output, chosen, tuple(f"class {n}" for n in wanted))
+        return of_classes(output, chosen, tuple(f"class {n}" for n in wanted))
 
     return score
 
@@ -114,7 +109,7 @@ def class_per_sample(numbers: Sequence[int]) -> Target:
             )
         check_classes(wanted, output)
         label = f"class {wanted[0]}" if len(set(wanted)) == 1 else "class per sample"
-        return _of_classes(output, torch.tensor(wanted)[:, None], (label,))
+        return of_classes(output, torch.tensor(wanted)[:, None], (label,))
 
     return score
 
@@ -132,7 +127,7 @@ def value(index: int = 0) -> Target:
         flat = batched(output)
         if flat.ndim != 2:
             raise TargetError(
-                f"value() explains one number per sample, but the output is {_shape(output)}. "
+                f"value() explains one number per sample, but the output is {describe(output)}. "
                 f"For a dense output give a callable that sums the part that matters."
             )
         if not 0 <= index < flat.shape[1]:
@@ -201,7 +196,7 @@ def _as_scores(target: Target, output: Tensor) -> Scores:
     return result if isinstance(result, Scores) else _from_callable(target, result, len(output))
 
 
-def _of_classes(output: Tensor, chosen: Tensor, labels: tuple[str, ...]) -> Scores:
+def of_classes(output: Tensor, chosen: Tensor, labels: tuple[str, ...]) -> Scores:
     """Scores of the classes `chosen` (batch, target)."""
     warn_of_probabilities(output)
     flat = batched(output)
@@ -242,15 +237,3 @@ def _whole(number: Any) -> int:
     if isinstance(number, float) and not number.is_integer():
         raise TypeError
     return int(number)
-
-
-__all__ = [
-    "Scores",
-    "Target",
-    "all_classes",
-    "class_per_sample",
-    "class_score",
-    "classes",
-    "predicted",
-    "value",
-]

@@ -1,0 +1,131 @@
+"""``--target``: every kind from the command line, and masks that do not belong to the image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from respondcam import Volume, write_volume
+from respondcam.cli import app
+from respondcam.cli._targets import parse_target
+from respondcam.errors import InputError
+
+NETWORK = """
+import torch
+from torch import nn
+
+def segmenter():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1, bias=False)
+    )
+"""
+AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
+    voxels = np.random.default_rng(0).normal(size=(6, 7, 8)).astype(np.float32)
+    write_volume(tmp_path / "scan.nii.gz", Volume(voxels, AFFINE, "mm"))
+    return tmp_path
+
+
+def explain(folder: Path, target: str, *more: str) -> tuple[int, str, str]:
+    model = ["--model", f"{folder / 'net.py'}:segmenter", "--layer", "1", "--device", "cpu"]
+    result = CliRunner().invoke(
+        app,
+        [
+            *["explain", str(folder / "scan.nii.gz"), *model, "--target", target, *more],
+            *["--method", "hires", "--out", str(folder / "out"), "--json"],
+        ],
+    )
+    return result.exit_code, result.stdout, result.stderr
+
+
+def mask(folder: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> str:
+    write_volume(folder / "mask.nii.gz", Volume(values.astype(np.float32), affine, "mm"))
+    return f"mask:{folder / 'mask.nii.gz'}"
+
+
+def score(told: str) -> float:
+    (one,) = json.loads(told)["maps"]
+    assert abs(one["account"]["gap"]) < 1e-3
+    return one["account"]["score"]
+
+
+def test_a_mask_a_box_and_voxels_agree(folder: Path) -> None:
+    inside = np.zeros((6, 7, 8))
+    inside[1:3, 2, 4] = 1
+    code, told, errors = explain(folder, mask(folder, inside) + "@2")
+    assert code == 0, errors
+    code, box, errors = explain(folder, "box:1,2,4-3,3,5@2")
+    assert code == 0, errors
+    assert score(box) == pytest.approx(score(told), rel=1e-5)
+    voxels = [explain(folder, f"voxel:{z},2,4@2")[1] for z in (1, 2)]
+    assert sum(map(score, voxels)) == pytest.approx(score(told), rel=1e-4)
+
+
+def test_the_same_voxel_for_a_network_that_sees_x_first(folder: Path) -> None:
+    inside = np.zeros((6, 7, 8))
+    inside[5, 1, 3] = 1
+    code, by_mask, errors = explain(folder, mask(folder, inside), "--axes", "xyz")
+    assert code == 0, errors
+    code, by_place, errors = explain(folder, "voxel:5,1,3", "--axes", "xyz")
+    assert code == 0, errors
+    assert score(by_place) == pytest.approx(score(by_mask), rel=1e-5)
+
+
+def test_labels_of_a_map_are_classes(folder: Path) -> None:
+    labels = np.zeros((6, 7, 8))
+    labels[0, 0, 0], labels[1, 1, 1] = 1, 2
+    code, told, errors = explain(folder, mask(folder, labels) + "@2")
+    assert code == 0, errors
+    assert score(told) == pytest.approx(score(explain(folder, "voxel:1,1,1@2")[1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("target", ["component:largest@1", "component@2", "contrast:1,2"])
+def test_other_kinds(folder: Path, target: str) -> None:
+    code, told, errors = explain(folder, target.replace("component@", "component:largest@"))
+    assert code == 0, errors
+    assert np.isfinite(score(told))
+
+
+@pytest.mark.parametrize(
+    ("values", "affine", "message"),
+    [
+        (np.ones((6, 7, 9)), AFFINE, "has (6, 7, 9) voxels (z, y, x), the image (6, 7, 8)"),
+        (np.ones((6, 7, 8)), AFFINE + 10 * np.eye(4, k=3), "lies elsewhere in the world"),
+        (np.zeros((6, 7, 8)), AFFINE, "is empty"),
+        (np.arange(336.0).reshape(6, 7, 8) + 5, AFFINE, "no voxel has the label 1"),
+        (None, AFFINE, "absent.nii"),
+    ],
+)
+def test_masks_that_do_not_belong_to_the_image(
+    folder: Path, values: np.ndarray | None, affine: np.ndarray, message: str
+) -> None:
+    target = "mask:absent.nii" if values is None else mask(folder, values, affine)
+    code, _, errors = explain(folder, target)
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["contrast:1,2,3", "contrast:", "box:1,2,3@1", "box:1,2-3@x", "voxel:a,b@1", "nonsense:3", ""],
+)
+def test_nonsense_lists_what_is_accepted(text: str) -> None:
+    with pytest.raises(InputError, match="Accepted: predicted, all"):
+        parse_target(text)
+
+
+def test_names_of_classes_count_everywhere() -> None:
+    names = ["liver", "lesion: small", "spleen"]
+    assert parse_target("lesion: small", names) == 1
+    assert parse_target("class:2", names) == 2
+    assert parse_target("contrast:spleen,liver", names) is not None
+    with pytest.raises(InputError, match="a class name \\(liver"):
+        parse_target("kidney", names)
