@@ -67,6 +67,6 @@ def _panels(case: Case, networks: dict[str, nn.Module]) -> list[Panel]:
 
 
 def _surface_of(image: Volume) -> tuple[Volume, float]:
-    """The smoothed image, and the value that is exceeded by its strongest fiftieth."""
+    """The smoothed image, and `SHARE` of its strongest value."""
     smooth = gaussian_filter(np.asarray(image.voxels, np.float32), _SMOOTH)
-    return Volume(smooth, image.affine, image.unit), float(np.quantile(smooth, 0.98))
+    return Volume(smooth, image.affine, image.unit), SHARE * float(smooth.max())
