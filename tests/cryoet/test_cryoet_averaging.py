@@ -13,7 +13,7 @@ from respondcam.cryoet.phantoms import phantom
 from respondcam.cryoet.poses import Poses, place_densities, uniform_rotations
 from respondcam.cryoet.simulation import Simulation, write_simulation
 from respondcam.cryoet.templates import load_templates
-from respondcam.errors import InputError
+from respondcam.errors import InputError, RespondCAMWarning
 from respondcam.volume import Volume, write_volume
 
 
@@ -89,12 +89,24 @@ def test_particles_are_cut_out_of_tomograms(tmp_path: Path) -> None:
     assert doubled.box.voxels.max() == 2
 
 
+def test_particles_at_the_border_are_left_out_and_said(tmp_path: Path) -> None:
+    volume = Volume(np.ones((20, 30, 40), np.float32), np.diag([10.0, 10, 10, 1]), "angstrom")
+    write_volume(tmp_path / "t.mrc", volume)
+    positions = np.array([[25.0, 12.0, 5.0], [20.0, 15.0, 10.0], [38.0, 15.0, 10.0]])
+    listed = ParticleList(
+        ("t.mrc",) * 3, ("a",) * 3, positions, np.stack([np.eye(3)] * 3), 10.0, None
+    )
+    with pytest.warns(RespondCAMWarning, match="2 of 3 particles were left out"):
+        (kept,) = cut_particles(listed, (tmp_path / "t.mrc",) * 3, box=13)
+    np.testing.assert_allclose(kept.shift, 0)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
         ({}, {"only": "b", "box": 9}, "No particle is of class 'b'. There are: a"),
         ({}, {}, "say how large the boxes"),
-        ({}, {"box": 19}, "reaches over the border"),
+        ({}, {"box": 19}, "1 of 1 particles were left out: .* reach over the border"),
         ({"voxel_size_angstrom": 5.0}, {"box": 9}, "voxels of 10 Å, and the list .* says 5 Å"),
         ({"box_size": 20}, {}, "is no cube"),
     ],

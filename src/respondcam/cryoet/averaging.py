@@ -6,6 +6,7 @@ lie on top of each other, beside the averaged density: which parts of the partic
 The missing wedge of the boxes is not compensated: the averages hold what the boxes held.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from respondcam.cryoet.particles_star import ParticleList
 from respondcam.cryoet.poses import Poses, place_densities
-from respondcam.errors import InputError
+from respondcam.errors import InputError, RespondCAMWarning
 from respondcam.volume import Volume, read_volume
 
 
@@ -140,16 +141,17 @@ def cut_particles(
     only
         Name of a class; all unless given.
     box
-        Voxels along each axis of the boxes to cut. None: files that hold one particle each are
-        taken as they are.
+        Voxels along each axis of the boxes to cut; particles whose box reaches over the border of
+        their file are left out, and a warning says so at the end. None: files that hold one
+        particle each are taken as they are.
     prepare
         Done to the voxels (channel, z, y, x) of each box, such as a normalisation.
 
     Raises
     ------
     InputError
-        If no particle is of that class, a file is no cube and `box` is not given, a particle's box
-        reaches over the border of its file, or the voxel size contradicts the list.
+        If no particle is of that class, a file is no cube and `box` is not given, every box
+        reaches over the border, or the voxel size contradicts the list.
     """
     chosen = [i for i, name in enumerate(particles.classes) if only is None or name == only]
     if not chosen:
@@ -160,10 +162,34 @@ def cut_particles(
             "The particles are in tomograms: say how large the boxes around them are, such as "
             "--box 40, which is what the network takes."
         )
+    outside: list[int] = []
     for path, group in groupby(chosen, key=lambda index: files[index]):
         volume = _read(path, particles.voxel_size_angstrom)
         for index in group:
+            if box is not None and not _holds(volume, particles.positions[index], box):
+                outside.append(index)
+                continue
             yield _cut(volume, path, particles, index, box, prepare)
+    if outside:
+        place = np.round(particles.positions[outside[0]], 1).tolist()
+        text = (
+            f"{len(outside)} of {len(chosen)} particles were left out: their boxes of {box} voxels "
+            f"reach over the border, such as that around {place} (x, y, z) in "
+            f"{str(files[outside[0]])!r}"
+        )
+        if len(outside) == len(chosen):
+            raise InputError(f"{text}. Give a smaller --box, or larger tomograms.")
+        warnings.warn(text, RespondCAMWarning, stacklevel=2)
+
+
+def _corner(position: np.ndarray, box: int) -> np.ndarray:
+    """First voxel, x, y, z, of the box whose middle is nearest to a position."""
+    return np.rint(position - (box - 1) / 2).astype(int)
+
+
+def _holds(volume: Volume, position: np.ndarray, box: int) -> bool:
+    corner = _corner(position, box)
+    return bool((corner >= 0).all() and (corner + box <= np.array(volume.shape[::-1])).all())
 
 
 def _read(path: Path, voxel_size_angstrom: float) -> Volume:
@@ -192,15 +218,8 @@ def _cut(
     position = particles.positions[index]
     corner = np.zeros(3, int)
     if box is not None:
-        corner = np.rint(position - (box - 1) / 2).astype(int)
-        ends = corner + box
-        if (corner < 0).any() or (ends > np.array(volume.shape[::-1])).any():
-            raise InputError(
-                f"The box of {box} voxels around the particle at {np.round(position, 1).tolist()} "
-                f"(x, y, z) reaches over the border of {str(path)!r}, which has "
-                f"{volume.shape[::-1]} voxels. Leave that particle out, or give a smaller --box."
-            )
-        x, y, z = (slice(low, high) for low, high in zip(corner, ends, strict=True))
+        corner = _corner(position, box)
+        x, y, z = (slice(low, low + box) for low in corner)
         voxels = voxels[z, y, x]
     if len(set(voxels.shape)) != 1:
         raise InputError(
