@@ -627,7 +627,9 @@ for attempt in (
 def test_wrong_options_are_worded() -> None:
     """In a process of its own: the tests' type checks would step in before."""
     run = [sys.executable, "-c", WITHOUT_TYPE_CHECKS]
-    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    out = subprocess.run(
+        run, capture_output=True, text=True, encoding="utf-8", check=True
+    ).stdout.splitlines()
     for line, word in zip(
         out,
         ("'signed' nor 'paper'", "'layout' nor", "nn.Module", "not as 3", "'layer' nor"),

@@ -173,7 +173,9 @@ print(t.train(Path({folder!r}), epochs=5).accuracy, flush=True)
 
 def start(folder: Path, pause: float) -> subprocess.Popen[str]:
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), pause=pause)
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The package as a whole: light to import, a small set of names, folders that import one way."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,9 @@ except SystemExit: pass
 
 def loaded_by(code: str) -> set[str]:
     report = f"{code}\nimport sys; print(' '.join(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     return set(run.stdout.split("\n")[-2].split())
 
 
@@ -114,3 +117,17 @@ def test_nothing_imports_the_command_line() -> None:
 def test_no_star_imports() -> None:
     for path in SOURCE.rglob("*.py"):
         assert "import *" not in path.read_text("utf-8"), path
+
+
+def test_a_terminal_that_knows_only_ascii_gets_a_question_mark() -> None:
+    code = "import respondcam.cli as c; c.app = lambda **_: print('1 \\xb1 2'); c.main()"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **plain},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, "1 ? 2\n"), run.stderr

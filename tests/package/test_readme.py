@@ -20,6 +20,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, text=True,
+        encoding="utf-8",
         capture_output=True, check=False,
     )  # fmt: skip
 
@@ -37,7 +38,7 @@ def test_the_python_runs_as_it_stands(after_the_demo: Path) -> None:
     (code,) = blocks("python")
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        cwd=after_the_demo, capture_output=True, text=True, check=False,
+        cwd=after_the_demo, capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "Explanation(method='respond'" in run.stdout

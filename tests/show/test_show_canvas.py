@@ -166,7 +166,11 @@ def test_neither_pyplot_nor_torch_is_loaded_for_a_volume():
         "print([name for name in ('matplotlib.pyplot', 'torch') if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"DISPLAY": ""}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={"DISPLAY": ""},
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 

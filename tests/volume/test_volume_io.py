@@ -291,5 +291,7 @@ def test_importing_the_room_loads_nothing_heavy():
         "heavy = {'torch', 'SimpleITK', 'nibabel', 'mrcfile', 'tifffile', 'matplotlib', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -4,6 +4,9 @@ Here, and at the top of each command's module, nothing heavy is imported: help a
 answer at once.
 """
 
+import io
+import sys
+
 import typer
 
 from respondcam.cli._common import guarded, print_json
@@ -81,4 +84,7 @@ for _command, _summary in _COMMANDS.items():
 
 def main() -> None:
     """Run the command line; what the ``respondcam`` script calls."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows only ASCII gets a "?"
     app(prog_name="respondcam")
