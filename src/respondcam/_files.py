@@ -48,3 +48,27 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
+
+
+def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.") -> Path:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made; the message ends with `remedy`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> make_folder(f"{tempfile.mkdtemp()}/a/b").is_dir()
+    True
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. {remedy}"
+        ) from error
+    return folder

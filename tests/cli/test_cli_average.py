@@ -74,6 +74,18 @@ def test_average_for_machines(particles: Path, tmp_path: Path) -> None:
     assert told["settings"]["method"] == "grad"
 
 
+def test_the_same_average_is_made_again_and_another_is_kept(
+    particles: Path, tmp_path: Path
+) -> None:
+    command = ["average", *common(particles), "--class", "p97", "--target", "1", "--out", tmp_path]
+    assert run(*command)[0] == run(*command)[0] == 0
+    before = (tmp_path / "p97.map.mrc").read_bytes()
+    code, _, errors = run(*command, "--method", "grad")
+    assert code == 2
+    assert "comes from another run" in errors
+    assert (tmp_path / "p97.map.mrc").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,7 +16,7 @@ from respondcam import __version__
 from respondcam._files import whole_file
 from respondcam.attribution import Explanation
 from respondcam.cli._common import console, number, print_json, to_json
-from respondcam.cli._explaining import Settings, make_explainer, noted
+from respondcam.cli._explaining import Settings, make_explainer, noted, sha256_of
 from respondcam.cli._inputs import slug
 from respondcam.cli._tables import print_notes
 from respondcam.cli._targets import parse_target
@@ -25,6 +25,7 @@ from respondcam.cryoet.averaging import FrameMean, Particle, cut_particles
 from respondcam.cryoet.particles_star import ParticleList, particle_files, read_particles
 from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel
+from respondcam.network.weights import state_sha256
 from respondcam.show import save_figure
 from respondcam.show.average import average_figure
 from respondcam.volume import Volume, write_volume
@@ -78,11 +79,13 @@ def run(
     cut = cut_particles(
         particles, files, only=chosen, box=box, prepare=NORMALIZATIONS[settings.normalize]
     )
+    identity = _identity(star, chosen, loaded, settings, box, limit)
+    _check_free(out / f"{slug(chosen)}.json", identity)
     new = prepare_folder(out)
     try:
         with noted() as notes, _progress(min(count, limit or count)) as step:
             means = _means(step(itertools.islice(cut, limit)), explainer, goal)
-        return _write(means, out, chosen, loaded, settings, star, tuple(notes))
+        return _write(means, out, chosen, loaded, settings, identity, tuple(notes))
     finally:
         if new and not any(out.iterdir()):
             out.rmdir()
@@ -123,7 +126,7 @@ def _write(
     name: str,
     loaded: LoadedModel,
     settings: Settings,
-    star: Path,
+    identity: dict[str, Any],
     notes: tuple[str, ...],
 ) -> Averaged:
     stem = slug(name)
@@ -146,7 +149,7 @@ def _write(
     }
     record: dict[str, Any] = {
         "respondcam": __version__,
-        "star": str(star),
+        "run": identity,
         "class": name,
         "particles": means.map.count,
         "model": model_record(loaded),
@@ -190,6 +193,41 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
         typer.echo(f"{what}: {made.files[what]}")
     typer.echo(f"Open: {made.files['figure']}")
     print_notes([*notes, *made.notes], {})
+
+
+def _identity(
+    star: Path,
+    chosen: str,
+    loaded: LoadedModel,
+    settings: Settings,
+    box: int | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    """What makes two averages the same."""
+    return {
+        "star": str(star.resolve()),
+        "star_sha256": sha256_of(star),
+        "class": chosen,
+        "state_sha256": state_sha256(loaded.module),
+        "settings": {**vars(settings), "layers": list(settings.layers)},
+        "box": box,
+        "limit": limit,
+    }
+
+
+def _check_free(record: Path, identity: dict[str, Any]) -> None:
+    """Replace the same average made again, and nothing else."""
+    if not record.exists():
+        return
+    try:
+        there = json.loads(record.read_text("utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        there = None
+    if there != identity:
+        raise InputError(
+            f"{str(record)!r} exists already and comes from another run. Give another folder with "
+            f"--out, or delete it and the files of that name."
+        )
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

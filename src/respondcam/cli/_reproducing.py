@@ -1,6 +1,5 @@
 """What ``respondcam reproduce`` does with its options."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from respondcam.paper.figure3 import reproduce_figure3
 from respondcam.paper.figure4 import reproduce_figure4
 from respondcam.paper.localisation import record, reproduce_localisation
 from respondcam.paper.natural_images import reproduce_natural_images
-from respondcam.paper.networks import EFFORTS, NETWORKS, SNRS, Laboratory, Plan, quiet
+from respondcam.paper.networks import EFFORTS, NETWORKS, SNRS, Laboratory, Plan, quiet, snr_in_words
 from respondcam.paper.table1 import Row, columns
 from respondcam.paper.table1_run import reproduce_table1
 
@@ -134,10 +133,9 @@ def _table1(wanted: Wanted) -> Made:
 
 
 def _row_in_words(row: Row) -> str:
-    snr = "infinity" if math.isinf(row.snr) else f"{row.snr:g}"
     return (
-        f"{row.network}, SNR {snr}: {percent(row.accuracy)} of {row.images} images right; L1 "
-        f"{row.grad.l1.mean:.4g} with Grad-CAM, {row.respond.l1.mean:.4g} with Respond-CAM "
+        f"{row.network}, SNR {snr_in_words(row.snr)}: {percent(row.accuracy)} of {row.images} images "
+        f"right; L1 {row.grad.l1.mean:.4g} with Grad-CAM, {row.respond.l1.mean:.4g} with Respond-CAM "
         f"(sum = 0: {row.zero.l1.mean:.4g}); tau {row.grad.tau.mean:.3f} and "
         f"{row.respond.tau.mean:.3f}"
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from respondcam._extras import require
-from respondcam._files import whole_file
+from respondcam._files import make_folder, whole_file
 from respondcam.errors import InputError, RespondCAMWarning
 
 PDB_URL = "https://files.rcsb.org/download"
@@ -196,13 +196,7 @@ def _cached(place: Path, url: str, what: str) -> Path:
             RespondCAMWarning,
             stacklevel=3,
         )
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The cache folder {str(place.parent)!r} cannot be made: {error.strerror or error}. "
-            f"Set {CACHE_VARIABLE} to a folder that you may write to"
-        ) from error
+    make_folder(place.parent, f"Set {CACHE_VARIABLE} to a folder that you may write to")
     with whole_file(place) as beside:
         _download(url, beside, what, place)
         _check_whole(beside, url)

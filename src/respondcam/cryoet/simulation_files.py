@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from respondcam._files import whole_file
+from respondcam._files import make_folder, whole_file
 from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.volume import Volume
@@ -59,12 +59,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
             f"{str(folder)!r} holds {taken[0]!r} already, from no simulation that is known. Give "
             f"another folder"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror or error}"
-        ) from error
+    make_folder(folder)
     with whole_file(manifest) as beside:
         beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

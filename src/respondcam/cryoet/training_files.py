@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from respondcam._files import whole_file
+from respondcam._files import make_folder, whole_file
 from respondcam._version import __version__
 from respondcam.cryoet.model_card import card
 from respondcam.errors import InputError
@@ -98,13 +98,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
             f"{str(folder)!r} holds {taken[0]!r} already, from no training that is known. Give "
             f"another folder."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. Give a folder "
-            f"that you may write to."
-        ) from error
+    make_folder(folder, "Give a folder that you may write to.")
     _write_manifest(folder, {"record": record})
 
 

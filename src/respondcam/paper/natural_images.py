@@ -15,6 +15,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from respondcam._files import make_folder
 from respondcam.attribution import Explainer, Explanation, GradCAM, RespondCAM
 from respondcam.errors import InputError
 from respondcam.network.vgg import LAST_CONVOLUTION, VGG16, VGG16_URL, scale_random_weights
@@ -89,13 +90,7 @@ def reproduce_natural_images(
     pictures = [read_photograph(path) for path in files]
     network, note = load_vgg16(weights, seed=seed, tell=tell)
     network.to(device)
-    place = folder / "natural-images"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {str(place)!r} cannot be made: {error.strerror or error}."
-        ) from error
+    place = make_folder(folder / "natural-images")
     names = _names(files)
     return [
         _explain(network, path, picture, place / f"{name}.png", note, device)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from respondcam._files import whole_file
+from respondcam._files import make_folder, whole_file
 from respondcam._version import __version__
 from respondcam.cryoet.imaging import Imaging
 from respondcam.cryoet.simulation_files import density_digests
@@ -114,7 +114,18 @@ class Setting:
     @property
     def snr_in_words(self) -> str:
         """For people."""
-        return "infinity" if math.isinf(self.snr) else f"{self.snr:g}"
+        return snr_in_words(self.snr)
+
+
+def snr_in_words(snr: float) -> str:
+    """A signal-to-noise ratio for people.
+
+    Examples
+    --------
+    >>> snr_in_words(math.inf), snr_in_words(0.1)
+    ('infinity', '0.1')
+    """
+    return "infinity" if math.isinf(snr) else f"{snr:g}"
 
 
 def quiet(line: str) -> None:
@@ -161,14 +172,13 @@ class Laboratory:
         record = self._record()
         manifest = self.folder / _MANIFEST
         if manifest.is_file():
-            _check_same(json.loads(manifest.read_text("utf-8")), record, self.folder)
+            try:
+                there = json.loads(manifest.read_text("utf-8"))
+            except ValueError:
+                there = {}
+            _check_same(there, record, self.folder)
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"The folder {str(self.folder)!r} cannot be made: {error.strerror or error}."
-            ) from error
+        make_folder(self.folder)
         with whole_file(manifest) as beside:
             beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

@@ -134,7 +134,7 @@ def measure(
     device
         Where the network is.
     on_progress
-        Told how many images are done, of how many.
+        Told, batch by batch, how many images are done, of how many.
     """
     model.eval()
     sums = _sums(model, images, seed, device, on_progress)

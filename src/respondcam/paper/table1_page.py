@@ -1,6 +1,5 @@
 """Table 1 on paper: Markdown and a figure."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from respondcam.evidence.audit import Spread
+from respondcam.paper.networks import snr_in_words
 from respondcam.paper.table1 import Row, Sums
 from respondcam.show.theme import Theme, theme_named
 
@@ -30,8 +30,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.network} | {snr(row)} | {100 * row.accuracy:.1f} % | {_pm(row.grad.l1)} | "
-        f"{_pm(row.respond.l1)} | {_pm(row.grad.tau)} | {_pm(row.respond.tau)} |"
+        f"| {row.network} | {snr_in_words(row.snr)} | {100 * row.accuracy:.1f} % | "
+        f"{_pm(row.grad.l1)} | {_pm(row.respond.l1)} | {_pm(row.grad.tau)} | {_pm(row.respond.tau)} |"
         for row in rows
     ]
     lines += [
@@ -49,8 +49,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.network} | {snr(row)} | {_pm(row.zero.l1)} | {_pm(row.rescaled.l1)} | "
-        f"{row.factor:.3g} | {_small(row.integrated.relative_gap)} |"
+        f"| {row.network} | {snr_in_words(row.snr)} | {_pm(row.zero.l1)} | "
+        f"{_pm(row.rescaled.l1)} | {row.factor:.3g} | {_small(row.integrated.relative_gap)} |"
         for row in rows
     ]
     factors = [factor for factor, _ in first.bias]
@@ -68,7 +68,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "| --- | --- |" + " ---: |" * len(factors),
     ]
     lines += [
-        f"| {row.network} | {snr(row)} | "
+        f"| {row.network} | {snr_in_words(row.snr)} | "
         + " | ".join(f"{summary.l1.mean:.3f}" for _, summary in row.bias)
         + " |"
         for row in rows
@@ -92,17 +92,12 @@ def figure(rows: Sequence[Row], sums: Sequence[Sums], *, look: str = "light") ->
         ):
             _scatter(ax, found, mapped, theme)
             ax.set_title(
-                f"{name}, {row.network}, SNR {snr(row)}\n"
+                f"{name}, {row.network}, SNR {snr_in_words(row.snr)}\n"
                 f"L1 {summary.l1.mean:.3g}, tau {summary.tau.mean:.3f}",
                 fontsize=theme.text_size,
                 color=theme.ink,
             )
     return drawn
-
-
-def snr(row: Row) -> str:
-    """The signal-to-noise ratio in words."""
-    return "infinity" if math.isinf(row.snr) else f"{row.snr:g}"
 
 
 def _scatter(ax: Axes, found: Sums, mapped: torch.Tensor, theme: Theme) -> None:

@@ -111,6 +111,9 @@ def _make(setting: Setting, laboratory: Laboratory, per_class: int) -> None:
         snr=setting.snr,
         seed=laboratory.plan.seed,
         device=laboratory.device,
+        on_progress=lambda done, total: laboratory.tell(
+            f"{setting.name}: {done} of {total} images explained"
+        ),
     )
     with whole_file(_sums_file(laboratory, setting, per_class)) as beside:
         save_file({one.name: getattr(sums, one.name).contiguous() for one in fields(sums)}, beside)
