@@ -134,8 +134,9 @@ def _table1(wanted: Wanted) -> Made:
 
 def _row_in_words(row: Row) -> str:
     return (
-        f"{row.network}, SNR {snr_in_words(row.snr)}: {percent(row.accuracy)} of {row.images} images "
-        f"right; L1 {row.grad.l1.mean:.4g} with Grad-CAM, {row.respond.l1.mean:.4g} with Respond-CAM "
+        f"{row.network}, SNR {snr_in_words(row.snr)}: {percent(row.accuracy)} of {row.images} "
+        f"images right; L1 {row.grad.l1.mean:.4g} with Grad-CAM, "
+        f"{row.respond.l1.mean:.4g} with Respond-CAM "
         f"(sum = 0: {row.zero.l1.mean:.4g}); tau {row.grad.tau.mean:.3f} and "
         f"{row.respond.tau.mean:.3f}"
     )

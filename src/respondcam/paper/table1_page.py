@@ -31,7 +31,8 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     lines += [
         f"| {row.network} | {snr_in_words(row.snr)} | {100 * row.accuracy:.1f} % | "
-        f"{_pm(row.grad.l1)} | {_pm(row.respond.l1)} | {_pm(row.grad.tau)} | {_pm(row.respond.tau)} |"
+        f"{_pm(row.grad.l1)} | {_pm(row.respond.l1)} | "
+        f"{_pm(row.grad.tau)} | {_pm(row.respond.tau)} |"
         for row in rows
     ]
     lines += [
