@@ -16,10 +16,12 @@ help:
 	@echo "make lint    ruff and pyright alone;  make format  rewrites"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
 
-$(STAMP): pyproject.toml requirements/constraints.txt
+$(STAMP): pyproject.toml $(wildcard requirements/*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet torch
-	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev]"
+	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev]" \
+		-r requirements/nnunet-needs.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/without-torchvision.txt
 	touch $@
 
 demo: $(STAMP)

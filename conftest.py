@@ -1,7 +1,10 @@
 """Shapes and types of every public function are checked while the tests run, and only then."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -29,3 +32,18 @@ def shared_data() -> Path:
             pytest.fail(f"no real data at {folder}, and RESPONDCAM_REQUIRE_DATA is set")
         pytest.skip(f"no real data at {folder}; set RESPONDCAM_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture
+def torchvision_or_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let onnx2torch be imported where torchvision is not: it needs it for two detection operators.
+
+    Torchvision's usual wheels cannot be loaded beside a CPU build of torch, so the tests run
+    without; one that is installed is used.
+    """
+    if importlib.util.find_spec("torchvision"):
+        return
+    for name in ("torchvision", "torchvision.ops"):
+        module = ModuleType(name, "stands in for torchvision in the tests")
+        module.roi_align = None  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
