@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.inputs import Inputs, as_tensors, first_volume
+from respondcam.attribution.inputs import Inputs, as_tensors, check_trainable, first_volume
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.run import (
     Align,
@@ -107,7 +107,7 @@ class Explainer(ABC):
         """The method itself: signed maps from a layer's output and the score's gradient there."""
 
     def __call__(
-        self, inputs: Inputs, target: Any = "predicted"
+        self, inputs: Inputs, target: Any = "predicted", *, create_graph: bool = False
     ) -> Explanation | tuple[Explanation, ...]:
         """Explain `inputs`.
 
@@ -120,6 +120,10 @@ class Explainer(ABC):
         target
             ``"predicted"``, ``"all"``, a class, one class per sample, ``"value"`` for regression,
             or a callable ``output -> (batch,)`` or ``(batch, target)``; see `respondcam.targets`.
+        create_graph
+            Keep the graph from the maps and scores to the parameters, and to the inputs that
+            require a gradient, so that they can enter a training loss. The model is in evaluation
+            mode all the same.
 
         Returns
         -------
@@ -133,12 +137,14 @@ class Explainer(ABC):
         """
         goal = as_target(target)
         given = as_tensors(inputs, self.model)
+        if create_graph:
+            check_trainable(self.model, given)
         layers, reason = self._layers, ""
         if not layers:
             name, reason = cached_survey(self.model, given).choice()
             layers = [find_layer(self.model, name)]
         traces = trace_all(self.model, layers, given, self._scored)
-        run = Run(self.setting(), goal, given, traces)
+        run = Run(self.setting(), goal, given, traces, create_graph=create_graph)
         kept = self.schedule(run, layers)
         source = first_volume(inputs)
         explanations = [

@@ -151,8 +151,8 @@ def node_weights(
     lengths = points.diff().to(scores)[:, None]
     before, after = slopes[:-1], slopes[1:]
     apart = before - after
-    share = (scores.diff(dim=0) / lengths - after) / apart
     # equal slopes leave 0/0: then every mixture is right
+    share = (scores.diff(dim=0) / lengths - after) / torch.where(apart == 0, 1, apart)
     share = torch.where(apart == 0, 0.5, share).clamp(0.0, 1.0)
     share = torch.where(after.isfinite(), torch.where(before.isfinite(), share, 0.0), 1.0)
     weights = torch.zeros_like(scores)
@@ -228,6 +228,7 @@ class _Chunk:
             self._score,
             self._reduce,
             expand=Expansion(name, call, self._copies),
+            create_graph=self.run.create_graph,
         ).kept[name]
         if self.layer.call is None and len(kept) > 1:
             raise LayerError(
@@ -255,7 +256,7 @@ class _Chunk:
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
         values = torch.stack([again(t) for t in copies])
-        self.values, self.done = values.detach(), 0
+        self.values, self.done = values if self.run.create_graph else values.detach(), 0
         return values.sum(
             dim=0
         )  # copies do not influence each other: the gradient keeps them apart

@@ -68,7 +68,9 @@ def respond_cam(
     share = (activation * gradient).sum(dim=grid, keepdim=True)
     spread = activation.abs() if denominator == "signed" else activation
     total = spread.sum(dim=grid, keepdim=True)
-    weight = torch.where(total != 0, share / torch.where(total != 0, total, 1), 0)
+    # below this the quotient's derivative would overflow
+    heard = total.abs() > 2**20 * torch.finfo(total.dtype).tiny
+    weight = torch.where(heard, share / torch.where(heard, total, 1), 0)
     return (weight * spread).sum(dim=1)
 
 

@@ -65,6 +65,8 @@ class Run:
         Where each layer's voxels are.
     scores
         Of the targets, once they are known.
+    create_graph
+        Whether maps and scores keep their graph, so that they can enter a loss.
     weak
         For each layer and call and target: the peaks of activation and gradient where a map is
         nearly nothing.
@@ -75,6 +77,7 @@ class Run:
     inputs: Any
     traces: Mapping[str, LayerTrace]
     scores: Scores | None = None
+    create_graph: bool = False
     weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
 
     def score(self, output: Any) -> Tensor:
@@ -122,7 +125,7 @@ class Run:
         trace = self.traces[layer.name]
         return Explanation(
             maps=maps,
-            scores=plain(self.scores.values.detach()),
+            scores=plain(self.scores.values if self.create_graph else self.scores.values.detach()),
             targets=self.scores.labels,
             layer=layer.label,
             method=self.setting.method,
@@ -220,6 +223,7 @@ def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]
         run.inputs,
         run.score,
         run.reduce,
+        create_graph=run.create_graph,
         writes_input=any(trace.writes_input for trace in run.traces.values()),
     ).kept
 

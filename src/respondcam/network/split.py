@@ -89,7 +89,7 @@ def split_pass(
     expand
         Lets the part after a layer run on several changed copies of the batch.
     create_graph
-        Keep the graph, with the parameters in it, so that results can enter a loss.
+        Keep the graph, with the parameters and the inputs in it, so that results can enter a loss.
     writes_input
         Whether the model may write to its inputs (`trace_layers` knows): it then gets a copy, which
         counts where the input is the largest tensor.
@@ -103,7 +103,10 @@ def split_pass(
     """
     model = unwrap(model)
     refuse_unhookable(model)
-    with undisturbed(model, constant_parameters=not create_graph):
+    with (
+        undisturbed(model, constant_parameters=not create_graph),
+        _twice_differentiable(create_graph),
+    ):
         call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
         taps, scores = call.run()
         if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
@@ -211,6 +214,15 @@ def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> 
         yield
 
 
+def _twice_differentiable(wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """The fused attention kernels have no second derivative; the plain one has."""
+    if not wanted:
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 @dataclass(frozen=True)
 class _Forward:
     """A forward pass that can be repeated."""
@@ -226,7 +238,7 @@ class _Forward:
     def run(self, *, shim: bool = False) -> tuple[dict[str, Tap], Tensor]:
         """Taps that have recorded their layers, and the scores."""
         watch = Watch()
-        taps = {name: Tap(name, watch) for name in self.layers}
+        taps = {name: Tap(name, watch, self.record_all) for name in self.layers}
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
@@ -248,8 +260,9 @@ class _Forward:
     def _called(self) -> Any:
         """The model's output; each run has inputs that no run before it has written to."""
         if self.writes_input or any(t.is_inference() for t in tensors(self.inputs)):
-            return call_model(self.model, map_tensors(private_copy, self.inputs))
-        shared = map_tensors(torch.detach, self.inputs)
+            copy = torch.clone if self.record_all else private_copy
+            return call_model(self.model, map_tensors(copy, self.inputs))
+        shared = self.inputs if self.record_all else map_tensors(torch.detach, self.inputs)
         versions = [t._version for t in tensors(shared)]
         output = call_model(self.model, shared)
         if [t._version for t in tensors(shared)] != versions:

@@ -42,6 +42,8 @@ class Tap:
         The layer's name, for messages.
     watch
         The thread and the backward pass that this tap belongs to.
+    keep_graph
+        Whether what leads to the layer has a graph that is kept (differentiable maps).
     expand
         Turns the activation into several changed copies of its batch, so that everything after the
         layer runs on all of them in one pass; at the call `expand_call` only.
@@ -51,6 +53,7 @@ class Tap:
 
     name: str
     watch: "Watch"
+    keep_graph: bool = False
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
     recorded: list[Tensor] = field(default_factory=list)
@@ -85,7 +88,7 @@ class Tap:
         set_grad(True)
         leaf = chosen
         if self.expand is not None and len(self.recorded) == self.expand_call:
-            leaf = self.expand(chosen.detach())
+            leaf = self.expand(chosen if self.keep_graph else chosen.detach())
         if not leaf.requires_grad:
             leaf = leaf.detach().requires_grad_(True)
         self.recorded.append(leaf)
