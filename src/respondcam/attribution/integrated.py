@@ -48,6 +48,7 @@ from respondcam.attribution.run import Align, Baseline, Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.layers import Layer
+from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import map_tensors, spatial_batch
@@ -87,10 +88,11 @@ class IntegratedRespondCAM(Explainer):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
         nodes: int = 16,
         baseline: Tensor | Baseline | None = None,
     ) -> None:
-        super().__init__(model, layer, output=output, relu=relu, align=align)
+        super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
         if not isinstance(nodes, int) or nodes < 1:
             raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
         self.baseline = _as_baseline(baseline)

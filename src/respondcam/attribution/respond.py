@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.run import Align
 from respondcam.errors import InputError
+from respondcam.network.precision import Precision
 
 Denominator = Literal["signed", "paper"]
 
@@ -105,9 +106,10 @@ class RespondCAM(Explainer):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
         denominator: Denominator = "signed",
     ) -> None:
-        super().__init__(model, layer, output=output, relu=relu, align=align)
+        super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
         if denominator not in ("signed", "paper"):
             raise InputError(f"denominator={denominator!r} is neither 'signed' nor 'paper'.")
         self.denominator: Denominator = denominator

@@ -22,6 +22,7 @@ from respondcam.network.layout import (
     to_grid,
     trace_layers,
 )
+from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
 from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
@@ -47,6 +48,7 @@ class Setting:
     relu: bool
     align: Align
     baseline: Baseline
+    precision: Precision = "fp32"
 
 
 @dataclass
@@ -163,14 +165,15 @@ class Run:
         assert scores is not None
 
         def baseline() -> Tensor:
-            output = run_head(
-                setting.model,
-                (layer.name, layer.module),
-                self.inputs,
-                setting.baseline,
-                call=call,
-                calls=calls,
-            )
+            with trunk_precision(setting.precision):
+                output = run_head(
+                    setting.model,
+                    (layer.name, layer.module),
+                    self.inputs,
+                    setting.baseline,
+                    call=call,
+                    calls=calls,
+                )
             tensor = score_tensor(output, setting.output)
             if scores.again is not None:
                 return scores.again(tensor)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
+from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.trees import map_tensors, plain, private_copy, tensors
@@ -145,7 +146,13 @@ def run_head(
     name, module = layer
     swap = Swap(change, call=call, calls=calls)
     with undisturbed(model), _hooked({name: module}, {name: swap}):
-        return call_model(model, map_tensors(private_copy, inputs))
+        return _call_cast(model, map_tensors(private_copy, inputs))
+
+
+def _call_cast(model: nn.Module, inputs: Any) -> Any:
+    """`call_model` with the trunk in the precision that is asked for."""
+    with cast_trunk(inputs) as cast:
+        return call_model(model, cast)
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -261,10 +268,10 @@ class _Forward:
         """The model's output; each run has inputs that no run before it has written to."""
         if self.writes_input or any(t.is_inference() for t in tensors(self.inputs)):
             copy = torch.clone if self.record_all else private_copy
-            return call_model(self.model, map_tensors(copy, self.inputs))
+            return _call_cast(self.model, map_tensors(copy, self.inputs))
         shared = self.inputs if self.record_all else map_tensors(torch.detach, self.inputs)
         versions = [t._version for t in tensors(shared)]
-        output = call_model(self.model, shared)
+        output = _call_cast(self.model, shared)
         if [t._version for t in tensors(shared)] != versions:
             raise ModelError(
                 "The model wrote to its own input, which it did not do when its layers were "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from respondcam.errors import LayerError
+from respondcam.network.precision import full_from_here
 from respondcam.network.trees import map_tensors, spatial_tensor
 
 
@@ -86,9 +87,9 @@ class Tap:
                 f"start. Choose a layer after that block, or use torch.no_grad() in the model."
             )
         set_grad(True)
-        leaf = chosen
+        leaf = full_from_here(chosen)
         if self.expand is not None and len(self.recorded) == self.expand_call:
-            leaf = self.expand(chosen if self.keep_graph else chosen.detach())
+            leaf = self.expand(leaf if self.keep_graph else leaf.detach())
         if not leaf.requires_grad:
             leaf = leaf.detach().requires_grad_(True)
         self.recorded.append(leaf)
@@ -143,6 +144,7 @@ class Swap:
             return tree
         mine = self.seen == self.call % self.calls
         self.seen += 1
+        activation = full_from_here(chosen)
         if not mine:
-            return tree
-        return map_tensors(lambda t: self.change(t) if t is chosen else t, tree)
+            return map_tensors(lambda t: activation if t is chosen else t, tree)
+        return map_tensors(lambda t: self.change(activation) if t is chosen else t, tree)
