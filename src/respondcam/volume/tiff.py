@@ -141,7 +141,8 @@ def _only_stack(file: Any, path: Path) -> Any:
     listed = ", ".join(f"{one.name or 'unnamed'} {one.axes} {one.shape}" for one in file.series)
     raise VolumeError(
         f"{str(path)!r} holds {len(stacks) or 'no'} stacks of sections with at most one axis of "
-        f"channels; accepted is a single one. It holds: {listed or 'nothing'}"
+        f"channels; accepted is a single one. It holds: {listed or 'nothing'}. If sections were "
+        f"stored as channels or times, write them again as sections (axes='ZYX' in tifffile)"
     )
 
 
