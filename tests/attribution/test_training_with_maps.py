@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import respondcam as rc
 from respondcam.attribution.placing import place
-from respondcam.errors import InputError
+from respondcam.errors import InputError, ModelError
 
 METHODS = list(rc.METHODS)
 
@@ -206,6 +207,24 @@ def test_a_model_that_writes_to_its_input() -> None:
     before = x.clone()
     check_against_differences(rc.RespondCAM(WritesInput(), layer="net.2"), x)
     torch.testing.assert_close(x.detach(), before)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        below = checkpoint(self.net[:2], x, use_reentrant=False)
+        return self.net[2:](below)
+
+
+def test_checkpointing_is_refused() -> None:
+    """It would run the trunk again in training mode, and silently give other gradients."""
+    explainer, x = rc.RespondCAM(Checkpointed(), layer="net.2"), image(2)
+    explainer(x, target=0)
+    with pytest.raises(ModelError, match="does not go with activation checkpointing"):
+        explainer(x, target=0, create_graph=True)
 
 
 def test_memory_is_released() -> None:

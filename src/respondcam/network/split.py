@@ -221,13 +221,24 @@ def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> 
         yield
 
 
-def _twice_differentiable(wanted: bool) -> contextlib.AbstractContextManager[Any]:
-    """The fused attention kernels have no second derivative; the plain one has."""
+@contextlib.contextmanager
+def _twice_differentiable(wanted: bool) -> Iterator[None]:
+    """Only what has a right second derivative after the pass.
+
+    The fused attention kernels have none; the plain one has. Activation checkpointing runs parts of
+    the model again when the loss goes backward, with its training flags restored by then.
+    """
     if not wanted:
-        return contextlib.nullcontext()
+        yield
+        return
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    return sdpa_kernel(SDPBackend.MATH)
+    why = "create_graph=True does not go with activation checkpointing; switch it off in the model"
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.autograd.graph.disable_saved_tensors_hooks(why),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
