@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.inputs import Inputs, as_tensors, first_volume
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.run import (
     Align,
-    Baseline,
     Run,
     Schedule,
     Setting,

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.targets import Scores, Target, evaluate
@@ -27,8 +28,6 @@ from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
 
 Align = Literal["layout", "measured"]
-Baseline = Callable[[Tensor], Tensor]
-"""Activation -> the baseline activation A0 that the account compares with."""
 Schedule = Callable[["Run", Sequence[Layer]], dict[str, tuple[Tensor, ...]]]
 """Which passes are made: run, layers -> by layer, for each call, maps (target, batch, *grid)."""
 
