@@ -12,16 +12,26 @@ from respondcam._version import __version__
 if TYPE_CHECKING:
     from respondcam.attribution import (
         METHODS,
+        AblationCAM,
+        EigenCAM,
         Explainer,
         Explanation,
         GradCAM,
         GradCAMPlusPlus,
+        GuidedBackprop,
         HiResCAM,
+        IntegratedGradients,
         IntegratedRespondCAM,
         LayerCAM,
+        Occlusion,
+        RefineCAM,
         RespondCAM,
+        SaliencyTubes,
         ScoreAccount,
+        ScoreCAM,
+        activation_of,
         explain,
+        fuse,
         targets,
     )
     from respondcam.errors import InputError
@@ -31,21 +41,31 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "AblationCAM",
+    "EigenCAM",
     "Explainer",
     "Explanation",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GuidedBackprop",
     "HiResCAM",
     "InputError",
+    "IntegratedGradients",
     "IntegratedRespondCAM",
     "LayerCAM",
     "LayerGrid",
     "LayerTable",
+    "Occlusion",
+    "RefineCAM",
     "RespondCAM",
+    "SaliencyTubes",
     "ScoreAccount",
+    "ScoreCAM",
     "Volume",
     "__version__",
+    "activation_of",
     "explain",
+    "fuse",
     "inspect",
     "read_volume",
     "targets",
@@ -55,8 +75,10 @@ __all__ = [
 # module -> the exported names that it defines
 _HOMES = {
     "respondcam.attribution": (
-        "METHODS Explainer Explanation GradCAM GradCAMPlusPlus HiResCAM "
-        "IntegratedRespondCAM LayerCAM RespondCAM ScoreAccount explain targets"
+        "METHODS AblationCAM EigenCAM Explainer Explanation GradCAM GradCAMPlusPlus "
+        "GuidedBackprop HiResCAM IntegratedGradients IntegratedRespondCAM LayerCAM Occlusion "
+        "RefineCAM RespondCAM SaliencyTubes ScoreAccount ScoreCAM activation_of explain "
+        "fuse targets"
     ),
     "respondcam.errors": "InputError",
     "respondcam.network.grid": "LayerGrid",

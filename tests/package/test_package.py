@@ -13,6 +13,16 @@ import respondcam as rc
 SOURCE = Path(rc.__file__).parent
 FLOW = ["volume", "network", "attribution", "evidence", "large", "show", "cryoet", "paper", "cli"]
 EXPORTED = {
+    "AblationCAM",
+    "EigenCAM",
+    "GuidedBackprop",
+    "IntegratedGradients",
+    "Occlusion",
+    "RefineCAM",
+    "SaliencyTubes",
+    "ScoreCAM",
+    "activation_of",
+    "fuse",
     "METHODS",
     "Explainer",
     "Explanation",

@@ -29,7 +29,7 @@ from respondcam.attribution.targets import as_target
 from respondcam.errors import InputError, LayerError
 from respondcam.network.layers import find_layer
 from respondcam.network.split import call_model
-from respondcam.network.survey import cached_survey
+from respondcam.network.survey import Survey, cached_survey
 
 LayerSpec = str | nn.Module
 
@@ -61,6 +61,10 @@ class Explainer(ABC):
     """
 
     method: ClassVar[str]
+    note: ClassVar[str] = ""
+    """What its maps do not stand for; goes into every account."""
+    no_weight: ClassVar[str] = ""
+    """Why a map of a method without gradients is empty; ``{layer!r}`` is put in."""
 
     def __init__(
         self,
@@ -84,6 +88,9 @@ class Explainer(ABC):
         self.align: Align = align
         self.schedule: Schedule = one_pass
         self.baseline: Baseline = torch.zeros_like
+        self.choose: Callable[[Survey], tuple[list[str], str]] = last_layer
+        # Makes one explanation of all layers'; None leaves them apart.
+        self.join: Callable[[tuple[Explanation, ...]], Explanation] | None = None
         # One callable for the life of the explainer: traces are remembered by it.
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
         self._several = isinstance(layer, (list, tuple))
@@ -95,16 +102,27 @@ class Explainer(ABC):
     def setting(self) -> Setting:
         """What a run needs to know of this explainer."""
         return Setting(
-            self.model, self.method, self.map, self.output, self.relu, self.align, self.baseline
+            self.model,
+            self.method,
+            self.map,
+            self.output,
+            self.relu,
+            self.align,
+            self.baseline,
+            self.note,
+            self.no_weight,
         )
 
     @abstractmethod
     def map(
         self,
         activation: Float[Tensor, "batch channel *grid"],
-        gradient: Float[Tensor, "batch channel *grid"],
+        gradient: Float[Tensor, "batch channel *#grid"],
     ) -> Float[Tensor, "batch *grid"]:
-        """The method itself: signed maps from a layer's output and the score's gradient there."""
+        """The method itself: signed maps from a layer's output and the score's gradient there.
+
+        A method without gradients has its weights in their place.
+        """
 
     def __call__(
         self, inputs: Inputs, target: Any = "predicted"
@@ -135,14 +153,22 @@ class Explainer(ABC):
         given = as_tensors(inputs, self.model)
         layers, reason = self._layers, ""
         if not layers:
-            name, reason = cached_survey(self.model, given).choice()
-            layers = [find_layer(self.model, name)]
+            names, reason = self.choose(cached_survey(self.model, given))
+            layers = [find_layer(self.model, name) for name in names]
         traces = trace_all(self.model, layers, given, self._scored)
         run = Run(self.setting(), goal, given, traces)
         kept = self.schedule(run, layers)
         source = first_volume(inputs)
-        explanations = [
+        explanations = tuple(
             run.explanation(layer, kept[layer.name], source=source, reason=reason)
             for layer in layers
-        ]
-        return tuple(explanations) if self._several else explanations[0]
+        )
+        if self.join is not None:
+            return self.join(explanations)
+        return explanations if self._several else explanations[0]
+
+
+def last_layer(survey: Survey) -> tuple[list[str], str]:
+    """The layer that is explained where none was named, and why."""
+    name, reason = survey.choice()
+    return [name], reason

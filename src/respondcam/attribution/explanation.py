@@ -52,6 +52,8 @@ class Explanation:
         The volume that was explained, if one was given.
     bypassed
         Whether part of the score reaches the output around the layer.
+    note
+        What the method's maps do not stand for, empty when there is nothing to say.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -65,6 +67,7 @@ class Explanation:
     empty: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: Volume | None = None
     bypassed: bool = False
+    note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -76,7 +79,7 @@ class Explanation:
         """
         if self.baseline is None:
             raise InputError("This explanation was made without its model, so it has no account.")
-        note = (
+        around = (
             "part of the score reaches the output around this layer; the baseline contains that "
             "part and depends on the image"
         )
@@ -84,7 +87,7 @@ class Explanation:
             score=self.scores.detach().double(),
             baseline=self.baseline().detach().double(),
             mapped=self.maps.detach().double().flatten(2).sum(dim=2),
-            note=note if self.bypassed else "",
+            note="; ".join(filter(None, (around if self.bypassed else "", self.note))),
         )
 
     def place(self) -> Float[Tensor, "batch target *spatial"]:

@@ -16,9 +16,9 @@ M. Sundararajan, A. Taly, Q. Yan, ICML 2017, arXiv:1703.01365, here from a layer
 
     \sum_i L_i = y(A) - y(A_0) .
 
-Quadrature: see `respondcam.attribution.quadrature`. The gradient's mean is a mixture of gradients at
-n points of the path that gives the score's own rise; what no such mixture can give is the account's
-gap.
+Quadrature: see `respondcam.attribution.quadrature`. The gradient's mean is a mixture of gradients
+at n points of the path that gives the score's own rise; what no such mixture can give is the
+account's gap.
 
 Limits: the head runs on n copies of the batch; where a path leads around the layer the whole
 network does, and y(A_0) depends on the image.
@@ -148,8 +148,10 @@ class _Chunk:
     """For each target the weights and slopes, (node, batch)."""
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Activation (batch, ...), the sum of its weighted gradients (target, batch, ...), and that
-        of its gradients weighted once more by their slopes, from which any tilt can be made.
+        """Activation (batch, ...), and two sums of its gradients, (target, batch, ...).
+
+        The first is weighted by the cells' weights, the second by these times the slopes: any tilt
+        can be made from the two.
         """
         if not self.run.traces[self.layer.name].bypassed:
             try:
