@@ -83,6 +83,9 @@ def slow_score(model: nn.Sequential, x: Tensor, where: str, weights: str) -> np.
         A = model[:4](sample)[0].detach()
         increase = []
         for channel in A:
+            if channel.min() == channel.max():  # no mask, no weight
+                increase.append(np.full(4, -np.inf if weights == "softmax" else 0.0))
+                continue
             mask = (channel - channel.min()) / (channel.max() - channel.min())
             if where == "activation":
                 behind = full_pass(model, model[3], sample, lambda out, m=mask: out * m)
@@ -210,26 +213,27 @@ class Tokens(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.patches = nn.Conv2d(1, 5, 2, stride=2)
+        self.mark, self.token = nn.Identity(), nn.Parameter(torch.randn(1, 1, 5))
         self.mix, self.head = nn.Linear(5, 5), nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).mT
-        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+        tokens = self.mark(torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1))
         return self.head(self.mix(tokens).tanh().mean(dim=1))
 
 
 def test_token_layers() -> None:
     model, x = Tokens().eval(), torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(2))
-    found = rc.AblationCAM(model, layer="mix", weights="drop")(x, target=1)
+    found = rc.AblationCAM(model, layer="mark", weights="drop")(x, target=1)
     assert found.maps.shape == (2, 1, 3, 3)
-    tokens = model.patches(x).flatten(2).mT
-    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
-    mixed, expected = model.mix(tokens).detach(), torch.zeros(2, 3, 3)
+    tokens = torch.cat([model.token.expand(2, -1, -1), model.patches(x).flatten(2).mT], dim=1)
+    tokens, expected = tokens.detach(), torch.zeros(2, 3, 3)
     for channel in range(5):
-        changed = mixed.clone()
+        changed = tokens.clone()
         changed[:, 1:, channel] = 0  # the class token has no voxel, and stays
-        drop = (model(x) - model.head(changed.tanh().mean(dim=1)))[:, 1].detach()
-        expected += drop[:, None, None] * mixed[:, 1:, channel].view(2, 3, 3)
+        ablated = model.head(model.mix(changed).tanh().mean(dim=1))
+        drop = (model(x) - ablated)[:, 1].detach()
+        expected += drop[:, None, None] * tokens[:, 1:, channel].view(2, 3, 3)
     torch.testing.assert_close(found.maps[:, 0], expected, rtol=1e-4, atol=1e-6)
 
 

@@ -85,6 +85,12 @@ def test_exactly_these_names_are_exported() -> None:
         rc.nothing  # noqa: B018
 
 
+def test_the_names_of_the_methods_are_known_without_importing_them() -> None:
+    from respondcam._methods import METHOD_SUMMARIES
+
+    assert list(METHOD_SUMMARIES) == list(rc.METHODS)
+
+
 def imports_of(path: Path) -> set[str]:
     """Top-level folders of the package that a module imports when it is imported itself."""
     found: set[str] = set()

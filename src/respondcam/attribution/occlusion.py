@@ -116,7 +116,7 @@ def sizes(name: str, given: Sizes, spatial: Sequence[int], otherwise: Sequence[i
     """
     if given is None:
         return list(otherwise)
-    found = [given] * len(spatial) if isinstance(given, int) else list(given)
+    found = list(given) if isinstance(given, (list, tuple)) else [given] * len(spatial)
     whole = all(isinstance(n, int) for n in found)
     if (
         len(found) != len(spatial)

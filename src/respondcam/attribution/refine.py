@@ -57,11 +57,11 @@ _STAGES = 4
 def refined(
     maps: Sequence[Float[Tensor, "batch target *spatial"]],
 ) -> Float[Tensor, "batch target *spatial"]:
-    """Product of the maps' positive parts, each scaled to a maximum of one.
+    """Product of maps without negative values, each scaled to a maximum of one.
 
     Examples
     --------
-    >>> fine, coarse = torch.tensor([[[4.0, 1.0, -2.0]]]), torch.tensor([[[1.0, 2.0, 2.0]]])
+    >>> fine, coarse = torch.tensor([[[4.0, 1.0, 0.0]]]), torch.tensor([[[1.0, 2.0, 2.0]]])
     >>> refined([fine, coarse])
     tensor([[[0.5000, 0.2500, 0.0000]]])
     """
@@ -149,13 +149,12 @@ def stages(survey: Survey) -> tuple[list[str], str]:
 
 def _product(explanations: tuple[Explanation, ...]) -> Explanation:
     same_run(explanations)
-    maps = refined([interpolate(one.maps, one.grid) for one in explanations])
+    maps = refined([interpolate(one.maps.relu(), one.grid) for one in explanations])
     empty = {at: why for one in explanations for at, why in one.empty.items()}
     last = explanations[-1].baseline  # of the layer nearest to the score
     return joined(explanations, maps, " * ", empty=empty, baseline=last)
 
 
 def _scaled(maps: Tensor) -> Tensor:
-    positive = maps.relu()
-    most = positive.flatten(2).amax(dim=2).view(*maps.shape[:2], *[1] * (maps.ndim - 2))
-    return torch.where(most > 0, positive / torch.where(most > 0, most, 1), 0)
+    most = maps.flatten(2).amax(dim=2).view(*maps.shape[:2], *[1] * (maps.ndim - 2))
+    return torch.where(most > 0, maps / torch.where(most > 0, most, 1), 0)

@@ -50,7 +50,8 @@ class HeadRuns:
     @property
     def call(self) -> int:
         """Which call of the layer is changed."""
-        return self._calls - 1 if self.layer.call is None else self.layer.call
+        calls = self._calls  # raises for a call that there is not
+        return calls - 1 if self.layer.call is None else self.layer.call
 
     def activation(self) -> Float[Tensor, "batch channel *grid"]:
         """The layer's output; the run then knows its scores."""

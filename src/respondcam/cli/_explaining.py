@@ -12,8 +12,8 @@ import torch
 
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import describe
-from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
@@ -41,6 +41,8 @@ class Settings:
         As it was typed.
     normalize, axes, align, output, nonfinite
         As the options of the same names.
+    method_arguments
+        Options of the method, as they were typed.
     """
 
     method: str = "respond"
@@ -51,6 +53,7 @@ class Settings:
     align: str = "layout"
     output: str | None = None
     nonfinite: str = "error"
+    method_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -129,12 +132,15 @@ def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
 def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
     """Set up the method; mistakes in the layers show here, before any work."""
     layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
-    return METHODS[settings.method](
-        loaded.module,
-        layer=layer,
-        output=None if settings.output is None else output_part(settings.output),
-        align=cast(Align, settings.align),
-    )
+    given = parse_arguments(settings.method_arguments, "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    own = {
+        "output": None if settings.output is None else output_part(settings.output),
+        "align": settings.align,
+    }
+    return make(settings.method, loaded.module, layer, options=given | own)
 
 
 def output_part(key: str) -> Callable[[Any], torch.Tensor]:

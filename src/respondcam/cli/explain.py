@@ -9,6 +9,8 @@ from respondcam.cli._common import (
     AxesOption,
     DeviceOption,
     JSONOption,
+    MethodArgumentsOption,
+    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -47,12 +49,8 @@ def explain(
             "component:largest@3.",
         ),
     ] = "predicted",
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
-        ),
-    ] = "respond",
+    method: MethodOption = "respond",
+    method_arg: MethodArgumentsOption = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
@@ -92,7 +90,15 @@ def explain(
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
 
     settings = Settings(
-        method, tuple(layer or ()), target, normalize, axes, align, output, nonfinite
+        method,
+        tuple(layer or ()),
+        target,
+        normalize,
+        axes,
+        align,
+        output,
+        nonfinite,
+        tuple(method_arg or ()),
     )
     sources = find_sources(files)
     new = prepare_folder(out)
