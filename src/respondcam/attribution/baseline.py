@@ -13,7 +13,7 @@ from respondcam.network.split import run_head
 
 Baseline = Callable[[Tensor], Tensor]
 """Activation -> the baseline activation A0 that the account compares with."""
-BaselineSpec = Tensor | Baseline | float | str | None
+BaselineSpec = Tensor | Baseline | float | int | str | None
 """What a user may give for one; see `as_baseline`."""
 
 

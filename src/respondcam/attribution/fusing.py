@@ -23,7 +23,7 @@ from respondcam.network.grid import LayerGrid
 
 
 def fuse(
-    explanations: Sequence[Explanation], *, weights: Sequence[float] | None = None
+    explanations: Sequence[Explanation], *, weights: Sequence[float | int] | None = None
 ) -> Explanation:
     """One explanation from several of the same inputs and targets, each of another layer.
 
@@ -116,7 +116,7 @@ def same_run(explanations: Sequence[Explanation]) -> None:
             )
 
 
-def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+def _shares(weights: Sequence[float | int] | None, count: int) -> list[float]:
     given = [1.0] * count if weights is None else [float(w) for w in weights]
     if len(given) != count or min(given) < 0 or sum(given) <= 0:
         raise InputError(
