@@ -116,13 +116,11 @@ def sizes(name: str, given: Sizes, spatial: Sequence[int], otherwise: Sequence[i
     """
     if given is None:
         return list(otherwise)
-    found = list(given) if isinstance(given, (list, tuple)) else [given] * len(spatial)
-    whole = all(isinstance(n, int) for n in found)
-    if (
-        len(found) != len(spatial)
-        or not whole
-        or any(not 1 <= n <= most for n, most in zip(found, spatial, strict=True))
-    ):
+    listed = [given] * len(spatial) if isinstance(given, int) else given
+    entries = listed if isinstance(listed, (list, tuple)) else []
+    found = [n for n in entries if isinstance(n, int)]
+    fits = len(found) == len(entries) == len(spatial)
+    if not fits or any(not 1 <= n <= most for n, most in zip(found, spatial, strict=True)):
         raise InputError(
             f"{name}={given!r}: give a whole number, or one for each of the axes of the image "
             f"{tuple(spatial)}, from 1 to its size."
