@@ -69,7 +69,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     if name == INPUT:
         return Layer(INPUT, model, _call_number(layer, call))
     raise LayerError(
-        f"The model {type(model).__name__} has no layer {layer!r}. {_near(name, names)} "
+        f"The model {model._get_name()} has no layer {layer!r}. {_near(name, names)} "
         f"respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
     )
 
@@ -84,8 +84,8 @@ def _by_module(model: nn.Module, names: dict[str, nn.Module], layer: nn.Module) 
         if module is wanted and name:
             return Layer(name, module)
     raise LayerError(
-        f"The module {type(layer).__name__} given as a layer is not part of the model "
-        f"{type(model).__name__}. Take it from this very model object."
+        f"The module {layer._get_name()} given as a layer is not part of the model "
+        f"{model._get_name()}. Take it from this very model object."
     )
 
 

@@ -18,6 +18,7 @@ from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
+from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, plain, private_copy, tensors
 
 INPUT = "input"
@@ -166,7 +167,10 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper."""
+    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper.
+
+    A TorchScript program is given as the module that runs it layer by layer.
+    """
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -174,17 +178,17 @@ def unwrap(model: nn.Module) -> nn.Module:
             # torch._dynamo takes seconds to import, so the wrapper is known by its name.
             model = cast("nn.Module", model._orig_mod)
         else:
-            return model
+            return in_python(model)
 
 
 def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    if isinstance(model, torch.jit.ScriptModule):
+    if scripted := [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]:
         raise ModelError(
-            "The model is TorchScript, whose compiled code calls no hooks, so no layer can be "
-            "explained. Give the Python model that it was made from."
+            f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
+            f"Put respondcam.network.torchscript.as_module(part) in its place."
         )
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
         raise ModelError(

@@ -104,7 +104,7 @@ class _Log:
         if tensor is None:
             return None
         self.clock += 1
-        entry = self.seen.setdefault(name, _Sighting(type(module).__name__))
+        entry = self.seen.setdefault(name, _Sighting(module._get_name()))
         entry.calls += 1
         entry.order = self.clock
         entry.shape = tuple(tensor.shape[1:])
