@@ -343,7 +343,7 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         else f" (its parameters are {parameter.dtype} on {parameter.device})"
     )
     return ModelError(
-        f"The model {type(model).__name__}{where} does not run on the input {shapes}. "
+        f"The model {model._get_name()}{where} does not run on the input {shapes}. "
         f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
         f"spatial shape, type and device that the model was built for."
     )

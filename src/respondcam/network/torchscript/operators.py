@@ -168,7 +168,7 @@ def _warn(message: str, *_: Any) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-# what a tensor knows of itself, which takes no operator
+# the language's own operators, and what torch.ops cannot take from Python
 _LANGUAGE: Mapping[str, Function] = {
     "prim::ListConstruct": lambda *values: list(values),
     "prim::TupleConstruct": lambda *values: values,
@@ -239,4 +239,7 @@ _CONTAINERS: Mapping[str, Function] = {
     "setdefault": lambda items, *more: items.setdefault(*more),
     "update": lambda items, more: items.update(more),
     "slice": _sliced,
+    "add": operator.add,
+    "add_": operator.iadd,
+    "mul": operator.mul,
 }

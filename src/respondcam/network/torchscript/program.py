@@ -244,14 +244,13 @@ def arguments_of(
     [1, 3]
     """
     taken = schema.arguments[1:]
-    names = [argument.name for argument in taken]
-    unknown = [name for name in kwargs if name not in names[len(args) :]]
-    given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    missing = [a.name for a in taken if a.name not in given and not a.has_default_value()]
+    rest = taken[len(args) :]  # what is given by position may share a name: tracing does that
+    unknown = [name for name in kwargs if name not in [argument.name for argument in rest]]
+    missing = [a.name for a in rest if a.name not in kwargs and not a.has_default_value()]
     if unknown or missing or len(args) > len(taken):
         raise ModelError(
             f"The TorchScript program takes {len(taken)} input{'s' if len(taken) != 1 else ''} "
-            f"({', '.join(names)}); got {len(args)} by position"
+            f"({', '.join(argument.name for argument in taken)}); got {len(args)} by position"
             f"{' and ' + ', '.join(kwargs) if kwargs else ''}."
         )
-    return [given[a.name] if a.name in given else a.default_value for a in taken]
+    return [*args, *(kwargs[a.name] if a.name in kwargs else a.default_value for a in rest)]
