@@ -84,16 +84,17 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {part for name in archive.namelist() for part in name.split("/")[-2:]}
+        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
             raise ModelError(
-                f"The model file {str(path)!r} is damaged or cut short: its archive has no end. "
+                f"The model file {str(path)!r} is damaged or cut short ({_telling(error)}). "
                 f"Copy or download it again."
-            )
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] or name for name in archive.namelist()}
+            ) from error
         if "constants.pkl" in names:
             return "TorchScript"
-        if "archive_format" in names or "serialized_exported_program.json" in archive.namelist():
+        if names & {"archive_format", "serialized_exported_program.json"}:
             return "torch.export"
         if "data.pkl" in names:
             return "pickle"

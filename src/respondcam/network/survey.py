@@ -21,6 +21,7 @@ from respondcam.errors import LayerError
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, spatial_tensor, tensors
 
 
@@ -143,6 +144,8 @@ def survey(model: nn.Module, inputs: Any) -> Survey:
         # Operators without a fake version, or control flow that needs values: with data, then.
         log, output = _watched_forward(model, inputs, fake=False)
     layers = _surveyed(log, output)
+    if not layers and frozen(model):
+        raise LayerError(frozen(model))
     chosen, reason = _choose(layers, log, spatial_tensor(inputs), output)
     return Survey(layers, chosen, reason)
 

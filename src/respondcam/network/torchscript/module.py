@@ -59,7 +59,7 @@ class ProgramModule(nn.Module):
 
     def _take(self, script: torch.jit.ScriptModule) -> None:
         """Take over what belongs to the program's module as it is now."""
-        self.training = script.training
+        self.training = getattr(script, "training", False)  # a frozen one has no such flag
         every = {"recurse": False, "remove_duplicate": False}
         self._parameters.update(script.named_parameters(**every))  # pyright: ignore
         self._buffers.update(script.named_buffers(**every))
@@ -140,6 +140,22 @@ def as_module(script: torch.jit.ScriptModule) -> ProgramModule:
         else:
             known._take(script)
         return known
+
+
+def frozen(model: nn.Module) -> str:
+    """Why a program has no layers to explain; empty where it has some.
+
+    Examples
+    --------
+    >>> frozen(nn.ReLU())
+    ''
+    """
+    if not isinstance(model, ProgramModule) or any(True for _ in model.children()):
+        return ""
+    return (
+        "This TorchScript program has no layers of its own: torch.jit.freeze and "
+        "torch.jit.optimize_for_inference take them away. Give the program as it was before."
+    )
 
 
 def in_python(model: Any) -> Any:
