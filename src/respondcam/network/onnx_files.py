@@ -62,7 +62,7 @@ def _read(onnx: Any, path: Path) -> Any:
     except FileNotFoundError as error:
         raise _missing_data(path, error) from error
     except Exception as error:
-        if "external" in str(error).lower() or "doesn't exist" in str(error):
+        if "external" in str(error).lower() or "should be stored in" in str(error):
             raise _missing_data(path, error) from error
         raise ModelError(
             f"The ONNX file {str(path)!r} cannot be read: {_first_line(error)}. It is damaged, "

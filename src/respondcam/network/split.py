@@ -6,6 +6,7 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -335,6 +336,8 @@ def _no_gradient(name: str) -> LayerError:
 
 def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
     """A worded error for a forward pass that failed."""
+    if isinstance(error, TypeError) and (taken := _other_inputs(model, inputs)):
+        return ModelError(taken)
     shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in tensors(inputs))
     parameter = next(model.parameters(), None)
     where = (
@@ -347,6 +350,23 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
         f"spatial shape, type and device that the model was built for."
     )
+
+
+def _other_inputs(model: nn.Module, inputs: Any) -> str:
+    """What is wrong with the number or the names of the inputs; empty if they are right."""
+    named = inputs if isinstance(inputs, Mapping) else {}
+    placed = () if named else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*placed, **named)
+    except TypeError as error:
+        count = len(placed) or f"those named {', '.join(named)}"
+        return (
+            f"The model {model._get_name()} takes the inputs ({', '.join(signature.parameters)}) "
+            f"and was given {count}: {error}. In Python give a tuple of tensors, or a mapping from "
+            f"names to tensors; on the command line wrap the network in one that takes one input."
+        )
+    return ""
 
 
 def _first_line(error: Exception) -> str:
