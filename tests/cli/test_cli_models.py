@@ -1,4 +1,4 @@
-"""Networks from every kind of file on the command line, and the words for those that do not open."""
+"""Networks from every kind of file on the command line, and words for those that do not open."""
 
 import argparse
 import json
@@ -125,7 +125,9 @@ def test_a_checkpoint_with_pickled_settings_needs_trust(cli, nets, net, cube, tm
 
 
 def test_a_checkpoint_with_two_networks_asks_which(cli, nets, net, cube, tmp_path):
-    state = {f"{p}.{name}": v for p in ("student", "teacher") for name, v in net.state_dict().items()}
+    state = {
+        f"{p}.{name}": v for p in ("student", "teacher") for name, v in net.state_dict().items()
+    }
     torch.save({"state_dict": state}, tmp_path / "w.ckpt")
     result = cli("explain", cube, "--model", f"{nets}:net", "--weights", tmp_path / "w.ckpt")
     refused(result, "more than once", "'student.', 'teacher.'")

@@ -88,9 +88,7 @@ def test_scores_maps_and_grid(tmp_path, opset):
 def test_weights_in_a_file_of_their_own(tmp_path):
     path = written(tmp_path / "net.onnx", network())
     proto = onnx.load(path)
-    onnx.save_model(
-        proto, path, save_as_external_data=True, location="net.data", size_threshold=0
-    )
+    onnx.save_model(proto, path, save_as_external_data=True, location="net.data", size_threshold=0)
     x = torch.randn(1, 1, 12, 12, 12)
     with torch.inference_mode():
         torch.testing.assert_close(load_model(f"onnx:{path}").module(x), network()(x))

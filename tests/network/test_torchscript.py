@@ -1,4 +1,4 @@
-"""TorchScript programs: the same layers, maps and grids as the Python network they were made from."""
+"""TorchScript programs: layers, maps and grids are those of the Python network behind them."""
 
 import copy
 import weakref
@@ -146,9 +146,7 @@ def test_the_program_is_left_as_it_was(kind, training):
     assert [p.requires_grad for p in script.parameters()] == before["flags"]
     assert [m.training for m in script.modules()] == before["training"]
     assert [str(m.graph) for m in script.modules() if hasattr(m, "graph")] == before["graphs"]
-    assert [
-        t._version for t in (*script.parameters(), *script.buffers())
-    ] == before["versions"]
+    assert [t._version for t in (*script.parameters(), *script.buffers())] == before["versions"]
     assert all(p.grad is None for p in script.parameters())
 
 
@@ -240,7 +238,7 @@ class Language(nn.Module):
         text = "mean"
         if text in ["mean", "sum"] and "y" in sizes:
             x = torch.stack([a, b, found[-1][:, :1]], dim=0).mean(0) * sizes["y"]
-        found = found[1:] + [x]
+        found = found[1:] + [x]  # noqa: RUF005
         shape = list(x.shape[:-1]) + [-1]  # noqa: RUF005, as TorchScript takes it
         assert x.dtype == torch.float32
         last, n = self.pair(found)
@@ -261,6 +259,7 @@ def test_control_flow_and_containers_mean_what_they_mean_in_torchscript():
         ours, theirs = module(*args, **kwargs), script(*args, **kwargs)
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
     def pick(output: Any) -> Tensor:
         return output["scores"]
 

@@ -147,4 +147,6 @@ def _warn_of_softmax(proto: Any, path: Path) -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
+    return (
+        f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
+    )

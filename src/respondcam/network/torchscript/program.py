@@ -195,7 +195,9 @@ class _Reader:
         return step
 
 
-def _applied(function: Callable[..., Any], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Step:
+def _applied(
+    function: Callable[..., Any], inputs: tuple[int, ...], outputs: tuple[int, ...]
+) -> Step:
     if len(outputs) == 1:
 
         def single(slots: Slots) -> None:
@@ -253,4 +255,4 @@ def arguments_of(
             f"({', '.join(argument.name for argument in taken)}); got {len(args)} by position"
             f"{' and ' + ', '.join(kwargs) if kwargs else ''}."
         )
-    return [*args, *(kwargs[a.name] if a.name in kwargs else a.default_value for a in rest)]
+    return [*args, *(kwargs.get(a.name, a.default_value) for a in rest)]
