@@ -79,7 +79,7 @@ def test_a_torchscript_file_gives_the_map_of_the_factory(cli, nets, net, cube, t
     np.testing.assert_allclose(mapped(tmp_path / "b"), mapped(tmp_path / "a"), rtol=1e-5, atol=1e-8)
     listed = cli("layers", "--model", tmp_path / "net.pt", "--shape", "1,8,8,8", "--json")
     assert listed.code == 0, listed.err
-    names = [row["name"] for row in json.loads(listed.out)["layers"]]
+    names = [row["name"] for row in json.loads(listed.out)["rows"]]
     assert {"first.0", "first", "pool", "second.1", "second"} <= set(names)
 
 

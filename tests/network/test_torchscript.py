@@ -339,6 +339,30 @@ def test_operators_without_a_meaning_in_python_are_named():
         RespondCAM(torch.jit.script(Forks()), layer="conv")(torch.randn(1, 1, 5))
 
 
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return 2 * grads[0]
+
+
+def test_python_functions_in_a_trace_are_named():
+    class Custom(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(1, 1, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return Doubled.apply(self.conv(x)).mean(2)  # type: ignore[no-any-return]
+
+    x = torch.randn(1, 1, 5)
+    with pytest.raises(ModelError, match=r"operator prim::PythonOp"):
+        RespondCAM(torch.jit.trace(Custom(), x, check_trace=False), layer="conv")(x)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("densenet", "script"), ("unet", "trace")])
 def test_networks_of_monai(name: str, kind: str) -> None:

@@ -55,16 +55,16 @@ class ProgramModule(nn.Module):
         self.kind = str(getattr(script, "original_name", type(script).__name__))
         self._code = _Code(script._c)
         self._own: dict[str, Any] = {}  # attributes that are neither tensors of it nor modules
+        self.training = getattr(script, "training", False)  # a frozen one has no such flag
         self._take(script)
 
     def _take(self, script: torch.jit.ScriptModule) -> None:
         """Take over what belongs to the program's module as it is now."""
-        self.training = getattr(script, "training", False)  # a frozen one has no such flag
-        every = {"recurse": False, "remove_duplicate": False}
-        self._parameters.update(script.named_parameters(**every))  # pyright: ignore
-        self._buffers.update(script.named_buffers(**every))
-        for name, child in script.named_children():
-            self._modules[name] = as_module(child)
+        own = script.named_parameters(recurse=False, remove_duplicate=False)
+        self._parameters.update(own)  # pyright: ignore
+        self._buffers.update(script.named_buffers(recurse=False, remove_duplicate=False))
+        for name, child in script._modules.items():
+            self._modules[name] = as_module(child)  # pyright: ignore
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's graph."""

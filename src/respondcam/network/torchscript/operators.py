@@ -33,7 +33,7 @@ def operator_of(node: Any) -> Function:
     if name in _CONTAINERS and _on_container(node):
         return _CONTAINERS[name]
     schema = node.schema()
-    if "(" not in schema or schema.startswith("("):
+    if not schema.startswith(kind) or "..." in schema:
         raise _unknown(kind)
     return _torch_operator(schema)
 

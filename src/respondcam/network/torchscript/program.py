@@ -76,13 +76,12 @@ def compiled(graph: torch.Graph) -> Program:
     >>> compiled(graph).run(None, torch.ones(1))
     tensor([-1.])
     """
-    graph = _prepared(graph)
     reader = _Reader()
-    block = reader.block(graph)
+    block = reader.block(_prepared(graph))
     return Program(block, tuple(reader.initial))
 
 
-def _prepared(graph: torch.Graph) -> torch.Graph:
+def _prepared(graph: Any) -> Any:
     """Copy the graph and write out the functions that it calls, but not the modules."""
     graph = graph.copy()
     for node in graph.findAllNodes("prim::CallMethod", True):
