@@ -87,9 +87,14 @@ class Explainer(ABC):
         precision: Precision = "fp32",
     ) -> None:
         if not isinstance(model, nn.Module):
+            exported = type(model).__name__ == "ExportedProgram"
+            remedy = (
+                "Give torch.export.unflatten(program)"
+                if exported
+                else "Build the network first, then give the object"
+            )
             raise InputError(
-                f"The model must be a torch.nn.Module, not {type(model).__name__}. "
-                f"Build the network first, then give the object."
+                f"The model must be a torch.nn.Module, not {type(model).__name__}. {remedy}."
             )
         if align not in ("layout", "measured"):
             raise InputError(f"align={align!r} is neither 'layout' nor 'measured'.")

@@ -21,6 +21,7 @@ from respondcam.errors import LayerError
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, spatial_tensor, tensors
 
 
@@ -104,7 +105,7 @@ class _Log:
         if tensor is None:
             return None
         self.clock += 1
-        entry = self.seen.setdefault(name, _Sighting(type(module).__name__))
+        entry = self.seen.setdefault(name, _Sighting(module._get_name()))
         entry.calls += 1
         entry.order = self.clock
         entry.shape = tuple(tensor.shape[1:])
@@ -143,6 +144,8 @@ def survey(model: nn.Module, inputs: Any) -> Survey:
         # Operators without a fake version, or control flow that needs values: with data, then.
         log, output = _watched_forward(model, inputs, fake=False)
     layers = _surveyed(log, output)
+    if not layers and frozen(model):
+        raise LayerError(frozen(model))
     chosen, reason = _choose(layers, log, spatial_tensor(inputs), output)
     return Survey(layers, chosen, reason)
 
