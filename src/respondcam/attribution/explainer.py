@@ -27,9 +27,9 @@ from respondcam.attribution.run import (
 )
 from respondcam.attribution.targets import as_target
 from respondcam.errors import InputError, LayerError
+from respondcam.network.choice import chosen_layer
 from respondcam.network.layers import find_layer
 from respondcam.network.split import call_model
-from respondcam.network.survey import cached_survey
 
 LayerSpec = str | nn.Module
 
@@ -85,6 +85,7 @@ class Explainer(ABC):
         self.schedule: Schedule = one_pass
         self.baseline: Baseline = torch.zeros_like
         # One callable for the life of the explainer: traces are remembered by it.
+        self._read = lambda out: score_tensor(out, output)
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
         self._several = isinstance(layer, (list, tuple))
         given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
@@ -135,7 +136,7 @@ class Explainer(ABC):
         given = as_tensors(inputs, self.model)
         layers, reason = self._layers, ""
         if not layers:
-            name, reason = cached_survey(self.model, given).choice()
+            name, reason = chosen_layer(self.model, given, self._read)
             layers = [find_layer(self.model, name)]
         traces = trace_all(self.model, layers, given, self._scored)
         run = Run(self.setting(), goal, given, traces)

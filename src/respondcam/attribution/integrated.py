@@ -42,7 +42,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from respondcam.attribution.explainer import Explainer, LayerSpec
-from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Baseline, Run
 from respondcam.attribution.targets import evaluate
@@ -247,10 +246,14 @@ class _Chunk:
         return torch.cat([own, *(start + t * (own - start) for t in steps)])
 
     def _score(self, output: Any) -> Tensor:
-        tensor = score_tensor(output, self.run.setting.output)
+        tensor = self.run.score_rows(output, copies=1 + len(self.points))
         own, *copies = tensor.split(self._batch)
         if len(copies) != len(self.points):
-            raise ModelError("The head gave another number of samples than it was handed.")
+            raise ModelError(
+                f"The network makes {len(tensor)} rows of {(1 + len(self.points)) * self._batch} "
+                f"samples, so samples influence each other, as the instances of a bag do. The path "
+                f"of integrated-respond needs one row for each; use respond."
+            )
         scores = evaluate(self.run.goal, own)
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)

@@ -9,9 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.outputs import score_tensor, with_axes
 from respondcam.attribution.targets import Scores, Target, evaluate
-from respondcam.errors import EmptyMapWarning, InputError, LayerError, RespondCAMWarning
+from respondcam.errors import (
+    EmptyMapWarning,
+    InputError,
+    LayerError,
+    RespondCAMWarning,
+    TargetError,
+)
 from respondcam.network.calibration import measure_grid
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer
@@ -79,8 +85,14 @@ class Run:
 
     def score(self, output: Any) -> Tensor:
         """Scores of the targets, (batch, target)."""
-        self.scores = evaluate(self.goal, score_tensor(output, self.setting.output))
+        self.scores = evaluate(self.goal, self.score_rows(output))
         return self.scores.values
+
+    def score_rows(self, output: Any, copies: int = 1) -> Tensor:
+        """The output's score tensor, with a row for each sample (of so many copies)."""
+        image = cast("Tensor", spatial_tensor(self.inputs))
+        tensor = score_tensor(output, self.setting.output)
+        return with_axes(tensor, copies * len(image), image.shape[2:])
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         """The method's map, (batch, *grid), of one target."""
@@ -120,9 +132,19 @@ class Run:
         maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
         assert self.scores is not None
         trace = self.traces[layer.name]
+        scores = plain(self.scores.values.detach())
+        bag = len(scores) == 1 < len(maps)
+        if not bag and len(scores) != len(maps):
+            raise TargetError(
+                f"The scores have {len(scores)} rows, but the maps of layer {layer.name!r} have "
+                f"{len(maps)} samples, so which row belongs to which map is not clear. Explain one "
+                f"sample at a time, or rearrange the output with output=."
+            )
+        if bag:
+            scores = scores.expand(len(maps), -1)
         return Explanation(
             maps=maps,
-            scores=plain(self.scores.values.detach()),
+            scores=scores,
             targets=self.scores.labels,
             layer=layer.label,
             method=self.setting.method,
@@ -132,6 +154,7 @@ class Run:
             empty=self._why_empty(maps, layer, call),
             source=source,
             bypassed=trace.bypassed,
+            bag=bag,
             baseline=self._baseline(layer, call, len(kept)),
         )
 
@@ -168,7 +191,7 @@ class Run:
                 call=call,
                 calls=calls,
             )
-            tensor = score_tensor(output, setting.output)
+            tensor = self.score_rows(output)
             if scores.again is not None:
                 return scores.again(tensor)
             return evaluate(self.goal, tensor).values
@@ -184,7 +207,8 @@ class Run:
             if peaks is None:
                 continue
             for sample, (activation, gradient) in enumerate(torch.stack(peaks, dim=1).tolist()):
-                score = abs(float(self.scores.values[sample, target].detach()))
+                row = min(sample, len(self.scores.values) - 1)  # a bag has one row
+                score = abs(float(self.scores.values[row, target].detach()))
                 if not bool(maps[sample, target].any()):
                     reasons[sample, target] = self.scores.notes.get((sample, target)) or _reason(
                         activation, gradient, layer.label
