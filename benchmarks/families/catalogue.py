@@ -46,6 +46,9 @@ class Family:
         The package that has it.
     slow
         Takes more than two seconds.
+    nodes
+        Of the path of integrated-respond. Instance norms right behind the layer turn sharply near
+        zero, and need more.
     """
 
     build: Callable[[], nn.Module]
@@ -63,6 +66,7 @@ class Family:
     source: int = 0
     needs: str = "torch"
     slow: bool = False
+    nodes: int = 12
 
     def network(self) -> nn.Module:
         """The network in evaluation mode."""
@@ -100,7 +104,9 @@ def keras_functional() -> nn.Module:
     y = L.Conv3D(6, 3, padding="same", activation="relu", name="aside")(x)
     x = L.Add(name="sum")([x, y])
     x = L.Conv3D(8, 3, 2, padding="same", activation="relu", name="last")(x)
-    return keras.Model(image, L.Dense(3)(L.GlobalAveragePooling3D()(x)))
+    from respondcam.network.keras_model import KerasNetwork
+
+    return KerasNetwork(keras.Model(image, L.Dense(3)(L.GlobalAveragePooling3D()(x))))
 
 
 CLIP = ((2, 3, 8, 32, 32),)
@@ -114,8 +120,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "ResNet, bottlenecks": monai(published.bottleneck_resnet, 64, "layer4", 32, 0, linear=True),
     "DenseNet": monai(published.densenet, 32, "class_layers.relu", 16, 6, linear=True),
-    "SEResNet": monai(published.seresnet, 64, "layer4", 32, 2, linear=True, local=False),
-    "SEResNeXt": monai(published.seresnext, 64, "layer4", 32, 2, linear=True, local=False),
+    "SEResNet": monai(published.seresnet, 64, "layer4", 32, 2, linear=True, local=False, slow=True),
+    "SEResNeXt": monai(published.seresnext, 64, "layer4", 32, 2, linear=True, local=False, slow=True),
     "EfficientNet": monai(
         published.efficientnet, 64, "_conv_head", 32, 31, chosen="_swish", local=False, slow=True
     ),
@@ -128,20 +134,18 @@ FAMILIES: dict[str, Family] = {
         linear=True,
     ),
     # segmentation, MONAI
-    "UNet": monai(published.unet, 32, "model.1.submodule.1.submodule.1", 8, 0, bypassed=True),
-    "BasicUNet": monai(published.basic_unet, 32, "down_4", 16, 7.5, bypassed=True),
+    "UNet": monai(published.unet, 32, "model.1.submodule.1.submodule.1", 8, 0, bypassed=True, nodes=48),
+    "BasicUNet": monai(published.basic_unet, 32, "down_4", 16, 7.5, bypassed=True, slow=True),
     "BasicUNet++": monai(
-        published.basic_unet_plus_plus, 32, "conv_4_0", 16, 7.5, bypassed=True, output=first
-    ),
+        published.basic_unet_plus_plus, 32, "conv_4_0", 16, 7.5, bypassed=True, output=first, slow=True),
     "AttentionUnet": monai(
         published.attention_unet, 32, "model.1.submodule.1.submodule.1.submodule", 8, 0,
-        bypassed=True,
-    ),
+        bypassed=True, slow=True),
     "SegResNet": monai(published.segresnet, 32, "down_layers.3", 8, 0, bypassed=True),
     "SegResNetDS": monai(
         published.segresnet_ds, 32, "encoder.layers.2.blocks", 4, 0, bypassed=True
     ),
-    "DynUNet": monai(published.dynunet, 32, "bottleneck", 8, 0, bypassed=True),
+    "DynUNet": monai(published.dynunet, 32, "bottleneck", 8, 0, bypassed=True, slow=True),
     "VNet": monai(published.vnet, 32, "down_tr256", 16, 7.5, bypassed=True, slow=True),
     "UNETR": monai(
         published.unetr, 32, "vit.norm", 16, 7.5, chosen="vit", bypassed=True, tokens=0,
@@ -158,8 +162,7 @@ FAMILIES: dict[str, Family] = {
         published.flexible_unet, 64, "encoder.layer4", 32, 0, bypassed=True, slow=True
     ),
     "MedNeXt": monai(
-        published.mednext, 32, "bottleneck.0.conv3", 8, 0, chosen="bottleneck.0.act", bypassed=True
-    ),
+        published.mednext, 32, "bottleneck.0.conv3", 8, 0, chosen="bottleneck.0.act", bypassed=True, slow=True),
     "DiNTS": monai(
         published.dints, 32, "stem_up.2.mod.0", 8, 0, 9.161904761904761, bypassed=True, slow=True
     ),
@@ -170,14 +173,12 @@ FAMILIES: dict[str, Family] = {
         needs="monai",
     ),
     # nnU-Net
-    "PlainConvUNet": nnunet(published.plain_conv_unet, "encoder.stages.3", 8, 0, bypassed=True),
+    "PlainConvUNet": nnunet(published.plain_conv_unet, "encoder.stages.3", 8, 0, bypassed=True, nodes=48),
     "PlainConvUNet, deep supervision": nnunet(
         lambda: published.plain_conv_unet(deep_supervision=True), "encoder.stages.3", 8, 0,
-        bypassed=True, output=first,
-    ),
+        bypassed=True, output=first, slow=True),
     "ResidualEncoderUNet": nnunet(
-        published.residual_encoder_unet, "encoder.stages.3", 8, 3.5, 3.5, bypassed=True
-    ),
+        published.residual_encoder_unet, "encoder.stages.3", 8, 3.5, 3.5, bypassed=True, slow=True),
     "nnU-Net ResNet": nnunet(
         published.nnunet_resnet, "encoder", 8, 3.5, 3.5, linear=True, local=False, slow=True
     ),
@@ -220,7 +221,7 @@ FAMILIES: dict[str, Family] = {
         linear=True,
     ),
     "Keras, functional": Family(
-        keras_functional, ((2, 16, 16, 16, 1),), "last", 4, 3, linear=True, needs="keras",
+        keras_functional, ((2, 1, 16, 16, 16),), "last", 4, 3, linear=True, needs="keras",
         local=False,
     ),
 }  # fmt: skip

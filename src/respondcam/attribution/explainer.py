@@ -26,8 +26,9 @@ from respondcam.attribution.run import (
     trace_all,
 )
 from respondcam.attribution.targets import as_target
-from respondcam.errors import InputError, LayerError
+from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.choice import chosen_layer
+from respondcam.network.keras_model import is_keras
 from respondcam.network.layers import find_layer
 from respondcam.network.split import call_model
 
@@ -75,6 +76,12 @@ class Explainer(ABC):
             raise InputError(
                 f"The model must be a torch.nn.Module, not {type(model).__name__}. "
                 f"Build the network first, then give the object."
+            )
+        if is_keras(model):
+            raise ModelError(
+                "A Keras model hides its layers from PyTorch and takes channels last. Give "
+                "respondcam.network.keras_model.KerasNetwork(model), which takes (batch, channel, "
+                "*spatial) and names the layers as Keras does."
             )
         if align not in ("layout", "measured"):
             raise InputError(f"align={align!r} is neither 'layout' nor 'measured'.")

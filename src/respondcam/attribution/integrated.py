@@ -180,8 +180,8 @@ class PathPasses:
             total = part if total is None else total + part
         assert activation is not None
         assert total is not None
-        difference = activation - run.setting.baseline(activation)
         call = layer.call or 0
+        difference = activation - run.start(layer.name, call, activation)
         maps = torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
         return (maps,) * (call + 1)
 
@@ -241,7 +241,7 @@ class _Chunk:
 
     def _copies(self, activation: Tensor) -> Tensor:
         own = activation[: self._batch]
-        start = self.run.setting.baseline(own)
+        start = self.run.start(self.layer.name, self.layer.call or 0, own)
         steps = self.points.to(own)
         return torch.cat([own, *(start + t * (own - start) for t in steps)])
 
@@ -270,7 +270,7 @@ class _Chunk:
         scores = self.values[..., self.done]
         self.done += 1
         own = activation[: self._batch]
-        difference = own - self.run.setting.baseline(own)
+        difference = own - self.run.start(self.layer.name, call, own)
         parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
         slopes = (parts * difference).flatten(2).double().sum(dim=2)
         weights = node_weights(self.points.to(slopes), scores.to(slopes), slopes).to(parts)

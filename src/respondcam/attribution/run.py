@@ -104,6 +104,22 @@ class Run:
         self._note_if_weak(name, call, found, activation, gradient)
         return found
 
+    def start(self, name: str, call: int, activation: Tensor) -> Tensor:
+        """The baseline activation A0; entries that stand for no place, such as a class token, stay.
+
+        They are on no map, so what they say belongs to the baseline.
+        """
+        start = self.setting.baseline(activation)
+        axes = self._traced(name, call).axes
+        if axes is None or not axes.drop:
+            return start
+        places = [slice(None)] * activation.ndim
+        for dim, first, stop in axes.drop:
+            places[dim] = slice(first, stop)
+        kept = activation.detach().clone()
+        kept[tuple(places)] = start.expand_as(activation)[tuple(places)]
+        return kept
+
     def _note_if_weak(
         self, name: str, call: int, found: Tensor, activation: Tensor, gradient: Tensor
     ) -> None:
@@ -187,7 +203,7 @@ class Run:
                 setting.model,
                 (layer.name, layer.module),
                 self.inputs,
-                setting.baseline,
+                lambda activation: self.start(layer.name, call, activation),
                 call=call,
                 calls=calls,
             )

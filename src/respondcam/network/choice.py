@@ -57,9 +57,7 @@ def chosen_layer(model: nn.Module, inputs: Any, read: Read | None = None) -> tup
     return known
 
 
-def _chosen(
-    model: nn.Module, inputs: Any, found: Survey, read: Read | None
-) -> tuple[str, str]:
+def _chosen(model: nn.Module, inputs: Any, found: Survey, read: Read | None) -> tuple[str, str]:
     example = spatial_tensor(inputs)
     rank = 0 if example is None else example.ndim - 2
     tokens = [one for one in _own(found) if len(one.shape) == 2 < 1 + rank and one.shape[0] > 1]
