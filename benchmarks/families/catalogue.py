@@ -121,7 +121,9 @@ FAMILIES: dict[str, Family] = {
     "ResNet, bottlenecks": monai(published.bottleneck_resnet, 64, "layer4", 32, 0, linear=True),
     "DenseNet": monai(published.densenet, 32, "class_layers.relu", 16, 6, linear=True),
     "SEResNet": monai(published.seresnet, 64, "layer4", 32, 2, linear=True, local=False, slow=True),
-    "SEResNeXt": monai(published.seresnext, 64, "layer4", 32, 2, linear=True, local=False, slow=True),
+    "SEResNeXt": monai(
+        published.seresnext, 64, "layer4", 32, 2, linear=True, local=False, slow=True,
+    ),
     "EfficientNet": monai(
         published.efficientnet, 64, "_conv_head", 32, 31, chosen="_swish", local=False, slow=True
     ),
@@ -134,10 +136,14 @@ FAMILIES: dict[str, Family] = {
         linear=True,
     ),
     # segmentation, MONAI
-    "UNet": monai(published.unet, 32, "model.1.submodule.1.submodule.1", 8, 0, bypassed=True, nodes=48),
+    "UNet": monai(
+        published.unet, 32, "model.1.submodule.1.submodule.1", 8, 0, bypassed=True, nodes=48,
+    ),
     "BasicUNet": monai(published.basic_unet, 32, "down_4", 16, 7.5, bypassed=True, slow=True),
     "BasicUNet++": monai(
-        published.basic_unet_plus_plus, 32, "conv_4_0", 16, 7.5, bypassed=True, output=first, slow=True),
+        published.basic_unet_plus_plus, 32, "conv_4_0", 16, 7.5, bypassed=True, output=first,
+        slow=True,
+    ),
     "AttentionUnet": monai(
         published.attention_unet, 32, "model.1.submodule.1.submodule.1.submodule", 8, 0,
         bypassed=True, slow=True),
@@ -162,7 +168,9 @@ FAMILIES: dict[str, Family] = {
         published.flexible_unet, 64, "encoder.layer4", 32, 0, bypassed=True, slow=True
     ),
     "MedNeXt": monai(
-        published.mednext, 32, "bottleneck.0.conv3", 8, 0, chosen="bottleneck.0.act", bypassed=True, slow=True),
+        published.mednext, 32, "bottleneck.0.conv3", 8, 0, chosen="bottleneck.0.act", bypassed=True,
+        slow=True,
+    ),
     "DiNTS": monai(
         published.dints, 32, "stem_up.2.mod.0", 8, 0, 9.161904761904761, bypassed=True, slow=True
     ),
@@ -173,7 +181,9 @@ FAMILIES: dict[str, Family] = {
         needs="monai",
     ),
     # nnU-Net
-    "PlainConvUNet": nnunet(published.plain_conv_unet, "encoder.stages.3", 8, 0, bypassed=True, nodes=48),
+    "PlainConvUNet": nnunet(
+        published.plain_conv_unet, "encoder.stages.3", 8, 0, bypassed=True, nodes=48,
+    ),
     "PlainConvUNet, deep supervision": nnunet(
         lambda: published.plain_conv_unet(deep_supervision=True), "encoder.stages.3", 8, 0,
         bypassed=True, output=first, slow=True),

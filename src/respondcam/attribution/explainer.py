@@ -25,7 +25,7 @@ from respondcam.attribution.run import (
     one_pass,
     trace_all,
 )
-from respondcam.attribution.targets import as_target
+from respondcam.attribution.targets import as_target, takes_output
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.choice import chosen_layer
 from respondcam.network.keras_model import is_keras
@@ -141,11 +141,12 @@ class Explainer(ABC):
         """
         goal = as_target(target)
         given = as_tensors(inputs, self.model)
+        whole = takes_output(goal)
         layers, reason = self._layers, ""
         if not layers:
-            name, reason = chosen_layer(self.model, given, self._read)
+            name, reason = chosen_layer(self.model, given, None if whole else self._read)
             layers = [find_layer(self.model, name)]
-        traces = trace_all(self.model, layers, given, self._scored)
+        traces = trace_all(self.model, layers, given, call_model if whole else self._scored)
         run = Run(self.setting(), goal, given, traces)
         kept = self.schedule(run, layers)
         source = first_volume(inputs)

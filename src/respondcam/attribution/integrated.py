@@ -44,8 +44,8 @@ from torch import Tensor, nn
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Baseline, Run
-from respondcam.attribution.targets import evaluate
-from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.attribution.targets import evaluate, takes_output
+from respondcam.errors import InputError, LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
 from respondcam.network.split import Expansion, split_pass
 from respondcam.network.survey import cached_survey
@@ -246,6 +246,11 @@ class _Chunk:
         return torch.cat([own, *(start + t * (own - start) for t in steps)])
 
     def _score(self, output: Any) -> Tensor:
+        if takes_output(self.run.goal):
+            raise TargetError(
+                "The boxes of a detector come and go along the path of integrated-respond. Explain "
+                "them with respond."
+            )
         tensor = self.run.score_rows(output, copies=1 + len(self.points))
         own, *copies = tensor.split(self._batch)
         if len(copies) != len(self.points):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import score_tensor, with_axes
-from respondcam.attribution.targets import Scores, Target, evaluate
+from respondcam.attribution.targets import Scores, Target, evaluate, takes_output
 from respondcam.errors import (
     EmptyMapWarning,
     InputError,
@@ -28,7 +28,15 @@ from respondcam.network.layout import (
     to_grid,
     trace_layers,
 )
-from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
+from respondcam.network.split import (
+    INPUT,
+    call_model,
+    cannot_run,
+    refuse_unhookable,
+    run_head,
+    split_pass,
+    unwrap,
+)
 from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
 
@@ -85,8 +93,14 @@ class Run:
 
     def score(self, output: Any) -> Tensor:
         """Scores of the targets, (batch, target)."""
-        self.scores = evaluate(self.goal, self.score_rows(output))
+        self.scores = evaluate(self.goal, self._readable(output))
         return self.scores.values
+
+    def _readable(self, output: Any) -> Any:
+        """What the target takes: the tensor of scores, or the whole output of a detector."""
+        if takes_output(self.goal):
+            return output if self.setting.output is None else self.setting.output(output)
+        return self.score_rows(output)
 
     def score_rows(self, output: Any, copies: int = 1) -> Tensor:
         """The output's score tensor, with a row for each sample (of so many copies)."""
@@ -207,7 +221,7 @@ class Run:
                 call=call,
                 calls=calls,
             )
-            tensor = self.score_rows(output)
+            tensor = self._readable(output)
             if scores.again is not None:
                 return scores.again(tensor)
             return evaluate(self.goal, tensor).values
@@ -275,6 +289,7 @@ def trace_all(
     ``call(model, inputs)`` gives what the score is computed from: other outputs are no path around
     a layer.
     """
+    refuse_unhookable(unwrap(model))
     modules = {layer.name: layer.module for layer in layers if layer.name != INPUT}
     try:
         traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
