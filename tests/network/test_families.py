@@ -27,6 +27,7 @@ FAMILIES = importlib.import_module("families.catalogue").FAMILIES
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.meshgrid.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:arch_code not provided:UserWarning"),
     pytest.mark.filterwarnings("ignore:Layer .* is called .* times"),
 ]
 EVERY = [

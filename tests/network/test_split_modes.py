@@ -150,29 +150,32 @@ def test_inside_lightning(step: str, expected: Tensor, tmp_path: Path) -> None:
 
 
 class Checkpointed(nn.Module):
-    def __init__(self, reentrant: bool) -> None:
+    """The trunk is recomputed in the backward pass; the last block too, if asked."""
+
+    def __init__(self, *, reentrant: bool, last: bool) -> None:
         super().__init__()
         net = network()
-        self.trunk, self.middle, self.head = net[:3], net[3:5], net[5:]
-        self.reentrant = reentrant
+        self.trunk, self.block, self.head = net[:3], nn.Sequential(net[3], net[4]), net[5:]
+        self.reentrant, self.last = reentrant, last
 
     def forward(self, x: Tensor) -> Tensor:
         x = checkpoint(self.trunk, x, use_reentrant=self.reentrant)
-        x = checkpoint(self.middle, x, use_reentrant=self.reentrant)
+        x = checkpoint(self.block, x, use_reentrant=self.reentrant) if self.last else self.block(x)
         return self.head(x)
 
 
-@pytest.mark.parametrize("layer", ["middle", "middle.1"])
+@pytest.mark.parametrize("layer", ["block", "block.1"])
 def test_checkpointed(layer: str, expected: Tensor) -> None:
-    torch.testing.assert_close(maps(Checkpointed(reentrant=False).eval(), layer), expected)
+    model = Checkpointed(reentrant=False, last=True).eval()
+    torch.testing.assert_close(maps(model, layer), expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*requires_grad=True.*:UserWarning")
 def test_reentrant_checkpoints(expected: Tensor) -> None:
-    model = Checkpointed(reentrant=True).eval()
-    torch.testing.assert_close(maps(model, "middle"), expected)  # around the layer it works
-    with pytest.raises(LayerError, match="reentrant"):
-        maps(model, "middle.0")  # inside, no gradient leads out
+    below = Checkpointed(reentrant=True, last=False).eval()
+    torch.testing.assert_close(maps(below, "block"), expected)  # below the layer it works
+    with pytest.raises(LayerError, match="reentrant"):  # inside, no gradient leads out
+        maps(Checkpointed(reentrant=True, last=True).eval(), "block.0")
     assert torch.is_grad_enabled()
 
 
@@ -213,6 +216,9 @@ def test_fully_sharded(one_process: None, expected: Tensor) -> None:
     model = network(norm=False).eval()
     plain = maps(copy.deepcopy(model))
     sharded = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(ModelError, match=r"model\.unshard\(\)"):
+        maps(sharded)
+    sharded.unshard()
     torch.testing.assert_close(maps(sharded), plain)
 
 

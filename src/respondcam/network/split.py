@@ -338,10 +338,12 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         if parameter is None
         else f" (its parameters are {parameter.dtype} on {parameter.device})"
     )
+    fix = "Give an input of the channels, spatial shape, type and device that it was built for."
+    if "DTensor" in str(error):
+        fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
     return ModelError(
         f"The model {type(model).__name__}{where} does not run on the input {shapes}. "
-        f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
-        f"spatial shape, type and device that the model was built for."
+        f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
     )
 
 
