@@ -215,9 +215,10 @@ def test_fully_sharded(one_process: None, expected: Tensor) -> None:
 
     model = network(norm=False).eval()
     plain = maps(copy.deepcopy(model))
-    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    mesh = init_device_mesh("cpu", (1,))
     with pytest.raises(ModelError, match=r"model\.unshard\(\)"):
-        maps(sharded)
+        maps(fully_shard(copy.deepcopy(model), mesh=mesh))
+    sharded = fully_shard(model, mesh=mesh)
     sharded.unshard()
     torch.testing.assert_close(maps(sharded), plain)
 
