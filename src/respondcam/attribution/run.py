@@ -289,12 +289,14 @@ def trace_all(
     ``call(model, inputs)`` gives what the score is computed from: other outputs are no path around
     a layer.
     """
-    refuse_unhookable(unwrap(model))
     modules = {layer.name: layer.module for layer in layers if layer.name != INPUT}
     try:
         traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, (InputError, torch.OutOfMemoryError)):
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        refuse_unhookable(unwrap(model))  # what can never work says so better than its error
+        if isinstance(error, InputError):
             raise
         raise cannot_run(unwrap(model), inputs, error) from error
     if len(modules) < len(layers):

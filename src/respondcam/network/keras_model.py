@@ -38,7 +38,7 @@ class KerasNetwork(nn.Module):
                 "This Keras model runs on another backend than torch. Save it, set the environment "
                 "variable KERAS_BACKEND=torch before keras is imported, and load it again."
             )
-        self._model = [model]  # in a list: as a submodule, it would hide its layers
+        self._model: list[Any] = [model]  # in a list: as a submodule, it would hide its layers
         self.channels_last = _channels_last(model)
         for layer in model._flatten_layers(include_self=False, recursive=True):
             name = layer.name.replace(".", "_")

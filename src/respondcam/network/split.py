@@ -18,7 +18,7 @@ from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
-from respondcam.network.trees import map_tensors, plain, private_copy, tensors
+from respondcam.network.trees import map_tensors, plain, private_copy, tensors, weights
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input."""
@@ -191,8 +191,7 @@ def refuse_unhookable(model: nn.Module) -> None:
             "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
             "outside of them, with a batch of inputs."
         )
-    parameters = (*model.parameters(), *model.buffers())
-    if any(p.is_inference() for p in parameters):
+    if any(t.is_inference() for t in weights(model, buffers=True)):
         raise ModelError(
             "The model was built under torch.inference_mode(), so autograd can never use its "
             "parameters. Build or load it outside, or pass copy.deepcopy(model) made outside."
