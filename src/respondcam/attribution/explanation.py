@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._files import whole_file
-from respondcam.attribution.account import ScoreAccount
+from respondcam.attribution.account import PrecisionError, ScoreAccount
 from respondcam.attribution.placing import place
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
@@ -55,6 +55,8 @@ class Explanation:
     bag
         Whether all samples share one score, as the instances of a bag do; the account is then that
         of the whole bag.
+    precision
+        What a trunk in bfloat16 cost on the first input; None for float32.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -69,6 +71,7 @@ class Explanation:
     source: Volume | None = None
     bypassed: bool = False
     bag: bool = False
+    precision: PrecisionError | None = None
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -80,10 +83,12 @@ class Explanation:
         """
         if self.baseline is None:
             raise InputError("This explanation was made without its model, so it has no account.")
-        note = (
+        around = (
             "part of the score reaches the output around this layer; the baseline contains that "
             "part and depends on the image"
         )
+        notes = [around] if self.bypassed else []
+        notes += [self.precision.note] if self.precision else []
         scores = self.scores.detach().double()
         mapped = self.maps.detach().double().flatten(2).sum(dim=2)
         if self.bag:
@@ -92,7 +97,7 @@ class Explanation:
             score=scores,
             baseline=self.baseline().detach().double().expand_as(scores),
             mapped=mapped,
-            note=note if self.bypassed else "",
+            note="; ".join(notes),
         )
 
     def place(self) -> Float[Tensor, "batch target *spatial"]:

@@ -28,6 +28,7 @@ from respondcam.network.layout import (
     to_grid,
     trace_layers,
 )
+from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import (
     INPUT,
     call_model,
@@ -61,6 +62,7 @@ class Setting:
     relu: bool
     align: Align
     baseline: Baseline
+    precision: Precision = "fp32"
 
 
 @dataclass
@@ -79,6 +81,8 @@ class Run:
         Where each layer's voxels are.
     scores
         Of the targets, once they are known.
+    create_graph
+        Whether maps and scores keep their graph, so that they can enter a loss.
     weak
         For each layer and call and target: the peaks of activation and gradient where a map is
         nearly nothing.
@@ -89,6 +93,7 @@ class Run:
     inputs: Any
     traces: Mapping[str, LayerTrace]
     scores: Scores | None = None
+    create_graph: bool = False
     weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
 
     def score(self, output: Any) -> Tensor:
@@ -162,7 +167,7 @@ class Run:
         maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
         assert self.scores is not None
         trace = self.traces[layer.name]
-        scores = plain(self.scores.values.detach())
+        scores = plain(self.scores.values if self.create_graph else self.scores.values.detach())
         bag = len(scores) == 1 < len(maps)
         if not bag and len(scores) != len(maps):
             raise TargetError(
@@ -213,14 +218,15 @@ class Run:
         assert scores is not None
 
         def baseline() -> Tensor:
-            output = run_head(
-                setting.model,
-                (layer.name, layer.module),
-                self.inputs,
-                lambda activation: self.start(layer.name, call, activation),
-                call=call,
-                calls=calls,
-            )
+            with trunk_precision(setting.precision):
+                output = run_head(
+                    setting.model,
+                    (layer.name, layer.module),
+                    self.inputs,
+                    lambda activation: self.start(layer.name, call, activation),
+                    call=call,
+                    calls=calls,
+                )
             tensor = self._readable(output)
             if scores.again is not None:
                 return scores.again(tensor)
@@ -274,6 +280,7 @@ def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]
         run.inputs,
         run.score,
         run.reduce,
+        create_graph=run.create_graph,
         writes_input=any(trace.writes_input for trace in run.traces.values()),
     ).kept
 

@@ -38,9 +38,10 @@ class KerasNetwork(nn.Module):
                 "This Keras model runs on another backend than torch. Save it, set the environment "
                 "variable KERAS_BACKEND=torch before keras is imported, and load it again."
             )
-        self._model: list[Any] = [model]  # in a list: as a submodule, it would hide its layers
-        self.channels_last = _channels_last(model)
-        for layer in model._flatten_layers(include_self=False, recursive=True):
+        keras: Any = model
+        self._model = [keras]  # in a list: as a submodule, it would hide its layers
+        self.channels_last = _channels_last(keras)
+        for layer in keras._flatten_layers(include_self=False, recursive=True):
             name = layer.name.replace(".", "_")
             if isinstance(layer, nn.Module) and name not in self._modules:
                 self.add_module(name, layer)
