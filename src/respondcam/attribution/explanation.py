@@ -57,6 +57,8 @@ class Explanation:
         of the whole bag.
     precision
         What a trunk in bfloat16 cost on the first input; None for float32.
+    note
+        What the method's maps do not stand for, empty when there is nothing to say.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -72,6 +74,7 @@ class Explanation:
     bypassed: bool = False
     bag: bool = False
     precision: PrecisionError | None = None
+    note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -89,6 +92,7 @@ class Explanation:
         )
         notes = [around] if self.bypassed else []
         notes += [self.precision.note] if self.precision else []
+        notes += [self.note] if self.note else []
         scores = self.scores.detach().double()
         mapped = self.maps.detach().double().flatten(2).sum(dim=2)
         if self.bag:
