@@ -21,7 +21,7 @@ from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
-from respondcam.network.trees import map_tensors, plain, private_copy, tensors
+from respondcam.network.trees import map_tensors, plain, private_copy, tensors, weights
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input."""
@@ -206,8 +206,7 @@ def refuse_unhookable(model: nn.Module) -> None:
             "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
             "outside of them, with a batch of inputs."
         )
-    parameters = (*model.parameters(), *model.buffers())
-    if any(p.is_inference() for p in parameters):
+    if any(t.is_inference() for t in weights(model, buffers=True)):
         raise ModelError(
             "The model was built under torch.inference_mode(), so autograd can never use its "
             "parameters. Build or load it outside, or pass copy.deepcopy(model) made outside."
@@ -376,10 +375,12 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         if parameter is None
         else f" (its parameters are {parameter.dtype} on {parameter.device})"
     )
+    fix = "Give an input of the channels, spatial shape, type and device that it was built for."
+    if "DTensor" in str(error):
+        fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
     return ModelError(
         f"The model {model._get_name()}{where} does not run on the input {shapes}. "
-        f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
-        f"spatial shape, type and device that the model was built for."
+        f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
     )
 
 
