@@ -86,7 +86,7 @@ class Explainer(ABC):
         self.baseline: Baseline = torch.zeros_like
         # One callable for the life of the explainer: traces are remembered by it.
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
-        self._several = isinstance(layer, (list, tuple))
+        self.several = isinstance(layer, (list, tuple))
         given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
         if not given:
             raise LayerError("layer is an empty list; name at least one layer, or give None.")
@@ -145,4 +145,4 @@ class Explainer(ABC):
             run.explanation(layer, kept[layer.name], source=source, reason=reason)
             for layer in layers
         ]
-        return tuple(explanations) if self._several else explanations[0]
+        return tuple(explanations) if self.several else explanations[0]

@@ -17,6 +17,7 @@ from respondcam.attribution.placing import place
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
+from respondcam.volume.regrid import put_back
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,9 @@ class Explanation:
         The volume that was explained, if one was given.
     bypassed
         Whether part of the score reaches the output around the layer.
+    original
+        The volume that `source` was prepared from, if it was: maps in the input's resolution are
+        put into its grid.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -66,6 +70,7 @@ class Explanation:
     source: Volume | None = None
     bypassed: bool = False
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
+    original: Volume | None = None
 
     @cached_property
     def account(self) -> ScoreAccount:
@@ -99,8 +104,9 @@ class Explanation:
         sample, target
             Which map.
         resolution
-            ``"input"``: in the input's voxels, with the map's sum; ``"layer"``: the raw map, on
-            voxels as large as the layer's stride.
+            ``"input"``: in the input's voxels, with the map's sum; those of the original volume,
+            if what the network saw was prepared from one. ``"layer"``: the raw map, on voxels as
+            large as the layer's stride.
 
         Raises
         ------
@@ -122,13 +128,16 @@ class Explanation:
         array = voxels[0, 0].detach().float().cpu().numpy()
         if self.source is None:
             return Volume(array, affine, "voxel")
-        return Volume(
+        volume = Volume(
             array,
             self.source.affine @ affine,
             self.source.unit,
             source=self.source.source,
             header=self.source.header,
         )
+        if self.original is None or resolution == "layer":
+            return volume
+        return put_back(volume, self.original)
 
     def save(
         self,
