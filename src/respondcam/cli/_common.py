@@ -24,7 +24,7 @@ ModelOption = Annotated[
         "--model",
         metavar="SPEC",
         help="The network: package.module:factory, path/to/file.py:factory, keras:FILE, "
-        "paper:cnn-1, paper:cnn-2 or demo.",
+        "nnunet:MODEL_DIR, monai:BUNDLE_DIR, paper:cnn-1, paper:cnn-2 or demo.",
     ),
 ]
 WeightsOption = Annotated[

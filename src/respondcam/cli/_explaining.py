@@ -10,14 +10,16 @@ from typing import Any, cast
 
 import torch
 
-from respondcam.attribution import METHODS, Explanation
+from respondcam.attribution import METHODS, Explainer, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.outputs import describe
+from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
+from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
@@ -111,7 +113,8 @@ def open_model(
         loaded = load_model(
             spec, weights=weights, trust=trust, arguments=parse_arguments(arguments)
         )
-    loaded.module.to(where)
+    for network in (loaded.module, *loaded.others):
+        network.to(where)
     if loaded.weights and loaded.weights.note:
         notes.append(loaded.weights.note)
     if spec.startswith("paper:") and not weights:
@@ -129,12 +132,42 @@ def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
 def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
     """Set up the method; mistakes in the layers show here, before any work."""
     layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
-    return METHODS[settings.method](
-        loaded.module,
-        layer=layer,
-        output=None if settings.output is None else output_part(settings.output),
-        align=cast(Align, settings.align),
-    )
+    explainers = [
+        METHODS[settings.method](
+            network,
+            layer=layer,
+            output=None if settings.output is None else output_part(settings.output),
+            align=cast(Align, settings.align),
+        )
+        for network in (loaded.module, *loaded.others)
+    ]
+    if loaded.preparation is None:
+        return explainers[0]
+    for option, value, plain in (
+        ("--normalize", settings.normalize, "none"),
+        ("--axes", settings.axes, "zyx"),
+    ):
+        if value != plain:
+            raise InputError(
+                f"{option} is {value!r}, but {loaded.spec} comes with its own preprocessing, which "
+                f"decides that. Leave {option} out, or switch its preprocessing off with "
+                f"--model-arg preprocess=false."
+            )
+    return PreparedExplainer(explainers, loaded.preparation)
+
+
+@dataclass(frozen=True)
+class PreparedExplainer:
+    """Explainers of networks that come with their own preprocessing."""
+
+    explainers: list[Explainer]
+    preparation: Preparation
+
+    def __call__(
+        self, inputs: Prepared, target: Any = "predicted"
+    ) -> Explanation | tuple[Explanation, ...]:
+        """Explain a volume that was prepared."""
+        return explain_prepared(self.explainers, inputs, target)
 
 
 def output_part(key: str) -> Callable[[Any], torch.Tensor]:
@@ -175,17 +208,28 @@ def explain_source(
     """
     with noted() as notes:
         volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
-        voxels = volume.voxels.reshape(volume.channels, *volume.shape)
-        prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
         turned = settings.axes == "xyz"
-        inputs = prepared.transposed() if turned else prepared
-        goal = parse_target(settings.target, class_names, image=volume, turned=turned)
+        prepared = None
+        if isinstance(explainer, PreparedExplainer):
+            inputs = prepared = explainer.preparation.prepare(volume)
+            notes.append(prepared.note)
+        else:
+            inputs = _normalized(volume, settings.normalize, turned=turned)
+        goal = parse_target(
+            settings.target, class_names, image=volume, turned=turned, prepared=prepared
+        )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
     if source.note:
         notes.append(source.note)
     return Explained(source, volume, explanations, turned, tuple(notes))
+
+
+def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
+    voxels = volume.voxels.reshape(volume.channels, *volume.shape)
+    normalized = volume.with_voxels(NORMALIZATIONS[name](voxels))
+    return normalized.transposed() if turned else normalized
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:

@@ -42,10 +42,16 @@ def layers(
     from respondcam.cli._explaining import AXES, noted, open_model
     from respondcam.cli._tables import layer_table, print_notes
     from respondcam.network.inspection import inspect
+    from respondcam.volume import read_volume
 
     choice(axes, AXES, "--axes")
     example = _example(file, shape, axes)
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    if file is not None and loaded.preparation is not None:
+        with noted() as said:
+            prepared = loaded.preparation.prepare(read_volume(file))
+        notes += [prepared.note, *said]
+        example = prepared.window()
     where = next(loaded.module.parameters(), example).device
     with noted() as more:
         table = inspect(loaded.module, example.to(where))
