@@ -192,3 +192,80 @@ def scan(tmp_path) -> Path:
     path = tmp_path / "scan.nii.gz"
     nibabel.save(nifti, path)
     return path
+
+
+PREPROCESSING = [
+    {"_target_": "LoadImaged", "keys": "@image_key"},
+    {"_target_": "EnsureChannelFirstd", "keys": "@image_key"},
+    {"_target_": "Orientationd", "keys": "@image_key", "axcodes": "RAS", "labels": None},
+    {"_target_": "Spacingd", "keys": "@image_key", "pixdim": [1.5, 1.2, 2.0], "mode": "bilinear"},
+    {"_target_": "CropForegroundd", "keys": "@image_key", "source_key": "@image_key"},
+    {"_target_": "NormalizeIntensityd", "keys": "@image_key"},
+    {"_target_": "EnsureTyped", "keys": "@image_key", "device": "@device"},
+]
+UNET = {
+    "_target_": "UNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 3,
+    "channels": [4, 6, 8],
+    "strides": [2, 2],
+    "num_res_units": 1,
+    "norm": "instance",
+}
+WINDOWS = {
+    "_target_": "SlidingWindowInferer",
+    "roi_size": [16, 16, 8],
+    "sw_batch_size": 2,
+    "overlap": 0.5,
+    "mode": "gaussian",
+}
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    preprocessing: list | None = PREPROCESSING,
+    inferer: dict | None = WINDOWS,
+    network: dict | None = UNET,
+    channels: int = 1,
+    **entries,
+) -> Path:
+    """Make a bundle with MONAI's own `init_bundle`, with random weights."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from monai.bundle import ConfigParser, init_bundle
+
+        inference = {
+            "imports": ["$import glob", "$import torch"],
+            "bundle_root": ".",
+            "image_key": "image",
+            "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+            "ckpt_path": "$@bundle_root + '/models/model.pt'",
+            "datalist": "$list(sorted(glob.glob(@dataset_dir + '/*.nii.gz')))",
+            "network_def": network,
+            "network": "$@network_def.to(@device)",
+            "preprocessing": preprocessing
+            and {"_target_": "Compose", "transforms": preprocessing},
+            "inferer": inferer,
+            **entries,
+        }
+        inference = {name: value for name, value in inference.items() if value is not None}
+        image = {"type": "image", "num_channels": channels, "channel_def": {"0": "MRI"}}
+        parts = {"0": "background", "1": "spleen", "2": "liver"}
+        metadata = {
+            "version": "0.1.0",
+            "network_data_format": {
+                "inputs": {"image": image},
+                "outputs": {"pred": {"type": "image", "num_channels": 3, "channel_def": parts}},
+            },
+        }
+        torch.manual_seed(11)
+        parser = ConfigParser({"net": network or UNET})
+        init_bundle(
+            folder,
+            network=parser.get_parsed_content("net"),
+            metadata_str=metadata,
+            inference_str=inference,
+        )
+    return folder
