@@ -96,7 +96,7 @@ def train_nnunet(
 ) -> Path:
     """Train for two steps with nnU-Net's own trainer, which writes the checkpoints."""
     kept = {name: os.environ.get(name) for name in ("nnUNet_preprocessed", "nnUNet_results")}
-    os.environ["nnUNet_preprocessed"] = os.environ["nnUNet_results"] = str(folder.parent)
+    os.environ.update(dict.fromkeys(kept, str(folder.parent)))
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -245,8 +245,7 @@ def make_bundle(
             "datalist": "$list(sorted(glob.glob(@dataset_dir + '/*.nii.gz')))",
             "network_def": network,
             "network": "$@network_def.to(@device)",
-            "preprocessing": preprocessing
-            and {"_target_": "Compose", "transforms": preprocessing},
+            "preprocessing": preprocessing and {"_target_": "Compose", "transforms": preprocessing},
             "inferer": inferer,
             **entries,
         }

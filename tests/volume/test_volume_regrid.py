@@ -58,7 +58,9 @@ def test_the_sum_stays_whatever_the_grids(one, other, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(turn=turns(), other=turns(), spacing=SPACINGS, finer=st.floats(0.5, 2), seed=st.integers(0, 99))
+@given(
+    turn=turns(), other=turns(), spacing=SPACINGS, finer=st.floats(0.5, 2), seed=st.integers(0, 99)
+)
 def test_the_centroid_stays_where_the_border_cuts_nothing(turn, other, spacing, finer, seed):
     rng = np.random.default_rng(seed)
     values = np.zeros((5, 6, 7))
@@ -74,7 +76,9 @@ def test_the_centroid_stays_where_the_border_cuts_nothing(turn, other, spacing, 
 
 def test_the_same_grid_gives_the_same_map():
     values = np.random.default_rng(0).standard_normal((3, 4, 5))
-    oblique = affine_of(Rotation.from_euler("z", 20, degrees=True).as_matrix(), (1, 2, 3), (4, 5, 6))
+    oblique = affine_of(
+        Rotation.from_euler("z", 20, degrees=True).as_matrix(), (1, 2, 3), (4, 5, 6)
+    )
     assert np.allclose(regrid(values, oblique, (3, 4, 5), oblique), values, atol=1e-12)
 
 

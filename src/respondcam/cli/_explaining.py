@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from respondcam.attribution import METHODS, Explainer, Explanation
@@ -16,7 +17,7 @@ from respondcam.attribution.outputs import describe
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
-from respondcam.cli._inputs import Source
+from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
 from respondcam.network.preparation import Preparation, Prepared
@@ -163,6 +164,11 @@ class PreparedExplainer:
     explainers: list[Explainer]
     preparation: Preparation
 
+    @property
+    def channel_files(self) -> int:
+        """How many files of one channel each make one volume."""
+        return self.preparation.channel_files
+
     def __call__(
         self, inputs: Prepared, target: Any = "predicted"
     ) -> Explanation | tuple[Explanation, ...]:
@@ -198,6 +204,8 @@ def explain_source(
     explainer: Callable[..., Any],
     settings: Settings,
     class_names: Sequence[str] = (),
+    *,
+    overlapping: bool = False,
 ) -> Explained:
     """Read one source and explain it.
 
@@ -207,7 +215,8 @@ def explain_source(
         If it cannot be read, or the network cannot be explained on it.
     """
     with noted() as notes:
-        volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
+        count = getattr(explainer, "channel_files", 1)
+        volume = read_channels(source.path, count, cast(NonFinite, settings.nonfinite))
         turned = settings.axes == "xyz"
         prepared = None
         if isinstance(explainer, PreparedExplainer):
@@ -216,7 +225,12 @@ def explain_source(
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)
         goal = parse_target(
-            settings.target, class_names, image=volume, turned=turned, prepared=prepared
+            settings.target,
+            class_names,
+            image=volume,
+            turned=turned,
+            prepared=prepared,
+            overlapping=overlapping,
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
@@ -224,6 +238,19 @@ def explain_source(
     if source.note:
         notes.append(source.note)
     return Explained(source, volume, explanations, turned, tuple(notes))
+
+
+def read_channels(path: Path, count: int, nonfinite: NonFinite = "error") -> Volume:
+    """Read a volume, or the volumes of one channel each that make it."""
+    volumes = [read_volume(file, nonfinite=nonfinite) for file in channel_files(path, count)]
+    if len({(one.shape, one.channels) for one in volumes}) > 1:
+        raise InputError(
+            f"{path.name} and the files of its other channels differ in shape: "
+            f"{', '.join(str(one.shape) for one in volumes)}. Resample them to one grid."
+        )
+    if len(volumes) == 1:
+        return volumes[0]
+    return volumes[0].with_voxels(np.stack([one.voxels for one in volumes]))
 
 
 def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:

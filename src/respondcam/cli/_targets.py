@@ -26,6 +26,7 @@ def parse_target(
     image: Volume | None = None,
     turned: bool = False,
     prepared: Prepared | None = None,
+    overlapping: bool = False,
 ) -> Any:
     """Read the value of ``--target``.
 
@@ -42,6 +43,8 @@ def parse_target(
     prepared
         What the network sees of the image, if that is another grid: places are given in the
         image's voxels and carried over.
+    overlapping
+        Whether the network's classes may overlap.
 
     Raises
     ------
@@ -56,14 +59,15 @@ def parse_target(
     1
     """
     if text in ("predicted", "all", "value"):
-        return text
+        return targets.overlapping(text) if overlapping and text != "value" else text
     kind, colon, rest = text.partition(":")
     if colon and kind in _KINDS and text not in class_names:
-        return _KINDS[kind](_Asked(text, rest, tuple(class_names), image, turned, prepared))
+        asked = _Asked(text, rest, tuple(class_names), image, turned, prepared, overlapping)
+        return _KINDS[kind](asked)
     numbers = [_class_number(part.strip(), text, class_names) for part in text.split(",")]
-    if len(numbers) == 1:
-        return numbers[0]
-    return targets.classes(numbers)
+    if overlapping:
+        return targets.overlapping(numbers)
+    return numbers[0] if len(numbers) == 1 else targets.classes(numbers)
 
 
 class _Asked:
@@ -77,9 +81,10 @@ class _Asked:
         image: Volume | None,
         turned: bool,
         prepared: Prepared | None,
+        overlapping: bool,
     ) -> None:
         self.text, self.names, self.image, self.turned = text, names, image, turned
-        self.prepared = prepared
+        self.prepared, self.overlapping = prepared, overlapping
         self.rest = rest
         place, at, number = rest.rpartition("@")
         self.place = place if at else rest
@@ -197,9 +202,13 @@ def _voxel(asked: _Asked) -> Any:
 
 
 def _component(asked: _Asked) -> Any:
-    if asked.place == "largest":
-        return targets.component(asked.number)
-    found = targets.component(asked.number, asked.voxel())
+    at = None if asked.place == "largest" else asked.voxel()
+    if asked.overlapping:
+        found = targets.alone(asked.number, targets.component(1, at))
+    else:
+        found = targets.component(asked.number, at)
+    if at is None:
+        return found
     return _called(f"class {asked.number}, part at {_spelt(asked)}", found, asked)
 
 

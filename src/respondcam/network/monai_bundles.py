@@ -86,6 +86,7 @@ def load_bundle(
         bundle = _Bundle(folder, file)
         network = bundle.network(options)
         parts = (bundle.first(_PREPROCESSING), bundle.first(_INFERER))
+        sigmoid = bundle.has_sigmoid()
     metadata = _metadata(folder)
     read = _weights(network, folder, weights, trust=trust)
     from respondcam.network.monai_preparation import BundlePreparation
@@ -94,6 +95,7 @@ def load_bundle(
     return {
         "module": network.eval(),
         "class_names": _class_names(metadata),
+        "overlapping": sigmoid and _format(metadata, "outputs").get("num_channels") != 1,
         "weights": read,
         "preparation": preparation if options.preprocess else None,
     }
@@ -126,6 +128,12 @@ class _Bundle:
             f"network's entry with --model-arg network=NAME."
         )
 
+    def has_sigmoid(self) -> bool:
+        """Whether the scores go through a sigmoid: then classes may overlap."""
+        found = [self.parser.config.get(name) for name in ("postprocessing", "validate")]
+        text = json.dumps(found, default=str)
+        return '"sigmoid": true' in text and '"softmax": true' not in text
+
     def first(self, names: tuple[str, ...]) -> Any:
         """Evaluate the first of these entries that there is; None if there is none."""
         for name in names:
@@ -139,7 +147,11 @@ def evaluating(folder: Path, file: Path) -> Iterator[None]:
     """Let the bundle's own modules be imported, keep it quiet, and word what goes wrong."""
     sys.path.insert(0, str(folder.resolve()))
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     except InputError:
@@ -177,9 +189,7 @@ def _config_file(folder: Path, options: BundleOptions) -> Path:
     )
 
 
-def _weights(
-    network: nn.Module, folder: Path, given: Path | None, *, trust: bool
-) -> LoadedWeights:
+def _weights(network: nn.Module, folder: Path, given: Path | None, *, trust: bool) -> LoadedWeights:
     path = given or folder / "models" / "model.pt"
     if path.is_file() or given is not None:
         return load_weights(network, path, trust=trust)

@@ -5,6 +5,7 @@ from the affine in the end: nothing is inverted step by step. Arrays are in niba
 x first, as MONAI reads them.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ class BundlePreparation:
     where
         The bundle, for messages.
     """
+
+    channel_files = 0
 
     def __init__(
         self,
@@ -97,7 +100,10 @@ class BundlePreparation:
         keys = self._keys()
         given = image if keys is None else _by_key(image, keys)
         try:
-            found = Compose(steps, lazy=self.lazy)(given)
+            with warnings.catch_warnings():
+                for category in (DeprecationWarning, FutureWarning):
+                    warnings.simplefilter("ignore", category)
+                found = Compose(steps, lazy=self.lazy)(given)
         except InputError:
             raise
         except Exception as error:

@@ -31,6 +31,7 @@ def load_nnunet(
         "module": opened.networks[0],
         "others": opened.networks[1:],
         "class_names": opened.class_names,
+        "overlapping": opened.overlapping,
         "weights": opened.weights,
         "preparation": NNUNetPreparation(opened, options) if options.preprocess else None,
     }

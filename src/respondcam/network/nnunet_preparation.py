@@ -32,6 +32,8 @@ class NNUNetPreparation:
 
     def __init__(self, folder: NNUNetFolder, options: NNUNetOptions) -> None:
         self.folder, self.options = folder, options
+        self.channels = dict(folder.dataset.get("channel_names") or folder.dataset["modality"])
+        self.channel_files = len(self.channels)
 
     def prepare(self, volume: Volume) -> Prepared:
         """Prepare one volume.
@@ -54,12 +56,12 @@ class NNUNetPreparation:
         return Prepared(seen, volume, inside, tiles, self._note(data.shape[1:], affine, tiles))
 
     def _check(self, volume: Volume) -> None:
-        names = self.folder.dataset.get("channel_names") or self.folder.dataset["modality"]
-        if volume.channels != len(names):
+        if volume.channels != len(self.channels):
+            names = ", ".join(str(name) for name in self.channels.values())
             raise VolumeError(
-                f"The network takes {len(names)} channel(s) ({', '.join(map(str, names.values()))})"
-                f", but the volume has {volume.channels}. Give one file with the channels stacked "
-                f"in this order, or the first of files named NAME_0000, NAME_0001 and so on."
+                f"The network takes {len(self.channels)} channel(s) ({names}), but the volume has "
+                f"{volume.channels}. Give one file with the channels stacked in this order, or "
+                f"NAME_0000 beside NAME_0001 and so on, as nnU-Net names its files."
             )
         if not volume.voxels.any():
             raise VolumeError("The volume is zero everywhere: nnU-Net crops zeros away.")

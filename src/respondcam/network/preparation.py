@@ -8,7 +8,7 @@ needs no inverse of any single step: `respondcam.volume.regrid.put_back`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -105,8 +105,18 @@ class Prepared:
         return self.volume.tensor()[(..., *self.tiles.windows[0])]
 
 
+@runtime_checkable
 class Preparation(Protocol):
-    """The preprocessing that belongs to a trained network."""
+    """The preprocessing that belongs to a trained network.
+
+    Attributes
+    ----------
+    channel_files
+        How many files of one channel each, called NAME_0000, NAME_0001 and so on, make one volume;
+        0 where that is not the custom.
+    """
+
+    channel_files: int
 
     def prepare(self, volume: Volume) -> Prepared:
         """Prepare one volume.

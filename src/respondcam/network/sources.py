@@ -61,6 +61,9 @@ class LoadedModel:
     others
         Further networks of the same architecture: the prediction is the mean of all (nnU-Net's
         folds).
+    overlapping
+        Whether its classes may overlap, each with a sigmoid of its own; see
+        `respondcam.targets.overlapping`.
     """
 
     module: nn.Module
@@ -70,6 +73,7 @@ class LoadedModel:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preparation: Preparation | None = None
     others: tuple[nn.Module, ...] = ()
+    overlapping: bool = False
 
 
 def load_model(
@@ -88,8 +92,8 @@ def load_model(
         or class that gives a network (or a pair of a network and its class names), or a network
         itself; ``nnunet:MODEL_DIR`` and ``monai:BUNDLE_DIR``, see
         `respondcam.network.nnunet_folders` and `respondcam.network.monai_bundles`, which come with
-        their preparation; ``keras:FILE``, see `respondcam.network.keras_files`; or one of the built-in
-        ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
+        their preparation; ``keras:FILE``, see `respondcam.network.keras_files`; or one of the
+        built-in ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
     weights
         safetensors file or state dict, see `load_weights`. Names of classes that are written in
         it count where the factory gives none, and the networks of the publication are built for

@@ -142,7 +142,7 @@ def _nearest(
 
 
 def _parallel(move: np.ndarray, shape: tuple[int, ...]) -> list[int] | None:
-    """For each axis x, y, z of the map the axis of the other grid it runs along; None if oblique."""
+    """For each axis x, y, z of the map the other grid's axis along it; None if oblique."""
     drift = np.abs(move[:3, :3]) * np.array(shape[::-1])
     order = np.abs(move[:3, :3]).argmax(axis=0)
     along = np.zeros((3, 3), bool)
