@@ -52,11 +52,14 @@ class BundleOptions:
         Whether volumes are prepared, and seen in windows, as the bundle says.
     """
 
-    config: str | None = None
-    network: str | None = None
-    preprocess: bool = True
+    config: Any = None
+    network: Any = None
+    preprocess: Any = True
 
     def __post_init__(self) -> None:
+        for name in ("config", "network"):
+            if not isinstance(getattr(self, name), str | None):
+                raise InputError(f"{name} is {getattr(self, name)!r}. Accepted: a name.")
         if not isinstance(self.preprocess, bool):
             raise InputError(f"preprocess is {self.preprocess!r}. Accepted: true, false.")
 

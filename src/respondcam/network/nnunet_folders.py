@@ -60,15 +60,20 @@ class NNUNetOptions:
     """
 
     fold: Any = None
-    checkpoint: str = "checkpoint_final.pth"
-    mirror: bool = False
-    step: float = 0.5
-    preprocess: bool = True
+    checkpoint: Any = "checkpoint_final.pth"
+    mirror: Any = False
+    step: Any = 0.5
+    preprocess: Any = True
 
     def __post_init__(self) -> None:
         for name in ("mirror", "preprocess"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}. Accepted: true, false.")
+        if not isinstance(self.checkpoint, str) or "/" in self.checkpoint:
+            raise InputError(
+                f"checkpoint is {self.checkpoint!r}. Accepted: a file's name in the folder of the "
+                f"fold, such as checkpoint_best.pth."
+            )
         if not isinstance(self.step, float | int) or not 0 < self.step <= 1:
             raise InputError(f"step is {self.step!r}. Accepted: more than 0, at most 1.")
 
