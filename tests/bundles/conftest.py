@@ -268,3 +268,33 @@ def make_bundle(
             inference_str=inference,
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Callable[..., Path]:
+    """Make a bundle; the same one again for the same options."""
+    pytest.importorskip("monai")
+    made: dict[str, Path] = {}
+
+    def make(
+        *,
+        only: list | None = None,
+        extra: list | None = None,
+        windows: dict | None = None,
+        inferer: dict | None = None,
+        flat: bool = False,
+        entries: dict | None = None,
+    ) -> Path:
+        key = repr((only, extra, windows, inferer, flat, entries))
+        if key not in made:
+            steps = PREPROCESSING if only is None else [*PREPROCESSING[:2], *only]
+            made[key] = make_bundle(
+                tmp_path_factory.mktemp("monai") / "bundle",
+                preprocessing=[*steps, *(extra or [])],
+                inferer=inferer or {**WINDOWS, **(windows or {})},
+                network={**UNET, "spatial_dims": 2} if flat else UNET,
+                **(entries or {}),
+            )
+        return made[key]
+
+    return make

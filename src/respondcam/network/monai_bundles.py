@@ -84,13 +84,13 @@ def load_bundle(
             f"run any code. If you know who made this bundle and trust them, allow it with "
             f"--trust (trust=True)."
         )
+    metadata = _metadata(folder)
     require("monai.bundle", extra="monai", purpose="open MONAI bundles")
     with evaluating(folder, file):
         bundle = _Bundle(folder, file)
         network = bundle.network(options)
         parts = (bundle.first(_PREPROCESSING), bundle.first(_INFERER))
         sigmoid = bundle.has_sigmoid()
-    metadata = _metadata(folder)
     read = _weights(network, folder, weights, trust=trust)
     from respondcam.network.monai_preparation import BundlePreparation
 
@@ -203,7 +203,9 @@ def _weights(network: nn.Module, folder: Path, given: Path | None, *, trust: boo
             f"its weights, or give them with --weights FILE."
         )
     try:
-        state = torch.jit.load(str(program), map_location="cpu").state_dict()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            state = torch.jit.load(str(program), map_location="cpu").state_dict()
     except RuntimeError as error:
         raise ModelError(
             f"{str(program)!r} is no TorchScript program, damaged, or cut short. Copy it again."
