@@ -84,7 +84,10 @@ def test_places_are_given_in_the_scans_voxels(cli, model, scan, tmp_path):
         scores[name] = record(out)["account"]["score"]
     assert scores["mask"] == pytest.approx(scores["box"], rel=1e-5)
     assert scores["voxel"] != scores["box"]
-    assert record(tmp_path / "voxel")["target"]["name"] in ("lesion at 6, 9, 16", "liver at 6, 9, 16")
+    assert record(tmp_path / "voxel")["target"]["name"] in (
+        "lesion at 6, 9, 16",
+        "liver at 6, 9, 16",
+    )
     for target in ("voxel:60,0,0@1", "box:0,0,0-3,0,3@1"):
         result = cli("explain", scan, *model, "--target", target)
         assert result.exit_code == 2
