@@ -218,9 +218,11 @@ def explain_source(
         count = getattr(explainer, "channel_files", 1)
         volume = read_channels(source.path, count, cast(NonFinite, settings.nonfinite))
         turned = settings.axes == "xyz"
-        prepared = None
+        prepared: Prepared | None = None
+        inputs: Any
         if isinstance(explainer, PreparedExplainer):
-            inputs = prepared = explainer.preparation.prepare(volume)
+            prepared = explainer.preparation.prepare(volume)
+            inputs = prepared
             notes.append(prepared.note)
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)

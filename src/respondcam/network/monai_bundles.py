@@ -125,7 +125,7 @@ class _Bundle:
         if isinstance(network, nn.Module):
             return network
         what = "has no entry" if network is None else "builds no torch.nn.Module in"
-        entries = ", ".join(str(name) for name in self.parser.config) or "nothing"
+        entries = ", ".join(str(name) for name in self._entries()) or "nothing"
         raise ModelError(
             f"{str(self.file)!r} {what} {' or '.join(wanted)}. It holds {entries}: name the "
             f"network's entry with --model-arg network=NAME."
@@ -133,9 +133,13 @@ class _Bundle:
 
     def has_sigmoid(self) -> bool:
         """Whether the scores go through a sigmoid: then classes may overlap."""
-        found = [self.parser.config.get(name) for name in ("postprocessing", "validate")]
+        found = [self._entries().get(name) for name in ("postprocessing", "validate")]
         text = json.dumps(found, default=str)
         return '"sigmoid": true' in text and '"softmax": true' not in text
+
+    def _entries(self) -> Mapping[str, Any]:
+        entries: Any = self.parser.config
+        return entries if isinstance(entries, Mapping) else {}
 
     def first(self, names: tuple[str, ...]) -> Any:
         """Evaluate the first of these entries that there is; None if there is none."""

@@ -153,7 +153,7 @@ class BundlePreparation:
         if not isinstance(inferer, SlidingWindowInferer):
             return voxels, whole(size), [0, 0, 0]
         sliced = inferer.spatial_dim if isinstance(inferer, SliceInferer) else None
-        roi = inferer.roi_size
+        roi: Any = inferer.roi_size
         if sliced is not None and len(roi) == 2:
             roi = [*roi[:sliced], 1, *roi[sliced:]]
         roi = fall_back_tuple(roi, size)

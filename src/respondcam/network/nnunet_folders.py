@@ -269,7 +269,7 @@ def _network(
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
     trainer = recursive_find_trainer_class_by_name(checkpoint["trainer_name"])
-    build = trainer.build_network_architecture
+    build: Any = trainer.build_network_architecture  # of two signatures
     channels = determine_num_input_channels(plans, configuration, dict(dataset))
     scores = plans.get_label_manager(dict(dataset)).num_segmentation_heads
     if "plans_manager" in inspect.signature(build).parameters:

@@ -109,9 +109,10 @@ class NNUNetPreparation:
         from acvl_utils.cropping_and_padding.padding import pad_nd_image
 
         patch = self.folder.configuration.patch_size
-        padded, inside = pad_nd_image(
+        found: Any = pad_nd_image(
             data, patch, "constant", {"constant_values": 0}, return_slicer=True
         )
+        padded, inside = found
         z, y, x = (slice(int(part.start), int(part.stop)) for part in inside[-3:])
         return padded, (z, y, x)
 

@@ -138,7 +138,8 @@ def _nearest(
     """Where indices z, y, x go, rounded, and whether that is inside a grid."""
     moved = index[:, ::-1] @ move[:3, :3].T + move[:3, 3]
     at = np.floor(moved[:, ::-1] + 0.5).astype(np.intp)
-    return at, ((at >= 0) & (at < shape)).all(axis=1)
+    inside = np.logical_and(at >= 0, at < np.array(shape)).all(axis=1)
+    return at, np.asarray(inside)
 
 
 def _parallel(move: np.ndarray, shape: tuple[int, ...]) -> list[int] | None:

@@ -79,7 +79,7 @@ def overlapping(wanted: Any = "predicted") -> Target:
 
     def score(output: Tensor) -> Scores:
         numbers = _numbers(batched(output.detach()), wanted)
-        parts = [alone(number)(output) for number in numbers]
+        parts = [evaluate(alone(number), output) for number in numbers]
         labels = tuple(part.labels[0] for part in parts)
         if wanted == "predicted" and len(output) == 1:
             labels = (f"{labels[0]} (predicted)",)
