@@ -11,7 +11,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from respondcam.attribution import METHODS, Explainer, Explanation
+from respondcam.attribution import (
+    METHODS,
+    ChannelContributions,
+    Explainer,
+    Explanation,
+    channel_contributions,
+)
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.outputs import describe
 from respondcam.attribution.prepared import explain_prepared
@@ -20,6 +26,7 @@ from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
+from respondcam.network.precision import Precision
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
@@ -42,7 +49,7 @@ class Settings:
         Names of the layers; empty lets the library choose.
     target
         As it was typed.
-    normalize, axes, align, output, nonfinite
+    normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
     """
 
@@ -54,6 +61,10 @@ class Settings:
     align: str = "layout"
     output: str | None = None
     nonfinite: str = "error"
+    precision: str = "fp32"
+    channels: bool = False
+    channel_names: tuple[str, ...] = ()
+    channel_baseline: str = "zero"
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -61,6 +72,8 @@ class Settings:
         choice(self.axes, AXES, "--axes")
         choice(self.align, ALIGN, "--align")
         choice(self.nonfinite, ("error", "zero"), "--nonfinite")
+        choice(self.precision, ("fp32", "bf16"), "--precision")
+        choice(self.channel_baseline, ("zero", "mean"), "--channel-baseline")
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,8 @@ class Explained:
         Whether the axes were reversed for the network, and the maps' have to be reversed back.
     notes
         What the library warned of.
+    channels
+        What comes through each input channel, if that was asked for.
     """
 
     source: Source
@@ -86,6 +101,7 @@ class Explained:
     explanations: tuple[Explanation, ...]
     turned: bool = False
     notes: tuple[str, ...] = field(default=())
+    channels: ChannelContributions | None = None
 
     def map_volume(self, explanation: Explanation, target: int, resolution: Resolution) -> Volume:
         """One map in the source's world and axis order."""
@@ -139,6 +155,7 @@ def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any
             layer=layer,
             output=None if settings.output is None else output_part(settings.output),
             align=cast(Align, settings.align),
+            precision=cast(Precision, settings.precision),
         )
         for network in (loaded.module, *loaded.others)
     ]
@@ -154,6 +171,11 @@ def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any
                 f"decides that. Leave {option} out, or switch its preprocessing off with "
                 f"--model-arg preprocess=false."
             )
+    if settings.channels:
+        raise InputError(
+            f"--channels does not go with the preprocessing of {loaded.spec}. Leave it out, or "
+            f"switch the preprocessing off with --model-arg preprocess=false."
+        )
     return PreparedExplainer(explainers, loaded.preparation)
 
 
@@ -237,9 +259,24 @@ def explain_source(
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
+        channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
-    return Explained(source, volume, explanations, turned, tuple(notes))
+    return Explained(source, volume, explanations, turned, tuple(notes), channels)
+
+
+def _channels(
+    explainer: Callable[..., Any], inputs: Any, goal: Any, settings: Settings
+) -> ChannelContributions | None:
+    if not settings.channels:
+        return None
+    return channel_contributions(
+        cast(Explainer, explainer),
+        inputs,
+        goal,
+        baseline=settings.channel_baseline,
+        names=settings.channel_names or None,
+    )
 
 
 def read_channels(path: Path, count: int, nonfinite: NonFinite = "error") -> Volume:
