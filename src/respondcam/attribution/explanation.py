@@ -58,6 +58,8 @@ class Explanation:
         put into its grid.
     precision
         What a trunk in bfloat16 cost on the first input; None for float32.
+    note
+        What the method's maps do not stand for, empty when there is nothing to say.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -72,6 +74,7 @@ class Explanation:
     source: Volume | None = None
     bypassed: bool = False
     precision: PrecisionError | None = None
+    note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
     original: Volume | None = None
 
@@ -90,6 +93,7 @@ class Explanation:
         )
         notes = [around] if self.bypassed else []
         notes += [self.precision.note] if self.precision else []
+        notes += [self.note] if self.note else []
         return ScoreAccount(
             score=self.scores.detach().double(),
             baseline=self.baseline().detach().double(),

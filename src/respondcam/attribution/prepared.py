@@ -89,7 +89,7 @@ def explain_prepared(
         with torch.no_grad():
             scores = blended_scores(group, prepared)
         parts = _in_passes(group, prepared, goal, scores)
-        found = parts if group[0].several else parts[0]
+        found = parts if group[0].several and group[0].join is None else parts[0]
     done = tuple(replace(part, original=prepared.original) for part in parts)
     return done if isinstance(found, tuple) else done[0]
 

@@ -19,14 +19,13 @@ from respondcam.attribution import (
     channel_contributions,
 )
 from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import describe
 from respondcam.attribution.prepared import explain_prepared
-from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
-from respondcam.network.precision import Precision
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
@@ -51,6 +50,8 @@ class Settings:
         As it was typed.
     normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
+    method_arguments
+        Options of the method, as they were typed.
     """
 
     method: str = "respond"
@@ -65,6 +66,7 @@ class Settings:
     channels: bool = False
     channel_names: tuple[str, ...] = ()
     channel_baseline: str = "zero"
+    method_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -149,14 +151,18 @@ def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
 def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
     """Set up the method; mistakes in the layers show here, before any work."""
     layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
+    given = parse_arguments(settings.method_arguments, "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align", "precision"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    own = {
+        "output": None if settings.output is None else output_part(settings.output),
+        "align": settings.align,
+    }
+    if settings.precision != "fp32":  # a method that cannot says so
+        own["precision"] = settings.precision
     explainers = [
-        METHODS[settings.method](
-            network,
-            layer=layer,
-            output=None if settings.output is None else output_part(settings.output),
-            align=cast(Align, settings.align),
-            precision=cast(Precision, settings.precision),
-        )
+        make(settings.method, network, layer, options=given | own)
         for network in (loaded.module, *loaded.others)
     ]
     if loaded.preparation is None:
