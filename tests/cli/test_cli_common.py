@@ -7,6 +7,7 @@ import pytest
 import torch
 import typer
 
+from respondcam._extras import require
 from respondcam.cli._common import (
     exit_code,
     guarded,
@@ -18,6 +19,13 @@ from respondcam.cli._common import (
     to_json,
 )
 from respondcam.errors import InputError, MissingExtraError
+
+
+def test_a_missing_package_gives_the_command_that_installs_it():
+    with pytest.raises(MissingExtraError, match=r"pip install 'respondcam\[large\]'") as caught:
+        require("no_such_package", extra="large", purpose="stitch")
+    assert caught.value.name == "no_such_package"
+    assert isinstance(caught.value, ImportError)
 
 
 def outcome(error: BaseException, capsys) -> tuple[int, str]:

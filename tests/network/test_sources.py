@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from respondcam.errors import InputError, ModelError
+from respondcam.errors import ModelError
 from respondcam.network.sources import LoadedModel, load_model
 
 CODE = """
@@ -122,12 +122,6 @@ def test_each_mistake_is_worded(file, spec, arguments, words):
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
-
-
-@pytest.mark.parametrize("spec", ["monai:b", "nnunet:m"])
-def test_sources_to_come_say_so(spec):
-    with pytest.raises(InputError, match=r"not supported in this version.*Accepted: a factory"):
-        load_model(spec)
 
 
 @pytest.mark.parametrize(

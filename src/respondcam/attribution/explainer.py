@@ -122,7 +122,7 @@ class Explainer(ABC):
         # One callable for the life of the explainer: traces are remembered by it.
         self._read = lambda out: score_tensor(out, output)
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
-        self._several = isinstance(layer, (list, tuple))
+        self.several = isinstance(layer, (list, tuple))
         given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
         if not given:
             raise LayerError("layer is an empty list; name at least one layer, or give None.")
@@ -217,7 +217,7 @@ class Explainer(ABC):
         )
         if self.join is not None:
             return self.join(explanations)
-        return explanations if self._several else explanations[0]
+        return explanations if self.several else explanations[0]
 
 
 def last_layer(survey: Survey) -> tuple[list[str], str]:

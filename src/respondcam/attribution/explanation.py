@@ -17,6 +17,7 @@ from respondcam.attribution.placing import place
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
+from respondcam.volume.regrid import put_back
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +56,9 @@ class Explanation:
     bag
         Whether all samples share one score, as the instances of a bag do; the account is then that
         of the whole bag.
+    original
+        The volume that `source` was prepared from, if it was: maps in the input's resolution are
+        put into its grid.
     precision
         What a trunk in bfloat16 cost on the first input; None for float32.
     note
@@ -76,6 +80,7 @@ class Explanation:
     precision: PrecisionError | None = None
     note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
+    original: Volume | None = None
 
     @cached_property
     def account(self) -> ScoreAccount:
@@ -116,8 +121,9 @@ class Explanation:
         sample, target
             Which map.
         resolution
-            ``"input"``: in the input's voxels, with the map's sum; ``"layer"``: the raw map, on
-            voxels as large as the layer's stride.
+            ``"input"``: in the input's voxels, with the map's sum; those of the original volume,
+            if what the network saw was prepared from one. ``"layer"``: the raw map, on voxels as
+            large as the layer's stride.
 
         Raises
         ------
@@ -139,13 +145,16 @@ class Explanation:
         array = voxels[0, 0].detach().float().cpu().numpy()
         if self.source is None:
             return Volume(array, affine, "voxel")
-        return Volume(
+        volume = Volume(
             array,
             self.source.affine @ affine,
             self.source.unit,
             source=self.source.source,
             header=self.source.header,
         )
+        if self.original is None or resolution == "layer":
+            return volume
+        return put_back(volume, self.original)
 
     def save(
         self,

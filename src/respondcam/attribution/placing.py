@@ -18,6 +18,7 @@ from torch import Tensor
 
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
+from respondcam.volume.tents import tent_matrix
 
 
 def placing_matrix(
@@ -60,21 +61,8 @@ def placing_matrix(
     >>> placing_matrix(2.0, 0.0, 2, 4).tolist()
     [[0.66..., 0.33..., 0.0, 0.0], [0.0, 0.25, 0.5, 0.25]]
     """
-    if not stride > 0 or grid_size < 1 or input_size < 1:
-        raise InputError(
-            f"Cannot place a grid of {grid_size} voxels with stride {stride} in an input of "
-            f"{input_size} voxels: sizes must be at least 1 and the stride greater than 0."
-        )
-    if grid_size == 1 and stride >= input_size:
-        return torch.full((1, input_size), 1 / input_size, device=device, dtype=dtype)
-    centres = offset + stride * torch.arange(grid_size, dtype=torch.float64)
-    voxels = torch.arange(input_size, dtype=torch.float64)
-    distance = (voxels - centres[:, None]).abs()
-    share = (1 - distance / max(stride, 1.0)).clamp(min=0)
-    outside = share.sum(dim=1) == 0
-    nearest = torch.nn.functional.one_hot(distance.argmin(dim=1), input_size).double()
-    share = torch.where(outside[:, None], nearest, share)
-    return (share / share.sum(dim=1, keepdim=True)).to(device=device, dtype=dtype)
+    share = torch.from_numpy(tent_matrix(stride, offset, grid_size, input_size))
+    return share.to(device=device, dtype=dtype)
 
 
 def place(

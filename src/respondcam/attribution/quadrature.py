@@ -119,6 +119,8 @@ def tilt(
     mean = (weights * slopes).sum(dim=0)
     apart = torch.where(used, slopes - mean, 0.0)
     spread = (weights * apart**2).sum(dim=0)
+    # slopes that differ by rounding alone (a linear head) say nothing about where to lean
+    spread = torch.where(spread > (1e-6 * slopes.abs().amax(dim=0)) ** 2, spread, 0.0)
     factor = torch.where(spread > 0, (rise - mean) / torch.where(spread > 0, spread, 1.0), 0.0)
     # a weight must not turn negative: 1 + c * apart >= 0
     highest, lowest = apart.amax(dim=0).clamp(min=0), (-apart.amin(dim=0)).clamp(min=0)

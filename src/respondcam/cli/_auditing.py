@@ -53,11 +53,15 @@ def rows_of(
     source: Source,
     explainers: Sequence[tuple[Settings, Callable[..., Any]]],
     class_names: Sequence[str],
+    *,
+    overlapping: bool = False,
 ) -> list[Row]:
     """Explain one volume by each method, for all classes."""
     rows = []
     for settings, explainer in explainers:
-        explained = explain_source(source, explainer, settings, class_names)
+        explained = explain_source(
+            source, explainer, settings, class_names, overlapping=overlapping
+        )
         rows += [_row(explanation, explained) for explanation in explained.explanations]
     return rows
 

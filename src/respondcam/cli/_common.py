@@ -25,8 +25,8 @@ ModelOption = Annotated[
         "--model",
         metavar="SPEC",
         help="The network: package.module:factory, path/to/file.py:factory, a TorchScript file "
-        "(.pt, .ts), a torch.export archive (.pt2), onnx:FILE, keras:FILE, paper:cnn-1, "
-        "paper:cnn-2 or demo.",
+        "(.pt, .ts), a torch.export archive (.pt2), onnx:FILE, keras:FILE, nnunet:MODEL_DIR, "
+        "monai:BUNDLE_DIR, paper:cnn-1, paper:cnn-2 or demo.",
     ),
 ]
 WeightsOption = Annotated[

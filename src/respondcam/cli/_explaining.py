@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from respondcam.attribution import (
@@ -20,10 +21,12 @@ from respondcam.attribution import (
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import describe
+from respondcam.attribution.prepared import explain_prepared
 from respondcam.cli._common import choice, parse_arguments, pick_device
-from respondcam.cli._inputs import Source
+from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
+from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
@@ -129,7 +132,8 @@ def open_model(
         loaded = load_model(
             spec, weights=weights, trust=trust, arguments=parse_arguments(arguments)
         )
-    loaded.module.to(where)
+    for network in (loaded.module, *loaded.others):
+        network.to(where)
     if loaded.weights and loaded.weights.note:
         notes.append(loaded.weights.note)
     if spec.startswith("paper:") and not weights:
@@ -157,7 +161,47 @@ def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any
     }
     if settings.precision != "fp32":  # a method that cannot says so
         own["precision"] = settings.precision
-    return make(settings.method, loaded.module, layer, options=given | own)
+    explainers = [
+        make(settings.method, network, layer, options=given | own)
+        for network in (loaded.module, *loaded.others)
+    ]
+    if loaded.preparation is None:
+        return explainers[0]
+    for option, value, plain in (
+        ("--normalize", settings.normalize, "none"),
+        ("--axes", settings.axes, "zyx"),
+    ):
+        if value != plain:
+            raise InputError(
+                f"{option} is {value!r}, but {loaded.spec} comes with its own preprocessing, which "
+                f"decides that. Leave {option} out, or switch its preprocessing off with "
+                f"--model-arg preprocess=false."
+            )
+    if settings.channels:
+        raise InputError(
+            f"--channels does not go with the preprocessing of {loaded.spec}. Leave it out, or "
+            f"switch the preprocessing off with --model-arg preprocess=false."
+        )
+    return PreparedExplainer(explainers, loaded.preparation)
+
+
+@dataclass(frozen=True)
+class PreparedExplainer:
+    """Explainers of networks that come with their own preprocessing."""
+
+    explainers: list[Explainer]
+    preparation: Preparation
+
+    @property
+    def channel_files(self) -> int:
+        """How many files of one channel each make one volume."""
+        return self.preparation.channel_files
+
+    def __call__(
+        self, inputs: Prepared, target: Any = "predicted"
+    ) -> Explanation | tuple[Explanation, ...]:
+        """Explain a volume that was prepared."""
+        return explain_prepared(self.explainers, inputs, target)
 
 
 def output_part(key: str) -> Callable[[Any], torch.Tensor]:
@@ -188,6 +232,8 @@ def explain_source(
     explainer: Callable[..., Any],
     settings: Settings,
     class_names: Sequence[str] = (),
+    *,
+    overlapping: bool = False,
 ) -> Explained:
     """Read one source and explain it.
 
@@ -197,12 +243,25 @@ def explain_source(
         If it cannot be read, or the network cannot be explained on it.
     """
     with noted() as notes:
-        volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
-        voxels = volume.voxels.reshape(volume.channels, *volume.shape)
-        prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
+        count = getattr(explainer, "channel_files", 1)
+        volume = read_channels(source.path, count, cast(NonFinite, settings.nonfinite))
         turned = settings.axes == "xyz"
-        inputs = prepared.transposed() if turned else prepared
-        goal = parse_target(settings.target, class_names, image=volume, turned=turned)
+        prepared: Prepared | None = None
+        inputs: Any
+        if isinstance(explainer, PreparedExplainer):
+            prepared = explainer.preparation.prepare(volume)
+            inputs = prepared
+            notes.append(prepared.note)
+        else:
+            inputs = _normalized(volume, settings.normalize, turned=turned)
+        goal = parse_target(
+            settings.target,
+            class_names,
+            image=volume,
+            turned=turned,
+            prepared=prepared,
+            overlapping=overlapping,
+        )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
@@ -213,7 +272,7 @@ def explain_source(
 
 
 def _channels(
-    explainer: Callable[..., Any], inputs: Volume, goal: Any, settings: Settings
+    explainer: Callable[..., Any], inputs: Any, goal: Any, settings: Settings
 ) -> ChannelContributions | None:
     if not settings.channels:
         return None
@@ -224,6 +283,25 @@ def _channels(
         baseline=settings.channel_baseline,
         names=settings.channel_names or None,
     )
+
+
+def read_channels(path: Path, count: int, nonfinite: NonFinite = "error") -> Volume:
+    """Read a volume, or the volumes of one channel each that make it."""
+    volumes = [read_volume(file, nonfinite=nonfinite) for file in channel_files(path, count)]
+    if len({(one.shape, one.channels) for one in volumes}) > 1:
+        raise InputError(
+            f"{path.name} and the files of its other channels differ in shape: "
+            f"{', '.join(str(one.shape) for one in volumes)}. Resample them to one grid."
+        )
+    if len(volumes) == 1:
+        return volumes[0]
+    return volumes[0].with_voxels(np.stack([one.voxels for one in volumes]))
+
+
+def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
+    voxels = volume.voxels.reshape(volume.channels, *volume.shape)
+    normalized = volume.with_voxels(NORMALIZATIONS[name](voxels))
+    return normalized.transposed() if turned else normalized
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:

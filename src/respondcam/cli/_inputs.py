@@ -62,6 +62,41 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     return [_source(path, name) for path, name in zip(paths.values(), names, strict=True)]
 
 
+def without_channel_files(sources: Sequence[Source]) -> list[Source]:
+    """Leave files NAME_0001 and so on out where NAME_0000 is given: they are its channels.
+
+    Examples
+    --------
+    >>> names = ["a_0000.nii.gz", "a_0001.nii.gz", "b_0001.nii.gz"]
+    >>> [source.name for source in without_channel_files(find_sources(names))]
+    ['a_0000', 'b_0001']
+    """
+    given = {source.path for source in sources}
+    return [
+        source
+        for source in sources
+        if (first := _channel_file(source.path, 0)) in (None, source.path) or first not in given
+    ]
+
+
+def channel_files(path: Path, count: int) -> list[Path]:
+    """The files of one volume: NAME_0000 with those of its other channels, as nnU-Net has them.
+
+    Any other file, and one whose further channels are not all there, stands alone.
+    """
+    if _channel_file(path, 0) != path or count < 2:
+        return [path]
+    files = [_channel_file(path, number) for number in range(count)]
+    there = [file for file in files if file is not None and file.exists()]
+    return there if len(there) == count else [path]
+
+
+def _channel_file(path: Path, number: int) -> Path | None:
+    """The file of another channel beside this one; None if its name holds no channel."""
+    name, found = re.subn(r"_\d{4}(?=\.[^\d])", f"_{number:04d}", path.name)
+    return path.with_name(name) if found == 1 else None
+
+
 def output_names(paths: Sequence[Path]) -> list[str]:
     """Give each path the shortest name that no other one shares: stem, file name, with folders.
 

@@ -1,13 +1,15 @@
 """What ``--target`` means: from a line of text to a target."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from respondcam.attribution import targets
 from respondcam.errors import InputError
+from respondcam.network.preparation import Prepared
 from respondcam.volume import Volume, read_volume
 
 ACCEPTED = (
@@ -24,6 +26,8 @@ def parse_target(
     *,
     image: Volume | None = None,
     turned: bool = False,
+    prepared: Prepared | None = None,
+    overlapping: bool = False,
 ) -> Any:
     """Read the value of ``--target``.
 
@@ -37,6 +41,11 @@ def parse_target(
         What is explained: masks must be on its grid.
     turned
         Whether the network sees the image's axes in the order x, y, z.
+    prepared
+        What the network sees of the image, if that is another grid: places are given in the
+        image's voxels and carried over.
+    overlapping
+        Whether the network's classes may overlap.
 
     Raises
     ------
@@ -51,14 +60,15 @@ def parse_target(
     1
     """
     if text in ("predicted", "all", "value"):
-        return text
+        return targets.overlapping(text) if overlapping and text != "value" else text
     kind, colon, rest = text.partition(":")
     if colon and kind in _KINDS and text not in class_names:
-        return _KINDS[kind](_Asked(text, rest, tuple(class_names), image, turned))
+        asked = _Asked(text, rest, tuple(class_names), image, turned, prepared, overlapping)
+        return _KINDS[kind](asked)
     numbers = [_class_number(part.strip(), text, class_names) for part in text.split(",")]
-    if len(numbers) == 1:
-        return numbers[0]
-    return targets.classes(numbers)
+    if overlapping:
+        return targets.overlapping(numbers)
+    return numbers[0] if len(numbers) == 1 else targets.classes(numbers)
 
 
 class _Asked:
@@ -71,8 +81,11 @@ class _Asked:
         names: tuple[str, ...],
         image: Volume | None,
         turned: bool,
+        prepared: Prepared | None,
+        overlapping: bool,
     ) -> None:
         self.text, self.names, self.image, self.turned = text, names, image, turned
+        self.prepared, self.overlapping = prepared, overlapping
         self.rest = rest
         place, at, number = rest.rpartition("@")
         self.place = place if at else rest
@@ -87,6 +100,53 @@ class _Asked:
             raise _meaningless(self.text, self.names)
         numbers = [int(part) for part in parts]
         return numbers[::-1] if self.turned else numbers
+
+    def voxel(self) -> list[int]:
+        """One voxel, in the grid of the network's output."""
+        at = self.voxels(self.place)
+        if self.prepared is None:
+            return at
+        self._check_inside(at, at)
+        grid = self.prepared.grid
+        moved = np.floor(grid.index(self.prepared.original.world(at)) + 0.5).astype(int)
+        if not all(0 <= i < n for i, n in zip(moved, grid.shape, strict=True)):
+            raise self._unseen()
+        return moved.tolist()
+
+    def carried(self, inside: np.ndarray) -> np.ndarray:
+        """Carry a mask of the image's voxels into the grid of the network's output."""
+        if self.prepared is None:
+            return inside.T if self.turned else inside
+        found = self.prepared.carry(inside)
+        if not found.any():
+            raise self._unseen()
+        return found
+
+    def box(self, low: list[int], high: list[int]) -> np.ndarray:
+        """Carry a box of the image's voxels over."""
+        assert self.prepared is not None
+        self._check_inside(low, [i - 1 for i in high])
+        inside = np.zeros(self.prepared.original.shape, bool)
+        inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+        return self.carried(inside)
+
+    def _check_inside(self, low: list[int], last: list[int]) -> None:
+        assert self.prepared is not None
+        shape = self.prepared.original.shape
+        fits = len(low) == len(last) == 3 and all(
+            0 <= a <= b < n for a, b, n in zip(low, last, shape, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"--target is {self.text!r}, which is empty or not inside the volume's {shape} "
+                f"voxels (z, y, x), counted from 0."
+            )
+
+    def _unseen(self) -> InputError:
+        return InputError(
+            f"--target is {self.text!r}, which lies outside the part of the volume that the "
+            f"network sees after its preprocessing."
+        )
 
 
 def _contrast(asked: _Asked) -> Any:
@@ -123,19 +183,49 @@ def _mask(asked: _Asked) -> Any:
             f"The mask {asked.place!r} is empty"
             + (f": no voxel has the label {asked.number}." if several else ".")
         )
-    return targets.mask(inside.T if asked.turned else inside, asked.number)
+    return targets.mask(asked.carried(inside), asked.number)
 
 
 def _box(asked: _Asked) -> Any:
     corners = [asked.voxels(part) for part in asked.place.split("-")]
     if len(corners) != 2:
         raise _meaningless(asked.text, asked.names)
-    return targets.box(corners[0], corners[1], asked.number)
+    if asked.prepared is None:
+        return targets.box(corners[0], corners[1], asked.number)
+    inside = targets.mask(asked.box(*corners), asked.number)
+    places = " to ".join(", ".join(map(str, corner)) for corner in corners)
+    return _called(f"class {asked.number} in the box {places}", inside)
+
+
+def _voxel(asked: _Asked) -> Any:
+    found = targets.voxel(asked.voxel(), asked.number)
+    return _called(f"class {asked.number} at {_spelt(asked)}", found, asked)
 
 
 def _component(asked: _Asked) -> Any:
-    at = None if asked.place == "largest" else asked.voxels(asked.place)
-    return targets.component(asked.number, at)
+    at = None if asked.place == "largest" else asked.voxel()
+    if asked.overlapping:
+        found = targets.alone(asked.number, targets.component(1, at))
+    else:
+        found = targets.component(asked.number, at)
+    if at is None:
+        return found
+    return _called(f"class {asked.number}, part at {_spelt(asked)}", found, asked)
+
+
+def _spelt(asked: _Asked) -> str:
+    return ", ".join(part.strip() for part in asked.place.split(","))
+
+
+def _called(label: str, target: targets.Target, asked: _Asked | None = None) -> targets.Target:
+    """The same target, called by its place in the image where the network has another grid."""
+    if asked is not None and asked.prepared is None:
+        return target
+
+    def score(output: Any) -> Any:
+        return replace(cast("targets.Scores", target(output)), labels=(label,))
+
+    return score
 
 
 def _detection(asked: _Asked) -> Any:
@@ -156,7 +246,7 @@ _KINDS: dict[str, Callable[[_Asked], Any]] = {
     "log-probability": lambda asked: targets.log_probability(asked.class_number(asked.rest)),
     "mask": _mask,
     "box": _box,
-    "voxel": lambda asked: targets.voxel(asked.voxels(asked.place), asked.number),
+    "voxel": _voxel,
     "component": _component,
     "detection": _detection,
 }

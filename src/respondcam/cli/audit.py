@@ -57,7 +57,7 @@ def audit(
     from respondcam.cli import _auditing
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import Settings, advice, make_explainer, open_model
-    from respondcam.cli._inputs import find_sources
+    from respondcam.cli._inputs import find_sources, without_channel_files
 
     sources = find_sources(files)
     _auditing.check_csv(csv_file)
@@ -69,8 +69,13 @@ def audit(
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
     notes += advice(loaded, settings[0])
     explainers = [(one, make_explainer(loaded, one)) for one in settings]
+    if loaded.preparation is not None and loaded.preparation.channel_files > 1:
+        sources = without_channel_files(sources)
     batch = run_batch(
-        sources, lambda source: _auditing.rows_of(source, explainers, loaded.class_names)
+        sources,
+        lambda source: _auditing.rows_of(
+            source, explainers, loaded.class_names, overlapping=loaded.overlapping
+        ),
     )
     summaries = _auditing.summaries_of(batch)
     if csv_file:

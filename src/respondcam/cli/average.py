@@ -64,11 +64,17 @@ def average(
     """
     from respondcam.cli import _averaging
     from respondcam.cli._explaining import Settings, advice, open_model
+    from respondcam.errors import InputError
 
     settings = Settings(
         method, () if layer is None else (layer,), target or "", normalize, output=output
     )
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    if loaded.preparation is not None:
+        raise InputError(
+            f"average explains boxes cut from tomograms as they are, but {model} comes with its "
+            f"own preprocessing. Switch that off with --model-arg preprocess=false."
+        )
     made = _averaging.run(
         star, loaded, settings, class_name=class_name, box=box, limit=limit, out=out
     )

@@ -104,7 +104,7 @@ def explain(
         make_explainer,
         open_model,
     )
-    from respondcam.cli._inputs import Source, find_sources
+    from respondcam.cli._inputs import Source, find_sources, without_channel_files
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
 
     settings = Settings(
@@ -127,10 +127,14 @@ def explain(
     try:
         loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
         explainer = make_explainer(loaded, settings)
+        if loaded.preparation is not None and loaded.preparation.channel_files > 1:
+            sources = without_channel_files(sources)
         identity = model_record(loaded)
 
         def work(source: Source) -> "list[OneMap]":
-            explained = explain_source(source, explainer, settings, loaded.class_names)
+            explained = explain_source(
+                source, explainer, settings, loaded.class_names, overlapping=loaded.overlapping
+            )
             return write_explained(explained, out, settings, identity, overwrite=overwrite)
 
         batch = run_batch(sources, work)

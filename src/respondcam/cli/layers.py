@@ -1,5 +1,6 @@
 """``respondcam layers``: which layers can be explained, and which one would be."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,13 +40,19 @@ def layers(
 ) -> None:
     """List the layers of a network, what explaining each one costs, and which one is chosen."""
     from respondcam.cli._common import choice, print_json
-    from respondcam.cli._explaining import AXES, noted, open_model
+    from respondcam.cli._explaining import AXES, noted, open_model, read_channels
     from respondcam.cli._tables import layer_table, print_notes
     from respondcam.network.inspection import inspect
 
     choice(axes, AXES, "--axes")
     example = _example(file, shape, axes)
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    if file is not None and loaded.preparation is not None:
+        with noted() as said:
+            count = loaded.preparation.channel_files
+            prepared = loaded.preparation.prepare(read_channels(Path(file), count))
+        notes += [prepared.note, *said]
+        example = prepared.window()
     where = next(loaded.module.parameters(), example).device
     with noted() as more:
         table = inspect(loaded.module, example.to(where))

@@ -23,6 +23,7 @@ from torch import nn
 from respondcam.errors import InputError, ModelError
 from respondcam.network.model_files import SUFFIXES as MODEL_SUFFIXES
 from respondcam.network.model_files import load_model_file
+from respondcam.network.preparation import Preparation
 from respondcam.network.weights import LoadedWeights, load_weights, named_classes
 
 # addresses with a name of their own -> the factory behind them
@@ -35,7 +36,8 @@ BUILT_IN = {
 _ACCEPTED = (
     "a factory in a module (package.module:factory), a factory in a file "
     "(path/to/file.py:factory), a TorchScript file (.pt, .ts), a torch.export archive (.pt2), an "
-    f"ONNX file (onnx:FILE), a Keras file (keras:FILE), {', '.join(sorted(BUILT_IN))}"
+    "ONNX file (onnx:FILE), a Keras file (keras:FILE), a trained nnU-Net folder "
+    f"(nnunet:MODEL_DIR), a MONAI bundle (monai:BUNDLE_DIR), {', '.join(sorted(BUILT_IN))}"
 )
 
 
@@ -55,6 +57,15 @@ class LoadedModel:
         What was read from the weights file, or None.
     arguments
         What the factory was called with.
+    preparation
+        What happens to a volume before the network, or None where nobody knows; see
+        `respondcam.attribution.prepared.explain_prepared`.
+    others
+        Further networks of the same architecture: the prediction is the mean of all (nnU-Net's
+        folds).
+    overlapping
+        Whether its classes may overlap, each with a sigmoid of its own; see
+        `respondcam.targets.overlapping`.
     """
 
     module: nn.Module
@@ -62,6 +73,9 @@ class LoadedModel:
     class_names: tuple[str, ...] = ()
     weights: LoadedWeights | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    preparation: Preparation | None = None
+    others: tuple[nn.Module, ...] = ()
+    overlapping: bool = False
 
 
 def load_model(
@@ -80,8 +94,9 @@ def load_model(
         or class that gives a network (or a pair of a network and its class names), or a network
         itself; a file that holds the network, see `respondcam.network.model_files`;
         ``onnx:FILE``, see `respondcam.network.onnx_files`; ``keras:FILE``, see
-        `respondcam.network.keras_files`; or one of the built-in ``demo``, ``paper:cnn-1`` and
-        ``paper:cnn-2``.
+        `respondcam.network.keras_files`; ``nnunet:MODEL_DIR`` and ``monai:BUNDLE_DIR``, see
+        `respondcam.network.nnunet_folders` and `respondcam.network.monai_bundles`, which come with
+        their preparation; or one of the built-in ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
     weights
         safetensors file or state dict, see `load_weights`. Names of classes that are written in
         it count where the factory gives none, and the networks of the publication are built for
@@ -104,12 +119,43 @@ def load_model(
     Conv3d(1, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1))
     """
     arguments = dict(arguments or {})
+    for prefix, opener in _FOLDERS.items():
+        if spec.startswith(prefix):
+            return _from_folder(spec, prefix, opener, weights, arguments, trust=trust)
     names = () if weights is None else named_classes(weights)
     if names and spec in BUILT_IN and spec.startswith("paper:"):
         arguments.setdefault("classes", len(names))
     module, class_names = _resolver(spec)(spec, arguments, trust)
     read = None if weights is None else load_weights(module, weights, trust=trust)
     return LoadedModel(module.eval(), spec, class_names or names, read, arguments)
+
+
+# prefix -> the module and function that open folders of a framework
+_FOLDERS = {
+    "nnunet:": "respondcam.network.nnunet_loading:load_nnunet",
+    "monai:": "respondcam.network.monai_bundles:load_bundle",
+}
+
+
+def _from_folder(
+    spec: str,
+    prefix: str,
+    opener: str,
+    weights: str | Path | None,
+    arguments: Mapping[str, Any],
+    *,
+    trust: bool,
+) -> LoadedModel:
+    """Open a folder that brings its own preprocessing; nothing of its framework before that."""
+    module, name = opener.split(":")
+    load = getattr(importlib.import_module(module), name)
+    parts = load(
+        Path(spec.removeprefix(prefix)).expanduser(),
+        weights=None if weights is None else Path(weights).expanduser(),
+        arguments=arguments,
+        trust=trust,
+    )
+    return LoadedModel(spec=spec, arguments=arguments, **parts)
 
 
 _Found = tuple[nn.Module, tuple[str, ...]]
@@ -186,16 +232,6 @@ def _takes_none(spec: str, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _later(what: str) -> _Resolver:
-    def refuse(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
-        raise InputError(
-            f"{spec!r}: {what} are not supported in this version. Accepted: {_ACCEPTED}. "
-            f"A small Python file with a function that builds the network opens every other way."
-        )
-
-    return refuse
-
-
 def _starts(*prefixes: str) -> Callable[[str], bool]:
     return lambda spec: spec.startswith(prefixes)
 
@@ -208,8 +244,6 @@ def _ends(*suffixes: str) -> Callable[[str], bool]:
 _RESOLVERS: Sequence[tuple[Callable[[str], bool], _Resolver]] = (
     (lambda spec: spec in BUILT_IN, _from_built_in),
     (_starts("paper:", "demo:"), _unknown),
-    (_starts("monai:"), _later("MONAI bundles")),
-    (_starts("nnunet:"), _later("nnU-Net model folders")),
     (_starts("keras:"), _from_keras),
     (_starts("onnx:"), _from_onnx),
     (_ends(*MODEL_SUFFIXES), _from_model_file),

@@ -405,3 +405,27 @@ def _shape(value: Any) -> tuple[int, ...] | str:
 def _shortened(names: list[str], most: int = 5) -> str:
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def read_checkpoint(path: Path, *, trust: bool = False) -> Any:
+    """Give the content of a checkpoint, whatever it holds.
+
+    Raises
+    ------
+    ModelError
+        As `load_weights`.
+    """
+    _check_file(path)
+    return _read(path, trust=trust)
+
+
+def copy_weights(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Copy a state dict that was read from `path` into a network, as `load_weights` does.
+
+    Raises
+    ------
+    ModelError
+        If names or shapes do not fit; nothing is changed then.
+    """
+    fitting, _ = _fitting_names(model, dict(state))
+    _copy(model, _with_tied(model, fitting), path)

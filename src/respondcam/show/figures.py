@@ -149,7 +149,7 @@ def _account(
 def _volume_below(explanation: Explanation, image: Volume | np.ndarray | None) -> Volume:
     if isinstance(image, Volume):
         return image
-    source = explanation.source
+    source = explanation.source if explanation.original is None else explanation.original
     if image is None:
         return Volume(np.zeros(explanation.grid.input_shape)) if source is None else source
     return Volume(image) if source is None else source.with_voxels(image)

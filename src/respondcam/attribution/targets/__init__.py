@@ -25,12 +25,14 @@ from respondcam.attribution.targets.compare import (
     probability,
     similarity,
 )
+from respondcam.attribution.targets.overlapping import alone, overlapping
 from respondcam.attribution.targets.regions import box, component, mask, voxel
 
 __all__ = [
     "Scores",
     "Target",
     "all_classes",
+    "alone",
     "as_target",
     "box",
     "class_per_sample",
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate",
     "log_probability",
     "mask",
+    "overlapping",
     "predicted",
     "probability",
     "similarity",
