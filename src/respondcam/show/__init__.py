@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from respondcam.show.figures import explanation_caption, explanation_figure
     from respondcam.show.flat import image_overlay, signal_trace
     from respondcam.show.html import explanation_html, table_html, volume_html
+    from respondcam.show.report.explained import explanation_report
     from respondcam.show.slices import orthogonal_planes, slice_montage
     from respondcam.show.theme import format_score, signed_colours, signed_rgba
 
@@ -24,6 +25,7 @@ _HOME = {
     "explanation_caption": "figures",
     "explanation_figure": "figures",
     "explanation_html": "html",
+    "explanation_report": "report.explained",
     "format_score": "theme",
     "image_overlay": "flat",
     "orthogonal_planes": "slices",
@@ -44,6 +46,7 @@ __all__ = [
     "explanation_caption",
     "explanation_figure",
     "explanation_html",
+    "explanation_report",
     "format_score",
     "image_overlay",
     "orthogonal_planes",
