@@ -115,7 +115,7 @@ def account_svg(account: AccountLine) -> Markup:
                 f'<rect class="{kind}" x="{left:.1f}" y="{2 + 8 * number}" width="{width:.1f}" '
                 f'height="7"/>'
             )
-    parts.append(f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{_HEIGHT:g}"/>')
+    parts.append(f'<line x1="{x(0.0):.1f}" x2="{x(0.0):.1f}" y1="0" y2="{_HEIGHT:g}"/>')
     score = x(account.score)
     parts.append(f'<line x1="{score:.1f}" x2="{score:.1f}" y1="18" y2="{_HEIGHT:g}"/>')
     box = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}"'

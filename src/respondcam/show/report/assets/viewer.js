@@ -288,13 +288,17 @@
     });
     at("peak").addEventListener("click", () => goTo(data.maps[state.map].peak));
     at("reset").addEventListener("click", () => {
+      document.body.dataset.ready = "no";
       at("controls").reset();
       nv.setPan2Dxyzmm([0, 0, 0, 1]);
       nv.setRenderAzimuthElevation(120, 20);
       nv.setScale(1);
       layout();
       cutImage();
-      show(0).then(() => goTo(data.maps[0].peak));
+      show(0).then(() => {
+        goTo(data.maps[0].peak);
+        document.body.dataset.ready = "yes";
+      });
     });
     at("controls").addEventListener("submit", (event) => event.preventDefault());
     at("canvas").addEventListener("keydown", keys, true);
@@ -338,7 +342,7 @@
       logLevel: "error",
       loadingText: "",
     });
-    nv.opts.crosshairWidth = 0.4;
+    nv.opts.crosshairWidth = 0.25;
     await nv.attachToCanvas(at("canvas"), false);
     nv.onLocationChange = told;
     await addImage();
