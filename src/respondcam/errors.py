@@ -28,6 +28,10 @@ class TargetError(InputError):
 class MissingExtraError(InputError, ImportError):
     """A package behind an extra is not installed; the message gives the install command."""
 
+    def __init__(self, message: str, *, name: str | None = None) -> None:
+        super().__init__(message)  # ValueError's, which takes no name
+        self.name = name
+
 
 class RespondCAMWarning(UserWarning):
     """Base of the library's own warnings."""
