@@ -196,7 +196,7 @@ def _last_words(error: Exception) -> str:
 def main() -> None:
     """Bring the viewer into this checkout; exit code 1 where that fails."""
     trouble = bring(VENDOR)
-    print(trouble or f"The viewer is in {VENDOR}.", file=sys.stderr if trouble else sys.stdout)  # noqa: T201
+    print(trouble or f"The viewer is in {VENDOR}.", file=sys.stderr if trouble else sys.stdout)
     sys.exit(bool(trouble))
 
 

@@ -89,7 +89,7 @@ def open_page(browser, path: Path, *, width: int = 1280, height: int = 1000, sca
 
 
 def image() -> Volume:
-    """Grey noise whose file runs from right to left, in millimetres: RAS is not the array's order."""
+    """Grey noise in millimetres whose file runs from right to left."""
     voxels = np.random.default_rng(0).uniform(0.3, 0.7, SHAPE)
     affine = np.diag([-2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = 20, -10, 5
@@ -130,14 +130,14 @@ def shown(browser, tmp_path_factory) -> Iterator[Watched]:
 @pytest.fixture
 def page(shown):
     """The page as it opens, whatever another test did to it."""
-    shown.page.click("#reset")
+    shown.page.click("#again")
     until(shown.page, "document.body.dataset.ready === 'yes'")
     return shown.page
 
 
 def until(page, condition: str) -> None:
     """Wait for a condition; playwright's own way asks for eval, which the page forbids."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 20
     while not page.evaluate(condition):
         assert time.monotonic() < end, condition
         time.sleep(0.05)
@@ -277,9 +277,7 @@ def test_nothing_leaves_the_page_and_nothing_fails(shown, page):
     asked = [url for url in shown.requests if not url.startswith(("data:", "blob:"))]
     assert len(asked) == 1
     assert asked[0].startswith("file:")
-    blocked = page.evaluate(
-        "fetch('https://example.org').then(() => 'fetched', () => 'blocked')"
-    )
+    blocked = page.evaluate("fetch('https://example.org').then(() => 'fetched', () => 'blocked')")
     assert blocked == "blocked"
     shown.errors.clear()  # that it was blocked is an error, as it should be
 
@@ -313,9 +311,7 @@ def test_readable_at_twice_the_size_and_in_the_dark(browser, shown, page):
 def test_markup_in_names_is_shown_never_executed(browser, tmp_path):
     small = Volume(np.random.default_rng(0).random((6, 6, 6)), source=Path("x"))
     one = ReportMap(small, EVIL, EVIL, EVIL, 1.0, notes=(EVIL,), why_empty=EVIL)
-    evil = Report(
-        EVIL, small, [one, one], [(EVIL, EVIL)], [Table(EVIL, (EVIL, "n"), [(EVIL, 1)])]
-    )
+    evil = Report(EVIL, small, [one, one], [(EVIL, EVIL)], [Table(EVIL, (EVIL, "n"), [(EVIL, 1)])])
     path = write_report(evil, tmp_path / "evil.html", summary="report.html")
     watched = open_page(browser, path)
     page = watched.page
@@ -350,6 +346,20 @@ def test_the_summary_leads_to_the_pages(browser, tmp_path):
     watched.page.context.close()
 
 
+def seconds_of(browser) -> float:
+    """What all processes of the browser have computed, whoever else uses the machine."""
+    import psutil
+
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            used = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += used.user + used.system
+    return total
+
+
 def test_a_large_page_opens_in_time(browser, tmp_path):
     rng = np.random.default_rng(0)
     large = Volume(rng.normal(size=(128,) * 3), np.diag([10.0, 10, 10, 1]), "angstrom")
@@ -357,11 +367,10 @@ def test_a_large_page_opens_in_time(browser, tmp_path):
     maps = [ReportMap(signed, f"class {i}", "conv", "respond", float(i)) for i in range(23)]
     path = write_report(Report("noise", large, maps), tmp_path / "large.html")
     assert path.stat().st_size < 15e6
-    start = time.perf_counter()
+    before, start = seconds_of(browser), time.perf_counter()
     watched = open_page(browser, path)
-    seconds = time.perf_counter() - start
+    wall, computed = time.perf_counter() - start, seconds_of(browser) - before
     keep(watched.page, "report-large")
     watched.page.context.close()
-    print(f"opened in {seconds:.1f} s")  # noqa: T201
-    # software rendering on cores that others use too; the aim is 3 s on a free machine
-    assert seconds < 20
+    print(f"opened in {wall:.1f} s, of which {computed:.1f} s computing")  # noqa: T201
+    assert computed < 10  # with every pixel computed in software; 3 s is the aim with a screen

@@ -52,9 +52,7 @@ def reports_of(records: Sequence[Path], folder: Path) -> tuple[Batch[Entry], lis
     return make_reports(find_records(records), folder)
 
 
-def say_written(
-    batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_json: bool
-) -> None:
+def say_written(batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
     """Print what to open."""
     if as_json:
         failed = [{"path": str(source.path), "error": why} for source, why in batch.failed]

@@ -142,9 +142,7 @@ def _report(
     print_notes(notes, said)
 
 
-def _document(
-    batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path]
-) -> dict[str, Any]:
+def _document(batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path]) -> dict[str, Any]:
     return {
         "maps": [
             {**one.record, "files": {what: str(path) for what, path in one.files.items()}}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from respondcam.show.grids import class_grid, layer_progression, map_grid
     from respondcam.show.html import explanation_html, table_html, volume_html
     from respondcam.show.isosurface import surface_figure
+    from respondcam.show.notebook import explanation_viewer
     from respondcam.show.report.explained import explanation_report
     from respondcam.show.slices import orthogonal_planes, slice_montage
     from respondcam.show.theme import format_score, signed_colours, signed_rgba
@@ -29,6 +30,7 @@ _HOME = {
     "explanation_figure": "figures",
     "explanation_html": "html",
     "explanation_report": "report.explained",
+    "explanation_viewer": "notebook",
     "format_score": "theme",
     "image_overlay": "flat",
     "layer_progression": "grids",
@@ -54,6 +56,7 @@ __all__ = [
     "explanation_figure",
     "explanation_html",
     "explanation_report",
+    "explanation_viewer",
     "format_score",
     "image_overlay",
     "layer_progression",

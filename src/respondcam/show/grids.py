@@ -205,7 +205,7 @@ def _grid_note(scene: Scene, plane: str, shared: bool) -> str:
     colours = (
         "one scale of colours for all"
         if shared
-        else "each in colours of its own: amber raises, blue lowers the score, strongest at its peak"
+        else "each in colours of its own, from its strongest value; amber raises, blue lowers"
     )
     return f"plane {plane}{' through the strongest voxel' if scene.has_colour else ''}; {colours}"
 

@@ -64,9 +64,7 @@ def explanation_report(
             "image=Volume(array), or explain a Volume."
         )
     maps = [
-        _map(one, sample, target, below)
-        for one in several
-        for target in range(len(one.targets))
+        _map(one, sample, target, below) for one in several for target in range(len(one.targets))
     ]
     name = below.source.name if below.source else "a volume"
     facts = [("volume", str(below.source))] if below.source else []

@@ -172,7 +172,9 @@ def _tables(record: Mapping[str, Any]) -> list[Table]:
     """Evidence that a record holds: title -> {name: value}."""
     evidence = record.get("evidence", {})
     return [
-        Table(f"{title}: {record['target']['name']}, {record['layer']}", ("", ""), list(one.items()))
+        Table(
+            f"{title}: {record['target']['name']}, {record['layer']}", ("", ""), list(one.items())
+        )
         for title, one in evidence.items()
         if isinstance(one, Mapping)
     ]

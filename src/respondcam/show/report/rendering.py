@@ -137,7 +137,9 @@ def picture(figure: Figure, *, dpi: int = _DPI) -> str:
 def _template(name: str) -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
     return environment.from_string(asset(name))
 
 
@@ -241,7 +243,9 @@ def _view_names(volume: Volume) -> list[str]:
 
 def _directions(volume: Volume) -> str:
     if volume.unit == "mm":
-        return "Letters name the sides: left and right, posterior and anterior, inferior and superior."
+        return (
+            "Letters name the sides: left and right, posterior and anterior, inferior and superior."
+        )
     return (
         "In the plane across z, x grows to the right and y upwards; across y, x to the right and z "
         "upwards; across x, y to the right and z upwards."
@@ -254,9 +258,7 @@ def _notes(report: Report, image: Packed | None, maps: Sequence[Packed]) -> list
     if volume.unit == "voxel":
         notes.append("The voxel size of this volume is not known: lengths are in voxels.")
     if volume.channels > 1:
-        notes.append(
-            f"Channel {report.channel} of {volume.channels} is shown, counted from 0."
-        )
+        notes.append(f"Channel {report.channel} of {volume.channels} is shown, counted from 0.")
     if image and image.binned > 1:
         notes.append(
             f"The image is shown binned: each voxel on this page is the mean of "
@@ -266,8 +268,8 @@ def _notes(report: Report, image: Packed | None, maps: Sequence[Packed]) -> list
     most = max((one.binned for one in maps), default=1)
     if most > 1:
         notes.append(
-            f"Maps are shown binned, by up to {most} × {most} × {most} voxels of the layer, to keep "
-            f"the page small; the accounts are those of the full maps."
+            f"Maps are shown binned, by up to {most} × {most} × {most} voxels, to keep the "
+            f"page small; the accounts are those of the full maps."
         )
     if not image and len(report.maps) > _FIGURES:
         notes.append(f"Figures of the first {_FIGURES} of {len(report.maps)} maps are shown.")

@@ -287,7 +287,7 @@
       });
     });
     at("peak").addEventListener("click", () => goTo(data.maps[state.map].peak));
-    at("reset").addEventListener("click", () => {
+    at("again").addEventListener("click", () => {
       document.body.dataset.ready = "no";
       at("controls").reset();
       nv.setPan2Dxyzmm([0, 0, 0, 1]);
