@@ -102,7 +102,7 @@ def test_where_nothing_draws_in_3d_the_planes_are_shown_and_a_word(monkeypatch):
         raise RuntimeError("no display and no EGL")
 
     monkeypatch.setattr("pyvista.Plotter", broken)
-    with pytest.raises(surfaces.RendererError, match="no display and no EGL.*libegl1"):
+    with pytest.raises(surfaces.RendererError, match=r"no display and no EGL.*libegl1"):
         surface_figure(image())
     figure = explanation().plot(view="surface", account=False)
     found = " ".join(texts(figure))

@@ -58,7 +58,7 @@ def relative_gap(account: AccountLine) -> str:
 
     Examples
     --------
-    >>> relative_gap(AccountLine(3.0, 1.0, 1.9, 0.1)), relative_gap(AccountLine(1.0, 1.0, 0, 0))
+    >>> relative_gap(AccountLine(3.0, 1.0, 1.9, 0.1)), relative_gap(AccountLine(1.0, 1.0, 0.0, 0.0))
     ('5 %', '0 %')
     """
     part = abs(account.score - account.baseline)

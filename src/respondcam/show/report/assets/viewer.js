@@ -350,8 +350,8 @@
     cutImage();
     // one picture at the end, not one after each of these: without a graphics card each takes long
     nv.drawScene = () => {};
-    nv.addVolume(image);
-    nv.addVolume(overlay);
+    nv.volumes = [image];
+    nv.addVolume(overlay); // and with it the image: adding each would compute everything twice
     nv.setRenderAzimuthElevation(120, 20);
     layout();
     delete nv.drawScene;
