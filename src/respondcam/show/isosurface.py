@@ -203,7 +203,7 @@ def _render(
     diagonal = float(np.linalg.norm(scene.grey.extent))
     with _quiet_vtk():
         try:
-            plotter = pyvista.Plotter(off_screen=True, window_size=[pixels, pixels])
+            plotter: Any = pyvista.Plotter(off_screen=True, window_size=[pixels, pixels])
             plotter.set_background(theme.page)
             for mesh, colour, opacity in meshes:
                 plotter.add_mesh(mesh, color=colour, opacity=opacity, smooth_shading=True)

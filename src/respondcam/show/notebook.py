@@ -15,7 +15,6 @@ from respondcam.show.world import sample as sampled
 from respondcam.volume import Volume
 
 _FINEST = 128  # voxels along an axis that are sent to the notebook
-_PLANES_AND_RENDER = 3
 
 
 def explanation_viewer(
@@ -61,7 +60,7 @@ def explanation_viewer(
         If there is no such map, the input was not three-dimensional, or there is no image.
     """
     require("ipyniivue", extra="notebook", purpose="show an interactive viewer in a notebook")
-    from ipyniivue import NiiVue
+    from ipyniivue import NiiVue, SliceType
 
     below = image or explanation.source
     if below is None:
@@ -88,7 +87,7 @@ def explanation_viewer(
             {"name": "map.nii.gz", "data": _nifti(colours, small.affine)},
         ]
     )
-    viewer.set_slice_type(_PLANES_AND_RENDER)
+    viewer.set_slice_type(SliceType.MULTIPLANAR)
     return viewer
 
 
@@ -108,7 +107,7 @@ def _colours(
 def _nifti(voxels: Float[np.ndarray, "z y x"] | np.ndarray, affine: np.ndarray) -> bytes:
     import gzip
 
-    import nibabel
+    from nibabel.nifti1 import Nifti1Image
 
-    image = nibabel.nifti1.Nifti1Image(voxels.T, affine)
+    image = Nifti1Image(voxels.T, affine)
     return gzip.compress(image.to_bytes(), 1, mtime=0)

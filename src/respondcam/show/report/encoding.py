@@ -77,10 +77,10 @@ def _with_margin(volume: Volume) -> Volume:
 
 
 def _as_text(volume: Volume) -> str:
-    import nibabel
+    from nibabel.nifti1 import Nifti1Image
 
     steps, slope, middle = _quantised(volume.voxels)
-    image = nibabel.nifti1.Nifti1Image(steps.T, volume.affine)
+    image = Nifti1Image(steps.T, volume.affine)
     image.header.set_slope_inter(slope, middle)
     image.header.set_xyzt_units("mm")  # whatever the unit is: viewers know no ångström
     raw = image.to_bytes()
