@@ -132,6 +132,7 @@ def page(shown):
     """The page as it opens, whatever another test did to it."""
     shown.page.click("#again")
     until(shown.page, "document.body.dataset.ready === 'yes'")
+    assert shown.page.is_checked("input[name=target][value='0']")
     return shown.page
 
 

@@ -207,7 +207,7 @@
   function options() {
     targets.forEach((target, index) => {
       const label = document.createElement("label"), input = document.createElement("input");
-      Object.assign(input, { type: "radio", name: "target", value: index, checked: index === 0 });
+      Object.assign(input, { type: "radio", name: "target", value: index, defaultChecked: index === 0 });
       const name = document.createElement("span"), score = document.createElement("span");
       name.textContent = target;
       const first = data.maps.find((one) => one.target === target);
@@ -291,7 +291,7 @@
       document.body.dataset.ready = "no";
       at("controls").reset();
       nv.setPan2Dxyzmm([0, 0, 0, 1]);
-      nv.setRenderAzimuthElevation(120, 20);
+      nv.setRenderAzimuthElevation(330, 25);
       nv.setScale(1);
       layout();
       cutImage();
@@ -323,7 +323,7 @@
     options();
     at("viewer").hidden = at("controls").hidden = false;
     at("stage").style.aspectRatio = `${data.aspect}`;
-    at("stage").style.maxWidth = `calc(82vh * ${data.aspect})`;
+    at("stage").style.maxWidth = `calc(88vh * ${data.aspect})`;
     nv = new niivue.Niivue({
       backColor: [0.086, 0.094, 0.11, 1],
       crosshairColor: [1, 1, 1, 0.75],
@@ -352,7 +352,7 @@
     nv.drawScene = () => {};
     nv.volumes = [image];
     nv.addVolume(overlay); // and with it the image: adding each would compute everything twice
-    nv.setRenderAzimuthElevation(120, 20);
+    nv.setRenderAzimuthElevation(330, 25);
     layout();
     delete nv.drawScene;
     state.ready = true;
