@@ -12,6 +12,7 @@ from respondcam._version import __version__
 if TYPE_CHECKING:
     from respondcam.attribution import (
         METHODS,
+        ChannelContributions,
         Explainer,
         Explanation,
         GradCAM,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         LayerCAM,
         RespondCAM,
         ScoreAccount,
+        channel_contributions,
         explain,
         targets,
     )
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "ChannelContributions",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -45,6 +48,7 @@ __all__ = [
     "ScoreAccount",
     "Volume",
     "__version__",
+    "channel_contributions",
     "explain",
     "inspect",
     "read_volume",
@@ -55,8 +59,9 @@ __all__ = [
 # module -> the exported names that it defines
 _HOMES = {
     "respondcam.attribution": (
-        "METHODS Explainer Explanation GradCAM GradCAMPlusPlus HiResCAM "
-        "IntegratedRespondCAM LayerCAM RespondCAM ScoreAccount explain targets"
+        "METHODS ChannelContributions Explainer Explanation GradCAM GradCAMPlusPlus HiResCAM "
+        "IntegratedRespondCAM LayerCAM RespondCAM ScoreAccount channel_contributions explain "
+        "targets"
     ),
     "respondcam.errors": "InputError",
     "respondcam.network.grid": "LayerGrid",

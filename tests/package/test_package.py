@@ -14,6 +14,7 @@ SOURCE = Path(rc.__file__).parent
 FLOW = ["volume", "network", "attribution", "evidence", "large", "show", "cryoet", "paper", "cli"]
 EXPORTED = {
     "METHODS",
+    "ChannelContributions",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -28,6 +29,7 @@ EXPORTED = {
     "ScoreAccount",
     "Volume",
     "__version__",
+    "channel_contributions",
     "explain",
     "inspect",
     "read_volume",

@@ -217,3 +217,18 @@ def test_the_summary_links_and_counts(tmp_path: Path):
 )
 def test_the_account_as_a_bar(account, bars):
     assert re.findall(r'<rect class="(\w+)"', words.account_svg(account)) == bars
+
+
+def test_a_record_s_channels_and_evidence_become_tables():
+    from respondcam.show.report.records import _tables
+
+    record = {
+        "target": {"name": "tumour"},
+        "layer": "conv",
+        "evidence": {"Deletion": {"area": 0.5}},
+        "channels": {"names": ["T1", "T2"], "flow": {"channels": [1.0, -0.5], "gap": 0.25}},
+    }
+    deletion, channels = _tables(record)
+    assert (deletion.title, deletion.rows) == ("Deletion: tumour, layer conv", [("area", 0.5)])
+    assert channels.columns == ("channel", "flow")
+    assert channels.rows == [["T1", 1.0], ["T2", -0.5], ["gap", 0.25]]

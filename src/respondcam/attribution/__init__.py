@@ -2,6 +2,7 @@
 
 from respondcam.attribution import targets
 from respondcam.attribution.account import ScoreAccount
+from respondcam.attribution.channels import ChannelContributions, channel_contributions
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.grad import GradCAM
@@ -15,6 +16,7 @@ from respondcam.attribution.respond import RespondCAM
 
 __all__ = [
     "METHODS",
+    "ChannelContributions",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -24,6 +26,7 @@ __all__ = [
     "LayerCAM",
     "RespondCAM",
     "ScoreAccount",
+    "channel_contributions",
     "explain",
     "place",
     "targets",

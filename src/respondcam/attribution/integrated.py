@@ -48,6 +48,7 @@ from respondcam.attribution.run import Align, Baseline, Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.layers import Layer
+from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import map_tensors, spatial_batch
@@ -87,10 +88,11 @@ class IntegratedRespondCAM(Explainer):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
         nodes: int = 16,
         baseline: Tensor | Baseline | None = None,
     ) -> None:
-        super().__init__(model, layer, output=output, relu=relu, align=align)
+        super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
         if not isinstance(nodes, int) or nodes < 1:
             raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
         self.baseline = _as_baseline(baseline)
@@ -151,8 +153,8 @@ def node_weights(
     lengths = points.diff().to(scores)[:, None]
     before, after = slopes[:-1], slopes[1:]
     apart = before - after
-    share = (scores.diff(dim=0) / lengths - after) / apart
     # equal slopes leave 0/0: then every mixture is right
+    share = (scores.diff(dim=0) / lengths - after) / torch.where(apart == 0, 1, apart)
     share = torch.where(apart == 0, 0.5, share).clamp(0.0, 1.0)
     share = torch.where(after.isfinite(), torch.where(before.isfinite(), share, 0.0), 1.0)
     weights = torch.zeros_like(scores)
@@ -228,6 +230,7 @@ class _Chunk:
             self._score,
             self._reduce,
             expand=Expansion(name, call, self._copies),
+            create_graph=self.run.create_graph,
         ).kept[name]
         if self.layer.call is None and len(kept) > 1:
             raise LayerError(
@@ -255,7 +258,7 @@ class _Chunk:
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
         values = torch.stack([again(t) for t in copies])
-        self.values, self.done = values.detach(), 0
+        self.values, self.done = values if self.run.create_graph else values.detach(), 0
         return values.sum(
             dim=0
         )  # copies do not influence each other: the gradient keeps them apart

@@ -22,6 +22,7 @@ from respondcam.network.layout import (
     to_grid,
     trace_layers,
 )
+from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
 from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
@@ -47,6 +48,7 @@ class Setting:
     relu: bool
     align: Align
     baseline: Baseline
+    precision: Precision = "fp32"
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Run:
         Where each layer's voxels are.
     scores
         Of the targets, once they are known.
+    create_graph
+        Whether maps and scores keep their graph, so that they can enter a loss.
     weak
         For each layer and call and target: the peaks of activation and gradient where a map is
         nearly nothing.
@@ -75,6 +79,7 @@ class Run:
     inputs: Any
     traces: Mapping[str, LayerTrace]
     scores: Scores | None = None
+    create_graph: bool = False
     weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
 
     def score(self, output: Any) -> Tensor:
@@ -122,7 +127,7 @@ class Run:
         trace = self.traces[layer.name]
         return Explanation(
             maps=maps,
-            scores=plain(self.scores.values.detach()),
+            scores=plain(self.scores.values if self.create_graph else self.scores.values.detach()),
             targets=self.scores.labels,
             layer=layer.label,
             method=self.setting.method,
@@ -160,14 +165,15 @@ class Run:
         assert scores is not None
 
         def baseline() -> Tensor:
-            output = run_head(
-                setting.model,
-                (layer.name, layer.module),
-                self.inputs,
-                setting.baseline,
-                call=call,
-                calls=calls,
-            )
+            with trunk_precision(setting.precision):
+                output = run_head(
+                    setting.model,
+                    (layer.name, layer.module),
+                    self.inputs,
+                    setting.baseline,
+                    call=call,
+                    calls=calls,
+                )
             tensor = score_tensor(output, setting.output)
             if scores.again is not None:
                 return scores.again(tensor)
@@ -220,6 +226,7 @@ def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]
         run.inputs,
         run.score,
         run.reduce,
+        create_graph=run.create_graph,
         writes_input=any(trace.writes_input for trace in run.traces.values()),
     ).kept
 

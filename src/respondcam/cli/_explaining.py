@@ -10,7 +10,13 @@ from typing import Any, cast
 
 import torch
 
-from respondcam.attribution import METHODS, Explanation
+from respondcam.attribution import (
+    METHODS,
+    ChannelContributions,
+    Explainer,
+    Explanation,
+    channel_contributions,
+)
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.outputs import describe
 from respondcam.attribution.run import Align
@@ -18,6 +24,7 @@ from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
+from respondcam.network.precision import Precision
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
@@ -39,7 +46,7 @@ class Settings:
         Names of the layers; empty lets the library choose.
     target
         As it was typed.
-    normalize, axes, align, output, nonfinite
+    normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
     """
 
@@ -51,6 +58,10 @@ class Settings:
     align: str = "layout"
     output: str | None = None
     nonfinite: str = "error"
+    precision: str = "fp32"
+    channels: bool = False
+    channel_names: tuple[str, ...] = ()
+    channel_baseline: str = "zero"
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -58,6 +69,8 @@ class Settings:
         choice(self.axes, AXES, "--axes")
         choice(self.align, ALIGN, "--align")
         choice(self.nonfinite, ("error", "zero"), "--nonfinite")
+        choice(self.precision, ("fp32", "bf16"), "--precision")
+        choice(self.channel_baseline, ("zero", "mean"), "--channel-baseline")
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Explained:
         Whether the axes were reversed for the network, and the maps' have to be reversed back.
     notes
         What the library warned of.
+    channels
+        What comes through each input channel, if that was asked for.
     """
 
     source: Source
@@ -83,6 +98,7 @@ class Explained:
     explanations: tuple[Explanation, ...]
     turned: bool = False
     notes: tuple[str, ...] = field(default=())
+    channels: ChannelContributions | None = None
 
     def map_volume(self, explanation: Explanation, target: int, resolution: Resolution) -> Volume:
         """One map in the source's world and axis order."""
@@ -134,6 +150,7 @@ def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any
         layer=layer,
         output=None if settings.output is None else output_part(settings.output),
         align=cast(Align, settings.align),
+        precision=cast(Precision, settings.precision),
     )
 
 
@@ -183,9 +200,24 @@ def explain_source(
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
+        channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
-    return Explained(source, volume, explanations, turned, tuple(notes))
+    return Explained(source, volume, explanations, turned, tuple(notes), channels)
+
+
+def _channels(
+    explainer: Callable[..., Any], inputs: Volume, goal: Any, settings: Settings
+) -> ChannelContributions | None:
+    if not settings.channels:
+        return None
+    return channel_contributions(
+        cast(Explainer, explainer),
+        inputs,
+        goal,
+        baseline=settings.channel_baseline,
+        names=settings.channel_names or None,
+    )
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:

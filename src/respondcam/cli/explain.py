@@ -71,6 +71,24 @@ def explain(
     nonfinite: Annotated[
         str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
     ] = "error",
+    channels: Annotated[
+        bool,
+        typer.Option("--channels", help="Also say how much comes through each input channel."),
+    ] = False,
+    channel_names: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Names of the channels, such as T1,T2,FLAIR."),
+    ] = None,
+    channel_baseline: Annotated[
+        str, typer.Option(metavar="zero|mean", help="What a channel is compared with.")
+    ] = "zero",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16",
+            help="bf16 runs the network up to the layer in bfloat16, and says what that costs.",
+        ),
+    ] = "fp32",
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -96,7 +114,18 @@ def explain(
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
 
     settings = Settings(
-        method, tuple(layer or ()), target, normalize, axes, align, output, nonfinite
+        method=method,
+        layers=tuple(layer or ()),
+        target=target,
+        normalize=normalize,
+        axes=axes,
+        align=align,
+        output=output,
+        nonfinite=nonfinite,
+        precision=precision,
+        channels=channels or channel_names is not None,
+        channel_names=tuple(channel_names.split(",")) if channel_names else (),
+        channel_baseline=channel_baseline,
     )
     sources = find_sources(files)
     new = prepare_folder(out)
@@ -129,7 +158,7 @@ def _report(
     batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path], *, as_json: bool
 ) -> None:
     from respondcam.cli._common import print_json
-    from respondcam.cli._tables import explain_table, print_notes, print_plain
+    from respondcam.cli._tables import channel_tables, explain_table, print_notes, print_plain
 
     if as_json:
         print_json(_document(batch, notes, pages))
@@ -137,6 +166,7 @@ def _report(
     said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
         explain_table(batch.done, batch.failed)
+    channel_tables(batch.done)
     if pages:
         print_plain(f"Open in a browser: {pages[0]}")
     print_notes(notes, said)

@@ -169,15 +169,21 @@ def map_floats(values: Sequence[Any]) -> tuple[float, float, float, float]:
 
 
 def _tables(record: Mapping[str, Any]) -> list[Table]:
-    """Evidence that a record holds: title -> {name: value}."""
-    evidence = record.get("evidence", {})
-    return [
-        Table(
-            f"{title}: {record['target']['name']}, {record['layer']}", ("", ""), list(one.items())
-        )
-        for title, one in evidence.items()
+    """Evidence that a record holds: what came through each channel, and title -> {name: value}."""
+    name = f"{record['target']['name']}, layer {record['layer']}"
+    found = [
+        Table(f"{title}: {name}", ("what", "value"), list(one.items()))
+        for title, one in record.get("evidence", {}).items()
         if isinstance(one, Mapping)
     ]
+    channels = record.get("channels")
+    if channels:
+        parts = [part for part in ("shapley", "flow", "drop") if part in channels]
+        columns = [[*channels[part]["channels"], channels[part]["gap"]] for part in parts]
+        names = [*channels["names"], "gap"]
+        rows = [list(row) for row in zip(names, *columns, strict=True)]
+        found.append(Table(f"What came through each channel: {name}", ("channel", *parts), rows))
+    return found
 
 
 def _facts(volume: Path, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
