@@ -54,6 +54,8 @@ class Explanation:
         Whether part of the score reaches the output around the layer.
     precision
         What a trunk in bfloat16 cost on the first input; None for float32.
+    note
+        What the method's maps do not stand for, empty when there is nothing to say.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -68,6 +70,7 @@ class Explanation:
     source: Volume | None = None
     bypassed: bool = False
     precision: PrecisionError | None = None
+    note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -85,6 +88,7 @@ class Explanation:
         )
         notes = [around] if self.bypassed else []
         notes += [self.precision.note] if self.precision else []
+        notes += [self.note] if self.note else []
         return ScoreAccount(
             score=self.scores.detach().double(),
             baseline=self.baseline().detach().double(),

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.targets import Scores, Target, evaluate
@@ -28,8 +29,6 @@ from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
 
 Align = Literal["layout", "measured"]
-Baseline = Callable[[Tensor], Tensor]
-"""Activation -> the baseline activation A0 that the account compares with."""
 Schedule = Callable[["Run", Sequence[Layer]], dict[str, tuple[Tensor, ...]]]
 """Which passes are made: run, layers -> by layer, for each call, maps (target, batch, *grid)."""
 
@@ -49,6 +48,8 @@ class Setting:
     align: Align
     baseline: Baseline
     precision: Precision = "fp32"
+    note: str = ""
+    no_weight: str = ""
 
 
 @dataclass
@@ -89,9 +90,15 @@ class Run:
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         """The method's map, (batch, *grid), of one target."""
-        axes = self._traced(name, call).axes
-        assert axes is not None  # `_traced` raises where there is no grid
-        activation, gradient = to_grid(activation, axes), to_grid(gradient, axes)
+        axes = self.traced(name, call).axes
+        assert axes is not None  # `traced` raises where there is no grid
+        return self.finish(name, call, to_grid(activation, axes), to_grid(gradient, axes))
+
+    def finish(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
+        """The method's map, (batch, *grid), from what is on the grid already.
+
+        `gradient` may be what a method without gradients puts in its place.
+        """
         found = self.setting.map(activation, gradient)
         found = found.relu() if self.setting.relu else found
         self._note_if_weak(name, call, found, activation, gradient)
@@ -137,11 +144,12 @@ class Run:
             empty=self._why_empty(maps, layer, call),
             source=source,
             bypassed=trace.bypassed,
+            note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
         )
 
     def _grid(self, layer: Layer, call: int) -> LayerGrid:
-        traced = self._traced(layer.name, call)
+        traced = self.traced(layer.name, call)
         grid = traced.grid
         assert grid is not None
         if self.setting.align == "layout" or layer.name == INPUT:
@@ -150,7 +158,8 @@ class Run:
             self.setting.model, layer.module, self.inputs, grid, axes=traced.axes, number=call
         )
 
-    def _traced(self, name: str, call: int) -> LayerCall:
+    def traced(self, name: str, call: int) -> LayerCall:
+        """Where the voxels of one call of a layer are; LayerError if it has no grid."""
         found = self.traces[name].calls[call]
         if found.grid is None or len(found.shape) < 3:
             why = f" ({found.problem})" if found.problem else ""
@@ -193,7 +202,7 @@ class Run:
                 score = abs(float(self.scores.values[sample, target].detach()))
                 if not bool(maps[sample, target].any()):
                     reasons[sample, target] = self.scores.notes.get((sample, target)) or _reason(
-                        activation, gradient, layer.label
+                        activation, gradient, layer.label, self.setting.no_weight
                     )
                 elif activation * gradient < _VANISHED * score:
                     faint = True
@@ -285,9 +294,11 @@ def _peak(tensor: Tensor) -> Tensor:
     return tensor.detach().abs().flatten(1).amax(dim=1)
 
 
-def _reason(activation: float, gradient: float, layer: str) -> str:
+def _reason(activation: float, gradient: float, layer: str, no_weight: str) -> str:
     if activation == 0:
         return f"the output of layer {layer!r} is zero everywhere for this input"
+    if gradient == 0 and no_weight:
+        return no_weight.format(layer=layer)
     if gradient == 0:
         return (
             f"the gradient of this score at layer {layer!r} is zero everywhere (a saturated "

@@ -18,13 +18,12 @@ from respondcam.attribution import (
     channel_contributions,
 )
 from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import describe
-from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
-from respondcam.network.precision import Precision
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
@@ -48,6 +47,8 @@ class Settings:
         As it was typed.
     normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
+    method_arguments
+        Options of the method, as they were typed.
     """
 
     method: str = "respond"
@@ -62,6 +63,7 @@ class Settings:
     channels: bool = False
     channel_names: tuple[str, ...] = ()
     channel_baseline: str = "zero"
+    method_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -145,13 +147,17 @@ def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
 def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
     """Set up the method; mistakes in the layers show here, before any work."""
     layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
-    return METHODS[settings.method](
-        loaded.module,
-        layer=layer,
-        output=None if settings.output is None else output_part(settings.output),
-        align=cast(Align, settings.align),
-        precision=cast(Precision, settings.precision),
-    )
+    given = parse_arguments(settings.method_arguments, "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align", "precision"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    own = {
+        "output": None if settings.output is None else output_part(settings.output),
+        "align": settings.align,
+    }
+    if settings.precision != "fp32":  # a method that cannot says so
+        own["precision"] = settings.precision
+    return make(settings.method, loaded.module, layer, options=given | own)
 
 
 def output_part(key: str) -> Callable[[Any], torch.Tensor]:

@@ -9,6 +9,8 @@ from respondcam.cli._common import (
     AxesOption,
     DeviceOption,
     JSONOption,
+    MethodArgumentsOption,
+    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -49,12 +51,8 @@ def explain(
             "component:largest@3.",
         ),
     ] = "predicted",
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
-        ),
-    ] = "respond",
+    method: MethodOption = "respond",
+    method_arg: MethodArgumentsOption = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
@@ -126,6 +124,7 @@ def explain(
         channels=channels or channel_names is not None,
         channel_names=tuple(channel_names.split(",")) if channel_names else (),
         channel_baseline=channel_baseline,
+        method_arguments=tuple(method_arg or ()),
     )
     sources = find_sources(files)
     new = prepare_folder(out)
