@@ -17,7 +17,7 @@ help:
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
 
-$(STAMP): pyproject.toml $(wildcard requirements/*.txt)
+$(STAMP): pyproject.toml hatch_build.py package-lock.json $(wildcard requirements/*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet torch
 	PIP_CONSTRAINT=requirements/constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev]" \

@@ -188,6 +188,19 @@ class Explanation:
         self._check(sample, target)
         return explanation_figure(self, sample=sample, target=target, **options)
 
+    def view(self, *, sample: int = 0, target: int = 0, **options: Any) -> Any:
+        """Interactive viewer in a notebook; see `respondcam.show.explanation_viewer`."""
+        from respondcam.show import explanation_viewer
+
+        self._check(sample, target)
+        return explanation_viewer(self, sample=sample, target=target, **options)
+
+    def report(self, path: str | PathLike[str], **options: Any) -> Path:
+        """Write a web page with all maps of a sample; see `respondcam.show.explanation_report`."""
+        from respondcam.show import explanation_report
+
+        return explanation_report(self, path, **options)
+
     def _repr_html_(self) -> str:
         from respondcam.show import explanation_html
 

@@ -15,6 +15,7 @@ from respondcam.cli.average import average
 from respondcam.cli.demo import demo
 from respondcam.cli.explain import explain
 from respondcam.cli.layers import layers
+from respondcam.cli.report import report
 from respondcam.cli.reproduce import reproduce
 from respondcam.cli.simulate import simulate
 from respondcam.cli.train import train
@@ -76,6 +77,7 @@ _COMMANDS = {
     simulate: "Make subtomograms or tomograms whose truth is known.",
     train: "Train a classifier on simulated subtomograms or a folder.",
     average: "Average maps in the particle's own frame.",
+    report: "Write pages with an interactive viewer of maps.",
     reproduce: "Make the publication's table and figures again.",
 }
 for _command, _summary in _COMMANDS.items():

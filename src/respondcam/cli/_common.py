@@ -92,6 +92,15 @@ OutputOption = Annotated[
 JSONOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document for machines instead of text.")
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
+]
+ReportOption = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Also write a web page for each volume, with an interactive viewer."
+    ),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -93,13 +93,18 @@ def worker(
     return work
 
 
-def report(batch: Batch[list[OneMap]], *, real: bool, as_json: bool) -> None:
+def report(
+    batch: Batch[list[OneMap]], pages: Sequence[Path] = (), *, real: bool, as_json: bool
+) -> None:
     """Print the accounts and what to open."""
     maps = [one for _, found in batch.done for one in found]
     if as_json:
         files = [{what: str(path) for what, path in one.files.items()} for one in maps]
         print_json(
-            {"maps": [{**one.record, "files": f} for one, f in zip(maps, files, strict=True)]}
+            {
+                "maps": [{**one.record, "files": f} for one, f in zip(maps, files, strict=True)],
+                "pages": [str(page) for page in pages],
+            }
         )
         return
     explain_table(batch.done, batch.failed, outputs=False)
@@ -110,6 +115,8 @@ def report(batch: Batch[list[OneMap]], *, real: bool, as_json: bool) -> None:
     print_plain(_account_in_words(maps))
     print_plain("")
     print_plain("Open:")
+    if pages:
+        print_plain(f"  {pages[0]}   (in a browser: the maps in 3-D)")
     for one in maps[:4]:
         print_plain(f"  {one.files['figure']}   ({one.record['target']['name']})")
     print_plain("  and, in any viewer of volumes, the map over its image:")

@@ -45,28 +45,46 @@ def explain_table(
     outputs: bool = True,
 ) -> None:
     """Print the accounts of all maps, the failures, and (`outputs`) where the files are."""
-    rows = [(source, one) for source, maps in done for one in _shown(maps, len(done))]
-    table = new_table(
-        "file", "layer", "class", "score", "baseline", "mapped", "gap", "relative gap", left=3
-    )
-    for source, one in rows:
-        account = one.record["account"]
-        figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
-        add_row(
-            table,
-            source.path.name,
-            one.record["layer"],
-            one.record["target"]["name"],
-            *figures,
-            percent(account["relative_gap"]),
-        )
-    for source, _ in failed:
-        add_row(table, source.path.name, "failed", "", "", "", "", "", "")
-    screen = console()
+    maps = [(source, one) for source, found in done for one in _shown(found, len(done))]
+    rows = [_account_cells(source, one) for source, one in maps]
+    rows += [[source.path.name, "failed", *[""] * 6] for source, _ in failed]
     if done or len(failed) > 1:
-        screen.print(table)
+        _print_accounts(rows)
     if outputs:
         _print_outputs(done, failed)
+
+
+_ACCOUNT_TITLES = ("file", "layer", "class", "score", "baseline", "mapped", "gap", "relative gap")
+
+
+def _account_cells(source: "Source", one: "OneMap") -> list[str]:
+    account = one.record["account"]
+    figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
+    names = [source.path.name, one.record["layer"], one.record["target"]["name"]]
+    return [*names, *figures, percent(account["relative_gap"])]
+
+
+def _print_accounts(rows: "Sequence[Sequence[str]]") -> None:
+    """Print accounts; where the screen is too narrow, what all rows share goes above the table."""
+    screen = console()
+    columns = list(range(len(_ACCOUNT_TITLES)))
+    table = _chosen_columns(rows, columns)
+    wide = screen.options.update(width=1000)
+    if screen.measure(table, options=wide).maximum > screen.width:
+        shared = [c for c in (0, 1, 2) if len({row[c] for row in rows}) == 1]
+        if shared:
+            told = (f"{_ACCOUNT_TITLES[c]}: {rows[0][c]}" for c in shared)
+            print_plain(", ".join(told))
+        table = _chosen_columns(rows, [c for c in columns if c not in shared])
+    screen.print(table)
+
+
+def _chosen_columns(rows: "Sequence[Sequence[str]]", columns: "Sequence[int]") -> "Table":
+    left = sum(column < 3 for column in columns)
+    table = new_table(*(_ACCOUNT_TITLES[column] for column in columns), left=left)
+    for row in rows:
+        add_row(table, *(row[column] for column in columns))
+    return table
 
 
 def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:

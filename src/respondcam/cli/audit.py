@@ -14,6 +14,7 @@ from respondcam.cli._common import (
     ModelOption,
     NormalizeOption,
     OutputOption,
+    QuietOption,
     TrustOption,
     WeightsOption,
 )
@@ -46,6 +47,7 @@ def audit(
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Check over many volumes whether the sums of the maps follow the scores of all classes.
@@ -80,5 +82,6 @@ def audit(
     summaries = _auditing.summaries_of(batch)
     if csv_file:
         _auditing.write_csv(csv_file, batch)
-    _auditing.report(batch, summaries, notes, csv_file, as_json=as_json)
+    if not quiet or as_json:
+        _auditing.report(batch, summaries, notes, csv_file, as_json=as_json)
     batch.leave()

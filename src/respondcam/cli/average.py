@@ -13,6 +13,7 @@ from respondcam.cli._common import (
     ModelOption,
     NormalizeOption,
     OutputOption,
+    QuietOption,
     TrustOption,
     WeightsOption,
 )
@@ -54,6 +55,7 @@ def average(
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Average the maps of one class in the particle's own frame, turned back by their poses.
@@ -78,4 +80,5 @@ def average(
     made = _averaging.run(
         star, loaded, settings, class_name=class_name, box=box, limit=limit, out=out
     )
-    _averaging.report(made, [*notes, *advice(loaded, settings)], as_json=as_json)
+    if not quiet or as_json:
+        _averaging.report(made, [*notes, *advice(loaded, settings)], as_json=as_json)

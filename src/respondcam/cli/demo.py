@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption
+from respondcam.cli._common import DeviceOption, JSONOption, ReportOption
 
 
 def demo(
@@ -20,6 +20,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(metavar="N", help="Which scene.", min=0)] = 0,
     device: DeviceOption = "auto",
+    with_report: ReportOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Explain a phantom with the network in the package, and say what to open.
@@ -42,5 +43,12 @@ def demo(
         [scene.source for scene in scenes],
         _demo.worker(scenes, explainer, settings, loaded, identity, out),
     )
-    _demo.report(batch, real=bool(data), as_json=as_json)
+    pages: list[Path] = []
+    if with_report:
+        from respondcam.cli._reporting import reports_of
+
+        records = [one.files["record"] for _, maps in batch.done for one in maps]
+        reports, pages = reports_of(records, out)
+        batch.code = batch.code or reports.code
+    _demo.report(batch, pages, real=bool(data), as_json=as_json)
     batch.leave()

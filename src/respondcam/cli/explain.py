@@ -15,6 +15,8 @@ from respondcam.cli._common import (
     ModelOption,
     NormalizeOption,
     OutputOption,
+    QuietOption,
+    ReportOption,
     TrustOption,
     WeightsOption,
 )
@@ -88,6 +90,8 @@ def explain(
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
+    with_report: ReportOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Explain volumes: maps in each volume's own format and place, a figure, and the account.
@@ -141,25 +145,37 @@ def explain(
     finally:
         if new and not any(out.iterdir()):
             out.rmdir()
-    _report(batch, [*notes, *advice(loaded, settings)], as_json=as_json)
+    pages: list[Path] = []
+    if with_report:
+        from respondcam.cli._reporting import reports_of
+
+        records = [one.files["record"] for _, maps in batch.done for one in maps]
+        reports, pages = reports_of(records, out)
+        batch.code = batch.code or reports.code
+    if not quiet or as_json:
+        _report(batch, [*notes, *advice(loaded, settings)], pages, as_json=as_json)
     batch.leave()
 
 
-def _report(batch: "Batch[list[OneMap]]", notes: list[str], *, as_json: bool) -> None:
+def _report(
+    batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path], *, as_json: bool
+) -> None:
     from respondcam.cli._common import print_json
-    from respondcam.cli._tables import channel_tables, explain_table, print_notes
+    from respondcam.cli._tables import channel_tables, explain_table, print_notes, print_plain
 
     if as_json:
-        print_json(_document(batch, notes))
+        print_json(_document(batch, notes, pages))
         return
     said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
         explain_table(batch.done, batch.failed)
     channel_tables(batch.done)
+    if pages:
+        print_plain(f"Open in a browser: {pages[0]}")
     print_notes(notes, said)
 
 
-def _document(batch: "Batch[list[OneMap]]", notes: list[str]) -> dict[str, Any]:
+def _document(batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path]) -> dict[str, Any]:
     return {
         "maps": [
             {**one.record, "files": {what: str(path) for what, path in one.files.items()}}
@@ -169,5 +185,6 @@ def _document(batch: "Batch[list[OneMap]]", notes: list[str]) -> dict[str, Any]:
         "failed": [
             {"path": str(source.path), "error": message} for source, message in batch.failed
         ],
+        "pages": [str(page) for page in pages],
         "notes": notes,
     }

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import JSONOption
+from respondcam.cli._common import JSONOption, QuietOption
 
 
 def simulate(
@@ -84,6 +84,7 @@ def simulate(
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where it is computed.")
     ] = "auto",
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Simulate subtomograms or tomograms of known particles: MRC files with a STAR file, or Zarr.
@@ -112,4 +113,5 @@ def simulate(
     )
     templates = _simulating.templates(data, classes, wanted, assembly)
     written = _simulating.write(wanted, templates, out, device, file_format)
-    _simulating.report(written, wanted, list(templates), as_json=as_json)
+    if not quiet or as_json:
+        _simulating.report(written, wanted, list(templates), as_json=as_json)

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption, ModelArgumentsOption, ModelOption
+from respondcam.cli._common import (
+    DeviceOption,
+    JSONOption,
+    ModelArgumentsOption,
+    ModelOption,
+    QuietOption,
+)
 
 
 def train(
@@ -74,6 +80,7 @@ def train(
     ] = "auto",
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights, poses, noise, order.")] = 0,
     device: DeviceOption = "auto",
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Train a network to tell particles apart, from simulated subtomograms or a folder.
@@ -116,4 +123,5 @@ def train(
         seed=seed,
     )
     result = _training.run(model, model_arg, source, schedule, out, device)
-    _training.report(result, source, model, as_json=as_json)
+    if not quiet or as_json:
+        _training.report(result, source, model, as_json=as_json)

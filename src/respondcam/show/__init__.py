@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from respondcam.show.caption import AccountLine, Caption
     from respondcam.show.figures import explanation_caption, explanation_figure
     from respondcam.show.flat import image_overlay, signal_trace
+    from respondcam.show.grids import class_grid, layer_progression, map_grid
     from respondcam.show.html import explanation_html, table_html, volume_html
+    from respondcam.show.isosurface import surface_figure
+    from respondcam.show.notebook import explanation_viewer
+    from respondcam.show.report.explained import explanation_report
     from respondcam.show.slices import orthogonal_planes, slice_montage
     from respondcam.show.theme import format_score, signed_colours, signed_rgba
 
@@ -21,11 +25,16 @@ _HOME = {
     "AccountLine": "caption",
     "Caption": "caption",
     "account_bar": "account",
+    "class_grid": "grids",
     "explanation_caption": "figures",
     "explanation_figure": "figures",
     "explanation_html": "html",
+    "explanation_report": "report.explained",
+    "explanation_viewer": "notebook",
     "format_score": "theme",
     "image_overlay": "flat",
+    "layer_progression": "grids",
+    "map_grid": "grids",
     "orthogonal_planes": "slices",
     "png_bytes": "canvas",
     "save_figure": "canvas",
@@ -33,6 +42,7 @@ _HOME = {
     "signed_colours": "theme",
     "signed_rgba": "theme",
     "slice_montage": "slices",
+    "surface_figure": "isosurface",
     "table_html": "html",
     "volume_html": "html",
 }
@@ -41,11 +51,16 @@ __all__ = [
     "AccountLine",
     "Caption",
     "account_bar",
+    "class_grid",
     "explanation_caption",
     "explanation_figure",
     "explanation_html",
+    "explanation_report",
+    "explanation_viewer",
     "format_score",
     "image_overlay",
+    "layer_progression",
+    "map_grid",
     "orthogonal_planes",
     "png_bytes",
     "save_figure",
@@ -53,6 +68,7 @@ __all__ = [
     "signed_colours",
     "signed_rgba",
     "slice_montage",
+    "surface_figure",
     "table_html",
     "volume_html",
 ]

@@ -13,6 +13,7 @@ from respondcam.show.slices import orthogonal_planes, slice_montage
 from respondcam.volume import Volume
 
 _VIEWS = {"planes": orthogonal_planes, "montage": slice_montage}
+_ALL_VIEWS = (*_VIEWS, "surface", "classes")
 _NO_IMAGE = "no image below the map, since a tensor was explained; give one with image="
 
 
@@ -44,7 +45,9 @@ def explanation_figure(
         What is below the map: a volume, or an array (*spatial) or (channel, *spatial) in the voxels
         of the network's input. None is the volume that was explained.
     view
-        Of a volume: ``"planes"`` as in `orthogonal_planes`, or ``"montage"`` as in `slice_montage`.
+        Of a volume: ``"planes"`` as in `orthogonal_planes`, ``"montage"`` as in `slice_montage`,
+        ``"surface"`` as in `surface_figure` (planes and a note where nothing can draw in 3-D), or
+        ``"classes"``: all targets of the sample, as in `class_grid`.
     channel
         Of a volume.
     limit
@@ -70,16 +73,21 @@ def explanation_figure(
     >>> [text.get_text() for text in figure.texts][:2]
     ['beat', 'grad · layer conv · score 1.000']
     """
-    if view not in _VIEWS:
-        raise InputError(f"view={view!r}: use one of {', '.join(map(repr, _VIEWS))}.")
+    if view not in _ALL_VIEWS:
+        raise InputError(f"view={view!r}: use one of {', '.join(map(repr, _ALL_VIEWS))}.")
     caption = explanation_caption(explanation, sample=sample, target=target, account=account)
     if image is None and explanation.source is None:
         caption = replace(caption, notes=(*caption.notes, _NO_IMAGE))
     axes = len(explanation.grid.input_shape)
     if axes == 3:
         volume = _volume_below(explanation, image)
+        if view == "classes":
+            from respondcam.show.grids import class_grid
+
+            options = {"channel": channel, "limit": limit, "theme": theme}
+            return class_grid(explanation, sample=sample, image=volume, **options)
         raw = explanation.volume(sample, target, "layer")
-        draw = _VIEWS[view]
+        draw = _surface_or_planes if view == "surface" else _VIEWS[view]
         return draw(volume, raw, channel=channel, limit=limit, theme=theme, caption=caption)
     if isinstance(image, Volume):
         raise InputError(f"The input has {axes} spatial axes: give image= as an array.")
@@ -87,6 +95,26 @@ def explanation_figure(
     below = np.zeros(placed.shape) if image is None else np.asarray(image, np.float64)
     draw = {1: signal_trace, 2: image_overlay}[axes]
     return draw(below, placed, limit=limit, theme=theme, caption=caption)
+
+
+def _surface_or_planes(
+    volume: Volume,
+    map: Volume,
+    *,
+    channel: int,
+    limit: float | None,
+    theme: str,
+    caption: Caption,
+) -> Figure:
+    """Draw surfaces, or planes with a note where nothing can draw in 3-D."""
+    from respondcam.show.isosurface import RendererError, surface_figure
+
+    options = {"channel": channel, "limit": limit, "theme": theme}
+    try:
+        return surface_figure(volume, map, caption=caption, **options)
+    except RendererError as error:
+        noted = replace(caption, notes=(*caption.notes, str(error)))
+        return orthogonal_planes(volume, map, caption=noted, **options)
 
 
 def explanation_caption(

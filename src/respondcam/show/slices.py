@@ -193,7 +193,7 @@ def slice_montage(
     across = scene.grey.axis_of_stored(axis)
     planes = [cut(scene, across, index) for index in _spread(scene, across, count)]
     room = look.width_inches - 2 * MARGIN - _legend_width(scene)
-    layout = _best_layout(planes[0], len(planes), room)
+    layout = best_layout(planes[0], len(planes), room)
     words = Words(caption, scene_alert(scene, caption), scene_notes(scene, caption, channel))
     body = max(layout.height, _LEGEND_HEIGHT + _ROW_GAP if scene.has_colour else 0.0)
     figure, foot = make_page(body + _SCALE_BAR, words, look)
@@ -210,27 +210,33 @@ def slice_montage(
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """Where the panels of a montage are; lengths in inches."""
+
     columns: int
     scale: float  # inches per unit of length
     step: tuple[float, float]  # inches from row to row and from column to column
     height: float  # of all rows
 
 
-def _best_layout(plane: Plane, count: int, room: float) -> _Layout:
-    """Find the number of columns that makes the montage nearest to 4 : 3, with few empty places."""
+def best_layout(plane: Plane, count: int, room: float, *, above: float = 0.0) -> Layout:
+    """Find the number of columns that makes the montage nearest to 4 : 3, with few empty places.
 
-    def with_columns(columns: int) -> _Layout:
+    `above` is the height in inches of a second line above each panel.
+    """
+    row_gap = _ROW_GAP + above
+
+    def with_columns(columns: int) -> Layout:
         rows = -(-count // columns)
-        width, height = room / columns - _NARROW_GAP, _TALLEST_MONTAGE / rows - _ROW_GAP
+        width, height = room / columns - _NARROW_GAP, _TALLEST_MONTAGE / rows - row_gap
         scale = min(width / plane.width, height / plane.height)
         height, width = panel_size(plane.height, plane.width, scale)
-        step = (height + _ROW_GAP, max(width + _NARROW_GAP, _NARROWEST))
-        return _Layout(columns, scale, step, step[0] * rows)
+        step = (height + row_gap, max(width + _NARROW_GAP, _NARROWEST))
+        return Layout(columns, scale, step, step[0] * rows)
 
     most = min(count, int(room / _NARROWEST))
 
-    def ugliness(one: _Layout) -> float:
+    def ugliness(one: Layout) -> float:
         empty = -count % one.columns / one.columns
         return abs(one.height / room - 0.75) + empty
 

@@ -1,0 +1,95 @@
+"""Pages for many volumes: a bad one does not stop the others."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from respondcam.cli._batch import Batch, run_batch
+from respondcam.cli._common import print_json
+from respondcam.cli._inputs import Source
+from respondcam.cli._tables import print_plain
+from respondcam.cli._writing import prepare_folder
+from respondcam.errors import InputError
+from respondcam.show.report.content import Table
+from respondcam.show.report.records import Found, find_records, read_report
+from respondcam.show.report.writing import SUMMARY, Entry, entry, write_report, write_summary
+
+
+def make_reports(
+    found: Sequence[Found], out: Path | None = None, tables: Sequence[Table] = ()
+) -> tuple[Batch[Entry], list[Path]]:
+    """Write a page for each volume, and a summary where there are several or a table.
+
+    Returns
+    -------
+    tuple
+        What became of each volume, and the pages in the order in which to open them.
+    """
+    folder = out or found[0].records[0].parent
+    prepare_folder(folder)
+    several = len(found) > 1 or bool(tables)
+    by_name = {one.name: one for one in found}
+    pages: list[Path] = []
+
+    def work(source: Source) -> Entry:
+        report = read_report(by_name[source.name])
+        page = folder / f"{source.name}.{SUMMARY}"
+        pages.append(write_report(report, page, summary=SUMMARY if several else ""))
+        return entry(report, page)
+
+    batch = run_batch([Source(one.volume, one.name, "") for one in found], work)
+    if several and batch.done:
+        failed = [(source.path.name, why) for source, why in batch.failed]
+        entries = [one for _, one in batch.done]
+        pages.insert(0, write_summary(entries, folder / SUMMARY, tables=tables, failed=failed))
+    return batch, pages
+
+
+def reports_of(records: Sequence[Path], folder: Path) -> tuple[Batch[Entry], list[Path]]:
+    """Write the pages of maps that were just made."""
+    if not records:
+        return Batch(), []
+    return make_reports(find_records(records), folder)
+
+
+def say_written(batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
+    """Print what to open."""
+    if as_json:
+        failed = [{"path": str(source.path), "error": why} for source, why in batch.failed]
+        print_json({"pages": [str(page) for page in pages], "failed": failed})
+    elif pages and not quiet:
+        print_plain(f"Open in a browser: {pages[0]}")
+        if len(pages) > 1:
+            print_plain(f"  It leads to the pages of {len(batch.done)} volumes beside it.")
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file with a heading as a table of the report.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has no rows.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"--table {str(path)!r} cannot be read ({error}). Give a CSV file with a heading."
+        ) from error
+    if len(rows) < 2 or len({len(row) for row in rows}) != 1:
+        raise InputError(
+            f"--table {str(path)!r} is no table: give a CSV file whose first line names the "
+            f"columns and whose lines all have equally many."
+        )
+    return Table(path.name, rows[0], [[_value(cell) for cell in row] for row in rows[1:]])
+
+
+def _value(cell: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell

@@ -1,0 +1,215 @@
+"""Reports from what ``respondcam explain`` left behind: the maps and their JSON records."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from respondcam.errors import InputError
+from respondcam.show.caption import AccountLine
+from respondcam.show.report.content import Report, ReportMap, Table
+from respondcam.volume import Volume, read_volume
+
+
+@dataclass(frozen=True)
+class Found:
+    """The records of one volume.
+
+    Parameters
+    ----------
+    name
+        For the page and its file; no two volumes share it.
+    volume
+        The image, where it was when it was explained.
+    records
+        The JSON files of its maps, in the order in which they are offered.
+    """
+
+    name: str
+    volume: Path
+    records: tuple[Path, ...]
+
+
+def find_records(given: Sequence[str | Path]) -> list[Found]:
+    """Find the records in folders, or those that are named, by volume.
+
+    Maps are ordered by their score, the highest first, within the order of layers and methods as
+    their names sort.
+
+    Raises
+    ------
+    InputError
+        If a path does not exist, or there is no record.
+    """
+    paths = [path for one in given for path in _json_files(Path(one).expanduser())]
+    volumes: dict[tuple[str, str], list[tuple[Path, Mapping[str, Any]]]] = {}
+    for path in dict.fromkeys(paths):
+        record = _record(path)
+        if record is not None:
+            key = (record["input"]["path"], record["input"]["sha256"])
+            volumes.setdefault(key, []).append((path, record))
+        elif path in map(Path, given):
+            raise InputError(
+                f"{path} is no record of a map. Give the .json files that respondcam explain "
+                f"writes beside its maps, or their folder."
+            )
+    if not volumes:
+        names = ", ".join(repr(str(one)) for one in given)
+        raise InputError(
+            f"There are no maps to report in {names}. Give the folder that respondcam explain "
+            f"wrote to (--out), or make maps first: respondcam explain VOLUME --model ..."
+        )
+    names = _names([Path(path) for path, _ in volumes])
+    return [
+        Found(name, Path(path), tuple(item for item, _ in sorted(found, key=_by_score)))
+        for name, ((path, _), found) in zip(names, volumes.items(), strict=True)
+    ]
+
+
+def read_report(found: Found) -> Report:
+    """Read one volume with its maps, and everything that their records say.
+
+    Raises
+    ------
+    InputError
+        If the volume or a map is not there, or the volume has changed since it was explained.
+    """
+    records = [(path, json.loads(path.read_text("utf-8"))) for path in found.records]
+    folder, first = found.records[0].parent, records[0][1]
+    place = _volume_path(found.volume, folder)
+    if _sha256(place) != first["input"]["sha256"]:
+        raise InputError(
+            f"{place} has changed since it was explained: its maps belong to another image. "
+            f"Explain it again, or bring the old file back."
+        )
+    nonfinite = first.get("settings", {}).get("nonfinite", "error")
+    volume = read_volume(place, nonfinite=nonfinite)
+    return Report(
+        name=found.volume.name,
+        volume=volume,
+        maps=[_map(path, record, volume) for path, record in records],
+        facts=_facts(found.volume, [record for _, record in records]),
+        tables=[table for _, record in records for table in _tables(record)],
+    )
+
+
+def _json_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("*.json"))
+    if not path.exists():
+        raise InputError(f"{str(path)!r} does not exist. Give a folder of maps, or their records.")
+    return [path]
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """Read a record; None for any other JSON file."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        str(record["input"]["path"] + record["input"]["sha256"] + record["layer"])
+        str(record["target"]["name"] + record["files"]["layer"] + record["settings"]["method"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record
+
+
+def _by_score(item: tuple[Path, Mapping[str, Any]]) -> tuple[str, str, float]:
+    record = item[1]
+    score = record.get("account", {}).get("score")
+    return record["settings"]["method"], record["layer"], -(score or 0.0)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Give each volume a name for its page's file: its own, numbered where two share it."""
+    names: list[str] = []
+    for path in paths:
+        name, number = path.name, 1
+        while name.casefold() in (taken.casefold() for taken in (*names, "index")):
+            number += 1
+            name = f"{path.name}-{number}"
+        names.append(name)
+    return names
+
+
+def _volume_path(recorded: Path, folder: Path) -> Path:
+    """Find the volume where it was, or, when the folder has moved, beside the maps."""
+    for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
+        if place.exists():
+            return place
+    raise InputError(
+        f"The volume {str(recorded)!r} is not there any more. Run the command in the folder in "
+        f"which it was explained, or put the file beside its maps in {str(folder)!r}."
+    )
+
+
+def _map(path: Path, record: Mapping[str, Any], volume: Volume) -> ReportMap:
+    file = path.parent / record["files"]["layer"]
+    map = read_volume(file)
+    # a format may not know the unit that the image's own file told
+    map = Volume(map.voxels, map.affine, volume.unit) if map.unit == "voxel" else map
+    account = record.get("account", {})
+    parts = [account.get(part) for part in ("score", "baseline", "mapped", "gap")]
+    whole = all(part is not None for part in parts)
+    return ReportMap(
+        volume=map,
+        target=record["target"]["name"],
+        layer=record["layer"],
+        method=record["settings"]["method"],
+        score=parts[0],
+        account=AccountLine(*map_floats(parts)) if whole else None,
+        notes=tuple(str(note) for note in record.get("notes", ())),
+    )
+
+
+def map_floats(values: Sequence[Any]) -> tuple[float, float, float, float]:
+    """Give four numbers as floats."""
+    score, baseline, mapped, gap = map(float, values)
+    return score, baseline, mapped, gap
+
+
+def _tables(record: Mapping[str, Any]) -> list[Table]:
+    """Evidence that a record holds: what came through each channel, and title -> {name: value}."""
+    name = f"{record['target']['name']}, layer {record['layer']}"
+    found = [
+        Table(f"{title}: {name}", ("what", "value"), list(one.items()))
+        for title, one in record.get("evidence", {}).items()
+        if isinstance(one, Mapping)
+    ]
+    channels = record.get("channels")
+    if channels:
+        parts = [part for part in ("shapley", "flow", "drop") if part in channels]
+        columns = [[*channels[part]["channels"], channels[part]["gap"]] for part in parts]
+        names = [*channels["names"], "gap"]
+        rows = [list(row) for row in zip(names, *columns, strict=True)]
+        found.append(Table(f"What came through each channel: {name}", ("channel", *parts), rows))
+    return found
+
+
+def _facts(volume: Path, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What is needed to repeat the maps; a setting that differs between them is listed as such."""
+    facts = [("volume", str(volume)), ("its SHA-256", str(records[0]["input"]["sha256"]))]
+    for section in ("model", "settings"):
+        for key in records[0].get(section, {}):
+            if key != "class_names":
+                values = [_written(one.get(section, {}).get(key)) for one in records]
+                facts.append((f"{section}: {key}", "; ".join(dict.fromkeys(values))))
+    versions = dict.fromkeys(str(one.get("respondcam", "")) for one in records)
+    return [*facts, ("maps made by respondcam", ", ".join(versions))]
+
+
+def _written(value: Any) -> str:
+    if value is None or value in ([], {}, ""):
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _sha256(path: Path) -> str:
+    """Digest of a file, or of all files of a folder, as ``explain`` records it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for item in sorted(item for item in path.iterdir() if item.is_file()):
+        digest.update(f"{item.name} {_sha256(item)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""``respondcam report``: pages from what explain left behind, one volume or many."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def explained(cli, nets, *files, **options):
+    result = cli(
+        "explain", *files, "--model", f"{nets}:named", "--target", "all", "--device", "cpu",
+        *[word for name, value in options.items() for word in (f"--{name}", value)],
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    return Path("respondcam-maps")
+
+
+def test_one_volume_gives_one_page_beside_its_maps(cli, nets, mrc):
+    out = explained(cli, nets, mrc)
+    result = cli("report", out)
+    assert result.code == 0, result.err
+    page = out / "ribo.mrc.report.html"
+    assert f"Open in a browser: {page}" in result.out
+    assert list(out.glob("*.html")) == [page]
+    text = page.read_text("utf-8")
+    record = json.loads(next(out.glob("*.json")).read_text("utf-8"))
+    for word in ("[red]ribosome", "ferritin", record["input"]["sha256"], "10 × 12", "13.68"):
+        assert word in text
+    assert record["model"]["state_sha256"] in text
+
+
+def test_explain_writes_the_page_at_once(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--report", "--json")
+    assert result.code == 0, result.err
+    (page,) = json.loads(result.out)["pages"]
+    assert Path(page).read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_quiet_prints_nothing(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--report", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = cli("report", "respondcam-maps", "-q")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = cli("explain", "missing.mrc", "--model", f"{nets}:net", "--quiet")
+    assert result.code == 2
+    assert "missing.mrc" in result.err
+
+
+def test_many_volumes_get_a_summary_and_a_table(cli, nets, mrc, nifti, tmp_path):
+    out = explained(cli, nets, mrc, nifti)
+    (tmp_path / "audit.csv").write_text("volume,L1\nribo.mrc,0.125\n")
+    result = cli("report", out, "--table", "audit.csv", "--out", "pages", "--json")
+    assert result.code == 0, result.err
+    pages = json.loads(result.out)["pages"]
+    assert pages[0] == "pages/report.html"
+    assert len(pages) == 3
+    summary = Path(pages[0]).read_text("utf-8")
+    for word in ('href="ribo.mrc.report.html"', 'href="brain.nii.gz.report.html"', "audit.csv"):
+        assert word in summary
+    assert 'href="report.html"' in Path(pages[1]).read_text("utf-8")
+
+
+def test_a_volume_that_changed_or_went_is_told_and_stops_no_other(cli, nets, mrc, nifti, make):
+    out = explained(cli, nets, mrc, nifti)
+    make.mrc(mrc, make.blob((8, 10, 12), seed=5))
+    result = cli("report", out)
+    assert result.code == 2
+    assert "has changed since it was explained" in result.err
+    assert "1 of 2 volumes" in (out / "report.html").read_text("utf-8")
+    assert (out / "brain.nii.gz.report.html").exists()
+    mrc.unlink()
+    result = cli("report", out)
+    assert result.code == 2
+    assert "is not there any more" in result.err
+
+
+def test_a_folder_that_moved_with_its_volume_still_works(cli, nets, mrc):
+    out = explained(cli, nets, mrc)
+    Path("elsewhere").mkdir()
+    shutil.move(out, "elsewhere/maps")
+    shutil.move(mrc, "elsewhere/ribo.mrc")
+    result = cli("report", "elsewhere/maps")
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "does not exist"),
+        (["."], "no maps to report"),
+        (["other.json"], "no record of a map"),
+        (["other.json", "--table", "none.csv"], "cannot be read"),
+        (["other.json", "--table", "uneven.csv"], "equally many"),
+    ],
+)
+def test_bad_input_is_worded(cli, tmp_path, arguments, words):
+    (tmp_path / "other.json").write_text('{"input": 3}')
+    (tmp_path / "uneven.csv").write_text("a,b\n1\n")
+    result = cli("report", *arguments)
+    assert result.code == 2
+    assert words in result.err
+    assert not list(tmp_path.glob("*.html"))
