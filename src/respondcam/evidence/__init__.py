@@ -1,4 +1,4 @@
-"""Is the map right: the account over many images."""
+"""Is the map right: accounts over data sets, localisation, faithfulness, sanity, comparison."""
 
 from respondcam.evidence.audit import (
     AuditSummary,
@@ -8,5 +8,19 @@ from respondcam.evidence.audit import (
     sum_to_score,
     summarise,
 )
+from respondcam.evidence.locating import Located, locate, pooled_counts
+from respondcam.evidence.se3d import Se3d, se3d_figures
 
-__all__ = ["AuditSummary", "Spread", "SumToScore", "kendall_tau", "sum_to_score", "summarise"]
+__all__ = [
+    "AuditSummary",
+    "Located",
+    "Se3d",
+    "Spread",
+    "SumToScore",
+    "kendall_tau",
+    "locate",
+    "pooled_counts",
+    "se3d_figures",
+    "sum_to_score",
+    "summarise",
+]
