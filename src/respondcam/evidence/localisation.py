@@ -1,9 +1,9 @@
 """Does a map lie on the object? Two figures, and the controls without which they mean little.
 
 A particle in the middle of every image is found by a blob in the middle of the box, and maps of one
-network look much the same for all classes. So whoever reports these figures reports them for
-the controls of `respondcam.evidence.controls`, too, on images where the object is not in the middle,
-or not alone.
+network look much the same for all classes. So whoever reports these figures reports them for the
+controls of `respondcam.evidence.controls`, too, on images where the object is not in the middle, or
+not alone.
 """
 
 import math

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -84,6 +83,7 @@ def locate(
 
     Examples
     --------
+    >>> import torch
     >>> mask = torch.tensor([[True, True, False, False]])
     >>> (found,) = locate(torch.tensor([[3.0, 1.0, 0.0, -4.0]]), mask)
     >>> found.positive_mass, found.absolute_mass, found.vxap
