@@ -174,11 +174,8 @@ def explain_source(
         If it cannot be read, or the network cannot be explained on it.
     """
     with noted() as notes:
-        volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
-        voxels = volume.voxels.reshape(volume.channels, *volume.shape)
-        prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
+        volume, inputs = read_inputs(source, settings)
         turned = settings.axes == "xyz"
-        inputs = prepared.transposed() if turned else prepared
         goal = parse_target(settings.target, class_names, image=volume, turned=turned)
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
@@ -186,6 +183,14 @@ def explain_source(
     if source.note:
         notes.append(source.note)
     return Explained(source, volume, explanations, turned, tuple(notes))
+
+
+def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
+    """Read a volume, and prepare it for the network: normalised, and turned if need be."""
+    volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
+    voxels = volume.voxels.reshape(volume.channels, *volume.shape)
+    prepared = volume.with_voxels(NORMALIZATIONS[settings.normalize](voxels))
+    return volume, prepared.transposed() if settings.axes == "xyz" else prepared
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:
@@ -206,9 +211,14 @@ def class_of(explanation: Explanation, target: int) -> int | None:
 
 def notes_on(explanation: Explanation, explained: Explained) -> list[str]:
     """All that a user should know about the maps of one layer, each once."""
+    return list(dict.fromkeys([*notes_on_explanation(explanation), *explained.notes]))
+
+
+def notes_on_explanation(explanation: Explanation) -> list[str]:
+    """All that the explanation itself says about the maps of its first sample."""
     reason = explanation.layer_reason
     notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
-    notes += [explanation.grid.note, explanation.account.note, *explained.notes]
+    notes += [explanation.grid.note, explanation.account.note]
     notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
     return [note for note in dict.fromkeys(notes) if note]
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from respondcam.show.account import account_bar
     from respondcam.show.canvas import png_bytes, save_figure
     from respondcam.show.caption import AccountLine, Caption
+    from respondcam.show.comparison import comparison_figure
     from respondcam.show.figures import explanation_caption, explanation_figure
     from respondcam.show.flat import image_overlay, signal_trace
     from respondcam.show.html import explanation_html, table_html, volume_html
@@ -21,6 +22,7 @@ _HOME = {
     "AccountLine": "caption",
     "Caption": "caption",
     "account_bar": "account",
+    "comparison_figure": "comparison",
     "explanation_caption": "figures",
     "explanation_figure": "figures",
     "explanation_html": "html",
@@ -41,6 +43,7 @@ __all__ = [
     "AccountLine",
     "Caption",
     "account_bar",
+    "comparison_figure",
     "explanation_caption",
     "explanation_figure",
     "explanation_html",
