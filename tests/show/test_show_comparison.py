@@ -26,8 +26,11 @@ def test_a_panel_for_each_figure_with_dots_at_the_means_and_lines_along_the_inte
     bars = [
         line for line in drop.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2
     ]
-    spans = [tuple(bar.get_xdata()) for bar in bars if bar.get_ydata()[0] == bar.get_ydata()[1]]
-    expected = [(row.value.low, row.value.high) for row in rows() if row.metric == "drop"]
+    spans = [
+        end for bar in bars if bar.get_ydata()[0] == bar.get_ydata()[1] for end in bar.get_xdata()
+    ]
+    drops = [row.value for row in rows() if row.metric == "drop"]
+    expected = [end for value in drops for end in (value.low, value.high)]
     assert spans == pytest.approx(expected)
     assert len(pointing.lines) == 7
     words = {text.get_text() for text in page.texts}

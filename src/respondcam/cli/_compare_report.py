@@ -22,7 +22,11 @@ def report(
 ) -> None:
     """Summarise all volumes, write the files, and print the table or the document."""
     results = [r for source, record in batch.done for r in results_of(source, record)]
-    rows = compare(_ordered(results), seed=comparison.asked.seed) if results else []
+    rows = (
+        compare(_ordered(results, comparison.asked.names()), seed=comparison.asked.seed)
+        if results
+        else []
+    )
     notes = [*comparison.notes, *_few(rows)]
     document = _document(comparison, batch, rows, notes)
     if rows:
@@ -42,9 +46,10 @@ def report(
     print_notes(notes, by_name)
 
 
-def _ordered(results: Sequence[Result]) -> list[Result]:
-    """Methods as they were asked for, controls last."""
-    return sorted(results, key=lambda one: one.method in CONTROLS)
+def _ordered(results: Sequence[Result], methods: Sequence[str]) -> list[Result]:
+    """Methods as they were asked for, controls last, whatever the first volume has."""
+    places = {name: place for place, name in enumerate((*methods, *CONTROLS))}
+    return sorted(results, key=lambda one: places[one.method])
 
 
 def _write(

@@ -12,9 +12,9 @@ import numpy as np
 
 from respondcam.errors import InputError
 from respondcam.evidence.bootstrap import FEWEST, Interval, bootstrap, paired
-from respondcam.evidence.se3d import Se3dCounts, se3d_figures
+from respondcam.evidence.se3d import Se3d, Se3dCounts, se3d_resampled
 
-_POOLED_RESAMPLES = 300
+_POOLED_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,20 @@ def compare(results: Sequence[Result], *, seed: int = 0) -> list[Compared]:
         groups.setdefault((result.method, result.layer), {})[result.image] = result
     first = next(iter(groups))
     found = []
+    draws = _Draws(seed)
     for metric in METRICS:
         for key, by_image in groups.items():
-            one = _compared(metric, by_image, None if key == first else groups[first], seed)
+            one = _compared(metric, by_image, None if key == first else groups[first], draws)
             if one is not None:
                 found.append(Compared(metric, *key, *one))
     return found
 
 
 def _compared(
-    metric: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, seed: int
+    metric: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, draws: "_Draws"
 ) -> tuple[Interval, Interval | None] | None:
     if metric.startswith("se3d_"):
-        return _pooled(metric.removeprefix("se3d_"), own, first, seed)
+        return _pooled(metric.removeprefix("se3d_"), own, first, draws)
     values = {n: r.figures[metric] for n, r in own.items() if metric in r.figures}
     if not values:
         return None
@@ -151,43 +152,51 @@ def _compared(
         common = [n for n in values if n in first and metric in first[n].figures]
         if common:
             theirs = [first[n].figures[metric] for n in common]
-            difference = paired([values[n] for n in common], theirs, seed=seed)
-    return bootstrap(list(values.values()), seed=seed), difference
+            difference = paired([values[n] for n in common], theirs, seed=draws.seed)
+    return bootstrap(list(values.values()), seed=draws.seed), difference
 
 
 def _pooled(
-    figure: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, seed: int
+    figure: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, draws: "_Draws"
 ) -> tuple[Interval, Interval | None] | None:
     counts = {n: r.counts for n, r in own.items() if r.counts is not None}
     if not counts:
         return None
-    pooled = _pooled_interval(figure, [list(counts.values())], seed)
-    if pooled is None or first is None:
-        return None if pooled is None else (pooled, None)
-    theirs = {n: r.counts for n, r in first.items() if r.counts is not None and n in counts}
-    if not theirs:
-        return pooled, None
-    pairs = [[counts[n] for n in theirs], list(theirs.values())]
-    return pooled, _pooled_interval(figure, pairs, seed)
-
-
-def _pooled_interval(
-    figure: str, samples: Sequence[Sequence[Se3dCounts]], seed: int
-) -> Interval | None:
-    """Figure of the first sample, minus that of the second if there is one."""
-
-    def value(images: Sequence[int]) -> float:
-        parts = [getattr(se3d_figures([s[i] for i in images]), figure) for s in samples]
-        return float(parts[0] - parts[1] if len(parts) > 1 else parts[0])
-
-    count = len(samples[0])
-    whole = value(range(count))
-    if math.isnan(whole):
+    values = draws.of(counts, figure)
+    if math.isnan(values[0]):
         return None
-    if count < FEWEST:
+    pooled = _interval(values, len(counts))
+    theirs = {n: r.counts for n, r in (first or {}).items() if r.counts is not None}
+    common = [n for n in counts if n in theirs]
+    if not common:
+        return pooled, None
+    # the same draws of the same images, so the values differ by the method alone
+    mine, other = (draws.of({n: side[n] for n in common}, figure) for side in (counts, theirs))
+    return pooled, None if math.isnan(other[0]) else _interval(mine - other, len(common))
+
+
+class _Draws:
+    """Pooled figures of resampled images, each set of images resampled once."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.kept: dict[tuple[int, ...], list[Se3d]] = {}
+
+    def of(self, counts: Mapping[str, Se3dCounts], figure: str) -> np.ndarray:
+        """The figure of all images, and then of each draw."""
+        key = tuple(id(one) for one in counts.values())
+        if key not in self.kept:
+            count = len(counts)
+            generator = np.random.default_rng(self.seed)
+            many = _POOLED_RESAMPLES if count >= FEWEST else 0
+            drawn = generator.integers(0, count, (many, count)).tolist()
+            self.kept[key] = se3d_resampled(list(counts.values()), [range(count), *drawn])
+        return np.array([getattr(one, figure) for one in self.kept[key]])
+
+
+def _interval(values: np.ndarray, count: int) -> Interval:
+    if len(values) == 1:
         few = f"{count} images are too few for an interval ({FEWEST} are needed)"
-        return Interval(whole, math.nan, math.nan, count, note=few)
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(0, count, (_POOLED_RESAMPLES, count))
-    low, high = np.quantile([value(draw.tolist()) for draw in draws], (0.025, 0.975))
-    return Interval(whole, float(low), float(high), count)
+        return Interval(float(values[0]), math.nan, math.nan, count, note=few)
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Interval(float(values[0]), float(low), float(high), count)

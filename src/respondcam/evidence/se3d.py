@@ -113,20 +113,44 @@ def se3d_figures(counts: Sequence[Se3dCounts]) -> Se3d:
     >>> figures.max_f1, figures.box_acc
     (1.0, 1.0)
     """
+    return se3d_resampled(counts, [range(len(counts))])[0]
+
+
+def se3d_resampled(counts: Sequence[Se3dCounts], draws: Sequence[Sequence[int]]) -> list[Se3d]:
+    """Pool images for each of several draws of them, such as a bootstrap's.
+
+    Parameters
+    ----------
+    counts
+        Of all images.
+    draws
+        Numbers of the images that are pooled, once each time they are named.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
     if not counts:
         raise InputError("There is nothing to pool: no map was compared with a mask.")
-    f1, threshold, precision, recall = _best_f1(counts)
-    largest, best = _box_accuracies(counts)
-    return Se3d(
-        vxap=_vxap(np.sum([one.bins for one in counts], axis=0)),
-        max_f1=f1,
-        threshold=threshold,
-        precision=precision,
-        recall=recall,
-        box_acc=largest[IOU.index(0.5)],
-        box_acc_v2=best[IOU.index(0.5)],
-        box_acc_v2_mean=float(np.mean(best)),
-    )
+    bins, cuts = (np.stack([getattr(one, name) for one in counts]) for name in ("bins", "cuts"))
+    voxels = np.array([one.voxels for one in counts])
+    known = [one.boxes for one in counts if one.boxes is not None]
+    boxes = np.stack(known) if len(known) == len(counts) else None
+    found = []
+    for draw in draws:
+        picked = np.asarray(draw)
+        largest, best = _box_accuracies(None if boxes is None else boxes[picked])
+        found.append(
+            Se3d(
+                _vxap(bins[picked].sum(axis=0)),
+                *_best_f1(cuts[picked].sum(axis=0), int(voxels[picked].sum())),
+                box_acc=largest[IOU.index(0.5)],
+                box_acc_v2=best[IOU.index(0.5)],
+                box_acc_v2_mean=float(np.mean(best)),
+            )
+        )
+    return found
 
 
 def _vxap(bins: np.ndarray) -> float:
@@ -136,9 +160,8 @@ def _vxap(bins: np.ndarray) -> float:
     return float((precision * np.diff(hits / hits[-1], prepend=0.0)).sum())
 
 
-def _best_f1(counts: Sequence[Se3dCounts]) -> tuple[float, float, float, float]:
-    hits, misses = np.sum([one.cuts for one in counts], axis=0).astype(float)
-    total = sum(one.voxels for one in counts)
+def _best_f1(cuts: np.ndarray, total: int) -> tuple[float, float, float, float]:
+    hits, misses = cuts.astype(float)
     f1 = 2 * hits / (hits + misses + total)
     best = int(f1.argmax())
     counted = hits[best] + misses[best]
@@ -146,12 +169,11 @@ def _best_f1(counts: Sequence[Se3dCounts]) -> tuple[float, float, float, float]:
     return float(f1[best]), float(_CUTS[best]), float(precision), float(hits[best] / total)
 
 
-def _box_accuracies(counts: Sequence[Se3dCounts]) -> tuple[list[float], list[float]]:
+def _box_accuracies(overlaps: np.ndarray | None) -> tuple[list[float], list[float]]:
     """Max3DBoxAcc and V2 for each of `IOU`; NaN where an image has no boxes."""
-    if any(one.boxes is None for one in counts):
+    if overlaps is None:
         nothing = [float("nan")] * len(IOU)
         return nothing, nothing
-    overlaps = np.stack([one.boxes for one in counts if one.boxes is not None])
     largest, best = (
         [float((overlaps[:, kind] >= iou).mean(axis=0).max()) for iou in IOU] for kind in (0, 1)
     )
