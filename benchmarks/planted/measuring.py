@@ -7,10 +7,10 @@ from planted.networks import STRIDED, accuracy, last_block, trained
 from planted.scenes import Images
 from respondcam import METHODS
 from respondcam.errors import InputError
-from respondcam.evidence.bootstrap import Interval, bootstrap, paired
 from respondcam.evidence.comparison import Result
 from respondcam.evidence.controls import CONTROLS, ChannelSum
 from respondcam.evidence.faithfulness import Changing
+from respondcam.evidence.intervals import Interval, bootstrap, paired
 from respondcam.evidence.measuring import Wanted, measure
 from respondcam.evidence.pointing import centroid_distance, peak_distance
 from respondcam.evidence.scoring import Scorer

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from respondcam.evidence.bootstrap import Interval
 from respondcam.evidence.comparison import METRICS, Compared
+from respondcam.evidence.intervals import Interval
 
 SHOWN = (
     "open",

@@ -11,7 +11,7 @@ from torch import nn
 
 from respondcam import RespondCAM, targets
 from respondcam.errors import InputError
-from respondcam.evidence.composite import ARCC_SHARES, composite
+from respondcam.evidence.combined import ARCC_SHARES, composite
 from respondcam.evidence.curves import area_under
 from respondcam.evidence.faithfulness import (
     Changing,

@@ -11,9 +11,9 @@ from respondcam.cli._common import console, number, print_json, to_json
 from respondcam.cli._compare_files import compared_cells, volume_cells, write_csv
 from respondcam.cli._comparing import NO_LAYER, Comparison, results_of
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
-from respondcam.evidence.bootstrap import Interval
 from respondcam.evidence.comparison import METRICS, Compared, Result, compare
 from respondcam.evidence.controls import CONTROLS
+from respondcam.evidence.intervals import Interval
 from respondcam.show import comparison_figure, save_figure
 
 

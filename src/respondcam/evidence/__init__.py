@@ -9,9 +9,8 @@ from respondcam.evidence.audit import (
     summarise,
 )
 from respondcam.evidence.audit_classes import ClassAudit, audit_classes
-from respondcam.evidence.bootstrap import Interval, bootstrap, paired
+from respondcam.evidence.combined import Composite, composite
 from respondcam.evidence.comparison import Compared, Result, compare
-from respondcam.evidence.composite import Composite, composite
 from respondcam.evidence.faithfulness import (
     Changing,
     Curve,
@@ -20,6 +19,7 @@ from respondcam.evidence.faithfulness import (
     masked_scores,
     road,
 )
+from respondcam.evidence.intervals import Interval, bootstrap, paired
 from respondcam.evidence.locating import Located, locate, pooled_counts
 from respondcam.evidence.sanity import class_sensitivity, randomised, stability
 from respondcam.evidence.scoring import Scorer

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam.errors import InputError
-from respondcam.evidence.bootstrap import Interval, bootstrap
+from respondcam.evidence.intervals import Interval, bootstrap
 
 _MUCH_OPEN = 0.1  # of what an image contributed: its map is no account of its score
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from respondcam.errors import InputError
 from respondcam.evidence.audit import kendall_tau
-from respondcam.evidence.bootstrap import Interval, bootstrap
+from respondcam.evidence.intervals import Interval, bootstrap
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from respondcam.errors import InputError
-from respondcam.evidence.bootstrap import FEWEST, Interval, bootstrap, paired
+from respondcam.evidence.intervals import FEWEST, Interval, bootstrap, paired
 from respondcam.evidence.se3d import Se3d, Se3dCounts, se3d_resampled
 
 _POOLED_RESAMPLES = 1000

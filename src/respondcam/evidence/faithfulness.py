@@ -257,7 +257,7 @@ def _scores(
         places, count = ranks(maps[:, target].to(scorer.image.device), background, seed=how.seed)
         pieces = []
         for some in _pieces(fractions, max(1, how.at_once // scorer.batch)):
-            # rounded up from exact halves and the like, so that 1 reaches every voxel
+            # rounded, so that a fraction such as 0.1 + 0.2 takes what 0.3 takes
             edges = (torch.tensor(some)[:, None].to(count.device) * count).round()
             shape = (len(some), scorer.batch, *[1] * (places.ndim - 1))
             pieces.append(scorer(change(places[None] < edges.view(shape)))[..., target])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution import Explanation
 from respondcam.errors import InputError
-from respondcam.evidence.composite import composite
+from respondcam.evidence.combined import composite
 from respondcam.evidence.faithfulness import (
     Changing,
     deletion,

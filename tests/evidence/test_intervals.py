@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from respondcam.errors import InputError
-from respondcam.evidence.bootstrap import bootstrap, paired
+from respondcam.evidence.intervals import bootstrap, paired
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("percentile", "percentile"), ("bca", "BCa")])
