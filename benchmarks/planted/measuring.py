@@ -16,8 +16,8 @@ from respondcam.evidence.pointing import centroid_distance, peak_distance
 from respondcam.evidence.scoring import Scorer
 
 WANTED = Wanted(
-    ("account", "deletion", "insertion", "location", "boxes"),
-    Changing(fill="mean", steps=10, at_once=16),
+    ("account", "deletion", "insertion", "location"),
+    Changing(fill="mean", steps=5, at_once=16),
 )
 
 

@@ -37,20 +37,27 @@ scores; right before a mean and a linear layer `respond`, `grad` and `hires` wou
 """
 
 
-def page(
-    tables: Sequence[tuple[str, float, int, Sequence[Compared]]],
-    places: Sequence[tuple[str, float, Mapping[str, tuple[Interval, ...]]]],
-    facts: Mapping[str, Any],
-) -> str:
-    """Write all tables."""
+TITLES = {"shapes": "Planted shapes", "particles": "Two-particle subtomograms"}
+
+
+def page(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Write all parts that have been measured."""
     lines = [HEAD]
-    for name, right, count, rows in tables:
-        lines.append(f"## {name[0].upper()}{name[1:]}: {count} images with two objects\n")
-        lines.append(f"The network names {100 * right:.0f} % of single objects right.\n")
-        lines += _table(rows)
-    lines += _places(places)
-    lines.append("Measured with " + ", ".join(f"{k} {v}" for k, v in facts.items()) + ".")
-    return "\n".join(lines) + "\n"
+    for part in parts:
+        facts = ", ".join(f"{name} {value}" for name, value in part["facts"].items())
+        lines += [*part["lines"], f"Measured with {facts}.", ""]
+    return "\n".join(lines)
+
+
+def scene_lines(part: str, right: float, count: int, rows: Sequence[Compared]) -> list[str]:
+    """The table of one scene."""
+    return [
+        f"## {TITLES[part]}: {count} images with two objects",
+        "",
+        f"The network names {100 * right:.0f} % of single objects right.",
+        "",
+        *_table(rows),
+    ]
 
 
 def _table(rows: Sequence[Compared]) -> list[str]:
@@ -67,14 +74,17 @@ def _table(rows: Sequence[Compared]) -> list[str]:
     return [*lines, ""]
 
 
-def _places(
+def places_lines(
     places: Sequence[tuple[str, float, Mapping[str, tuple[Interval, ...]]]],
 ) -> list[str]:
+    """The table of placed and resized maps."""
     lines = [
-        "## Placed or resized: voxels from the map to the object\n",
+        "## Placed or resized: voxels from the map to the object",
+        "",
         "Respond-CAM of the asked class on single shapes in 32³ voxels, at the last layer with a",
         "grid. *Placed* is `explanation.place()`, through the network's own strides and padding;",
-        "*resized* stretches the grid over the input, as other libraries do.\n",
+        "*resized* stretches the grid over the input, as other libraries do.",
+        "",
         "| network | accuracy | figure | placed | resized | resized - placed | ratio |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]

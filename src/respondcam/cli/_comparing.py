@@ -225,7 +225,8 @@ def _of_method(
             scorer,
             one.place().detach(),
             comparison.wanted,
-            **parts,
+            mask=parts["mask"],
+            background=parts["background"],
             explanation=one if is_method else None,
             method=_again(comparison, name, one, goal) if is_method else None,
         )
@@ -243,7 +244,9 @@ def _blind(
     found = []
     for name in ("uniform", "centre"):
         maps = CONTROLS[name](somewhere)[:, None].to(scorer.image)
-        measured = measure(scorer, maps, comparison.wanted, **parts)
+        measured = measure(
+            scorer, maps, comparison.wanted, mask=parts["mask"], background=parts["background"]
+        )
         found.append(Result(image, name, NO_LAYER, measured.figures, measured.counts))
     return found
 

@@ -1,7 +1,7 @@
 """All figures of localisation of one or many maps, together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -18,6 +18,16 @@ from respondcam.evidence.pointing import (
     positive_mass,
 )
 from respondcam.evidence.se3d import Se3dCounts, se3d_counts
+
+_FIGURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "positive_mass": positive_mass,
+    "absolute_mass": absolute_mass,
+    "peak_pointing": peak_pointing,
+    "centroid_pointing": centroid_pointing,
+    "peak_distance": peak_distance,
+    "centroid_distance": centroid_distance,
+    "vxap": average_precision,
+}
 
 
 @dataclass(frozen=True)
@@ -95,24 +105,19 @@ def locate(
         check_background(background, masks)
         maps = maps.masked_fill(background, 0.0)
     maps, masks = maps.detach().cpu(), masks.cpu()
-    columns: list[Any] = [
-        function(maps, masks).tolist()
-        for function in (
-            positive_mass,
-            absolute_mass,
-            peak_pointing,
-            centroid_pointing,
-            peak_distance,
-            centroid_distance,
-            average_precision,
-        )
-    ]
-    best = max_f1(maps, masks)
+    columns = {name: function(maps, masks).tolist() for name, function in _FIGURES.items()}
     shares = masks.double().flatten(1).mean(dim=1).tolist()
-    notes = [_note(one) for one in maps]
     return [
-        Located(*figures, one.f1, one.threshold, one.precision, one.recall, share, note)
-        for *figures, one, share, note in zip(*columns, best, shares, notes, strict=True)
+        Located(
+            **{name: column[image] for name, column in columns.items()},
+            max_f1=best.f1,
+            f1_threshold=best.threshold,
+            f1_precision=best.precision,
+            f1_recall=best.recall,
+            mask_share=shares[image],
+            note=_note(maps[image]),
+        )
+        for image, best in enumerate(max_f1(maps, masks))
     ]
 
 
