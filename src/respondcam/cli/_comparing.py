@@ -257,7 +257,10 @@ def _again(comparison: Comparison, name: str, explanation: Explanation, goal: An
     output = None if asked.output is None else output_part(asked.output)
 
     def make(module: nn.Module) -> Callable[..., Any]:
-        explainer = METHODS[name](module, layer=explanation.layer, output=output)
+        try:
+            explainer = METHODS[name](module, layer=explanation.layer, output=output)
+        except InputError:  # a method that joins layers gives them one name
+            explainer = METHODS[name](module, layer=list(asked.layers) or None, output=output)
 
         def quiet(*given: Any, **options: Any) -> Any:
             with warnings.catch_warnings():
