@@ -564,12 +564,8 @@ def test_batched_targets_equal_the_loop_and_survive_missing_batching_rules() -> 
         torch.testing.assert_close(kept[target, 1], gradient)
 
 
-def test_torchscript_and_functional_transforms_are_refused() -> None:
+def test_functional_transforms_are_refused() -> None:
     model = cnn().eval()
-    with pytest.warns(DeprecationWarning, match="trace"):
-        scripted = torch.jit.trace(model, image())
-    with pytest.raises(ModelError, match="TorchScript"):
-        split(scripted, {}, image())
     with pytest.raises(ModelError, match="vmap"):
         torch.vmap(lambda x: split(model, {"4": model[4]}, x[None]).scores)(image())
 

@@ -28,8 +28,10 @@ from respondcam.attribution.run import (
     one_pass,
     trace_all,
 )
-from respondcam.attribution.targets import as_target
-from respondcam.errors import InputError, LayerError
+from respondcam.attribution.targets import as_target, takes_output
+from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.network.choice import chosen_layer
+from respondcam.network.keras_model import is_keras
 from respondcam.network.layers import find_layer
 from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import call_model
@@ -87,9 +89,20 @@ class Explainer(ABC):
         precision: Precision = "fp32",
     ) -> None:
         if not isinstance(model, nn.Module):
+            exported = type(model).__name__ == "ExportedProgram"
+            remedy = (
+                "Give torch.export.unflatten(program)"
+                if exported
+                else "Build the network first, then give the object"
+            )
             raise InputError(
-                f"The model must be a torch.nn.Module, not {type(model).__name__}. "
-                f"Build the network first, then give the object."
+                f"The model must be a torch.nn.Module, not {type(model).__name__}. {remedy}."
+            )
+        if is_keras(model):
+            raise ModelError(
+                "A Keras model hides its layers from PyTorch and takes channels last. Give "
+                "respondcam.network.keras_model.KerasNetwork(model), which takes (batch, channel, "
+                "*spatial) and names the layers as Keras does."
             )
         if align not in ("layout", "measured"):
             raise InputError(f"align={align!r} is neither 'layout' nor 'measured'.")
@@ -107,6 +120,7 @@ class Explainer(ABC):
         # Makes one explanation of all layers'; None leaves them apart.
         self.join: Callable[[tuple[Explanation, ...]], Explanation] | None = None
         # One callable for the life of the explainer: traces are remembered by it.
+        self._read = lambda out: score_tensor(out, output)
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
         self._several = isinstance(layer, (list, tuple))
         given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
@@ -171,6 +185,7 @@ class Explainer(ABC):
         """
         goal = as_target(target)
         given = as_tensors(inputs, self.model)
+        whole = takes_output(goal)
         if create_graph and not self.differentiable:
             raise InputError(
                 f"Maps of {self.method!r} carry no graph (create_graph=True): they come from runs "
@@ -180,9 +195,13 @@ class Explainer(ABC):
             check_trainable(self.model, given)
         layers, reason = self._layers, ""
         if not layers:
-            names, reason = self.choose(cached_survey(self.model, given))
+            if self.choose is last_layer:
+                name, reason = chosen_layer(self.model, given, None if whole else self._read)
+                names = [name]
+            else:
+                names, reason = self.choose(cached_survey(self.model, given))
             layers = [find_layer(self.model, name) for name in names]
-        traces = trace_all(self.model, layers, given, self._scored)
+        traces = trace_all(self.model, layers, given, call_model if whole else self._scored)
         run = Run(self.setting(), goal, given, traces, create_graph=create_graph)
         with trunk_precision(self.precision):
             kept = self.schedule(run, layers)

@@ -52,6 +52,9 @@ class Explanation:
         The volume that was explained, if one was given.
     bypassed
         Whether part of the score reaches the output around the layer.
+    bag
+        Whether all samples share one score, as the instances of a bag do; the account is then that
+        of the whole bag.
     precision
         What a trunk in bfloat16 cost on the first input; None for float32.
     note
@@ -69,6 +72,7 @@ class Explanation:
     empty: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: Volume | None = None
     bypassed: bool = False
+    bag: bool = False
     precision: PrecisionError | None = None
     note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
@@ -89,10 +93,14 @@ class Explanation:
         notes = [around] if self.bypassed else []
         notes += [self.precision.note] if self.precision else []
         notes += [self.note] if self.note else []
+        scores = self.scores.detach().double()
+        mapped = self.maps.detach().double().flatten(2).sum(dim=2)
+        if self.bag:
+            mapped = mapped.sum(dim=0, keepdim=True).expand_as(scores)
         return ScoreAccount(
-            score=self.scores.detach().double(),
-            baseline=self.baseline().detach().double(),
-            mapped=self.maps.detach().double().flatten(2).sum(dim=2),
+            score=scores,
+            baseline=self.baseline().detach().double().expand_as(scores),
+            mapped=mapped,
             note="; ".join(notes),
         )
 

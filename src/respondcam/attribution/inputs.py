@@ -7,7 +7,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from respondcam.errors import InputError
-from respondcam.network.trees import spatial_tensor, tensors
+from respondcam.network.trees import plain, spatial_tensor, tensors
 from respondcam.volume import Volume
 
 Inputs = Any  # Tensor (batch, channel, *spatial), Volume, or a tuple or dict of these
@@ -32,7 +32,8 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
                 f"The input is a numpy array {leaf.shape}. Give respondcam.Volume(array) for one "
                 f"volume (z, y, x), or a tensor (batch, channel, *spatial)."
             )
-        return leaf
+        # MONAI's MetaTensor copies itself without its history
+        return plain(leaf) if type(leaf).__module__.startswith("monai.") else leaf
 
     found = pytree.tree_map(one, inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
     shapes = [tuple(tensor.shape) for tensor in tensors(found)]

@@ -34,12 +34,11 @@ from torch import Tensor, nn
 
 from respondcam.attribution.baseline import BaselineSpec, as_baseline
 from respondcam.attribution.explainer import Explainer, LayerSpec
-from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Run
-from respondcam.attribution.targets import evaluate
-from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.attribution.targets import evaluate, takes_output
+from respondcam.errors import InputError, LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
 from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
@@ -126,8 +125,8 @@ class PathPasses:
         total = plain + factor.to(plain).reshape(*factor.shape, *ones) * (
             tilted - mean.to(plain).reshape(*mean.shape, *ones) * plain
         )
-        difference = activation - run.setting.baseline(activation)
         call = layer.call or 0
+        difference = activation - run.start(layer.name, call, activation)
         maps = torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
         return (maps,) * (call + 1)
 
@@ -193,15 +192,24 @@ class _Chunk:
 
     def _copies(self, activation: Tensor) -> Tensor:
         own = activation[: self._batch]
-        start = self.run.setting.baseline(own)
+        start = self.run.start(self.layer.name, self.layer.call or 0, own)
         steps = self.points.to(own)
         return torch.cat([own, *(start + t * (own - start) for t in steps)])
 
     def _score(self, output: Any) -> Tensor:
-        tensor = score_tensor(output, self.run.setting.output)
+        if takes_output(self.run.goal):
+            raise TargetError(
+                "The boxes of a detector come and go along the path of integrated-respond. Explain "
+                "them with respond."
+            )
+        tensor = self.run.score_rows(output, copies=1 + len(self.points))
         own, *copies = tensor.split(self._batch)
         if len(copies) != len(self.points):
-            raise ModelError("The head gave another number of samples than it was handed.")
+            raise ModelError(
+                f"The network makes {len(tensor)} rows of {(1 + len(self.points)) * self._batch} "
+                f"samples, so samples influence each other, as the instances of a bag do. The path "
+                f"of integrated-respond needs one row for each; use respond."
+            )
         scores = evaluate(self.run.goal, own)
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
@@ -218,7 +226,7 @@ class _Chunk:
         assert self.values is not None
         scores = self.values[..., len(self.seen)]
         own = activation[: self._batch]
-        difference = own - self.run.setting.baseline(own)
+        difference = own - self.run.start(self.layer.name, call, own)
         parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
         slopes = (parts * difference).flatten(2).double().sum(dim=2)
         weights = node_weights(self.points.to(slopes), scores, slopes)

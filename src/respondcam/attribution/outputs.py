@@ -47,6 +47,30 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     )
 
 
+def with_axes(output: Tensor, batch: int, spatial: Sequence[int]) -> Tensor:
+    """Scores with the batch axis, and the class axis of a dense output, that a network left out.
+
+    A network may squeeze what has size one: the batch of a single sample, the class axis of a
+    segmentation with one class.
+
+    Parameters
+    ----------
+    output
+        The tensor of scores.
+    batch, spatial
+        Samples and spatial shape of the input.
+
+    Examples
+    --------
+    >>> with_axes(torch.zeros(3), 1, (8, 8)).shape, with_axes(torch.zeros(2, 8, 8), 2, (8, 8)).shape
+    (torch.Size([1, 3]), torch.Size([2, 1, 8, 8]))
+    """
+    dense = output.ndim == 1 + len(spatial) and tuple(output.shape[1:]) == tuple(spatial)
+    if batch == 1 and (output.ndim == 0 or ((output.ndim == 1 or dense) and len(output) != 1)):
+        return output[None]
+    return output[:, None] if dense else output
+
+
 def predicted_class(output: Tensor) -> Tensor:
     """Class that is predicted for each sample, (batch,), as `predicted` defines it."""
     flat = batched(output.detach())

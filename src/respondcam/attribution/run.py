@@ -10,9 +10,15 @@ from torch import Tensor, nn
 
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.outputs import score_tensor
-from respondcam.attribution.targets import Scores, Target, evaluate
-from respondcam.errors import EmptyMapWarning, InputError, LayerError, RespondCAMWarning
+from respondcam.attribution.outputs import score_tensor, with_axes
+from respondcam.attribution.targets import Scores, Target, evaluate, takes_output
+from respondcam.errors import (
+    EmptyMapWarning,
+    InputError,
+    LayerError,
+    RespondCAMWarning,
+    TargetError,
+)
 from respondcam.network.calibration import measure_grid
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer
@@ -24,7 +30,15 @@ from respondcam.network.layout import (
     trace_layers,
 )
 from respondcam.network.precision import Precision, trunk_precision
-from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
+from respondcam.network.split import (
+    INPUT,
+    call_model,
+    cannot_run,
+    refuse_unhookable,
+    run_head,
+    split_pass,
+    unwrap,
+)
 from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
 
@@ -85,8 +99,20 @@ class Run:
 
     def score(self, output: Any) -> Tensor:
         """Scores of the targets, (batch, target)."""
-        self.scores = evaluate(self.goal, score_tensor(output, self.setting.output))
+        self.scores = evaluate(self.goal, self._readable(output))
         return self.scores.values
+
+    def _readable(self, output: Any) -> Any:
+        """What the target takes: the tensor of scores, or the whole output of a detector."""
+        if takes_output(self.goal):
+            return output if self.setting.output is None else self.setting.output(output)
+        return self.score_rows(output)
+
+    def score_rows(self, output: Any, copies: int = 1) -> Tensor:
+        """The output's score tensor, with a row for each sample (of so many copies)."""
+        image = cast("Tensor", spatial_tensor(self.inputs))
+        tensor = score_tensor(output, self.setting.output)
+        return with_axes(tensor, copies * len(image), image.shape[2:])
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         """The method's map, (batch, *grid), of one target."""
@@ -103,6 +129,22 @@ class Run:
         found = found.relu() if self.setting.relu else found
         self._note_if_weak(name, call, found, activation, gradient)
         return found
+
+    def start(self, name: str, call: int, activation: Tensor) -> Tensor:
+        """The baseline activation A0; entries that stand for no place, such as a class token, stay.
+
+        They are on no map, so what they say belongs to the baseline.
+        """
+        start = self.setting.baseline(activation)
+        axes = self.traced(name, call).axes
+        if axes is None or not axes.drop:
+            return start
+        places = [slice(None)] * activation.ndim
+        for dim, first, stop in axes.drop:
+            places[dim] = slice(first, stop)
+        kept = activation.detach().clone()
+        kept[tuple(places)] = start.expand_as(activation)[tuple(places)]
+        return kept
 
     def _note_if_weak(
         self, name: str, call: int, found: Tensor, activation: Tensor, gradient: Tensor
@@ -132,9 +174,19 @@ class Run:
         maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
         assert self.scores is not None
         trace = self.traces[layer.name]
+        scores = plain(self.scores.values if self.create_graph else self.scores.values.detach())
+        bag = len(scores) == 1 < len(maps)
+        if not bag and len(scores) != len(maps):
+            raise TargetError(
+                f"The scores have {len(scores)} rows, but the maps of layer {layer.name!r} have "
+                f"{len(maps)} samples, so which row belongs to which map is not clear. Explain one "
+                f"sample at a time, or rearrange the output with output=."
+            )
+        if bag:
+            scores = scores.expand(len(maps), -1)
         return Explanation(
             maps=maps,
-            scores=plain(self.scores.values if self.create_graph else self.scores.values.detach()),
+            scores=scores,
             targets=self.scores.labels,
             layer=layer.label,
             method=self.setting.method,
@@ -144,6 +196,7 @@ class Run:
             empty=self._why_empty(maps, layer, call),
             source=source,
             bypassed=trace.bypassed,
+            bag=bag,
             note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
         )
@@ -179,11 +232,11 @@ class Run:
                     setting.model,
                     (layer.name, layer.module),
                     self.inputs,
-                    setting.baseline,
+                    lambda activation: self.start(layer.name, call, activation),
                     call=call,
                     calls=calls,
                 )
-            tensor = score_tensor(output, setting.output)
+            tensor = self._readable(output)
             if scores.again is not None:
                 return scores.again(tensor)
             return evaluate(self.goal, tensor).values
@@ -199,7 +252,8 @@ class Run:
             if peaks is None:
                 continue
             for sample, (activation, gradient) in enumerate(torch.stack(peaks, dim=1).tolist()):
-                score = abs(float(self.scores.values[sample, target].detach()))
+                row = min(sample, len(self.scores.values) - 1)  # a bag has one row
+                score = abs(float(self.scores.values[row, target].detach()))
                 if not bool(maps[sample, target].any()):
                     reasons[sample, target] = self.scores.notes.get((sample, target)) or _reason(
                         activation, gradient, layer.label, self.setting.no_weight
@@ -255,7 +309,10 @@ def trace_all(
     try:
         traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, (InputError, torch.OutOfMemoryError)):
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        refuse_unhookable(unwrap(model))  # what can never work says so better than its error
+        if isinstance(error, InputError):
             raise
         raise cannot_run(unwrap(model), inputs, error) from error
     if len(modules) < len(layers):

@@ -24,14 +24,15 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="SPEC",
-        help="The network: package.module:factory, path/to/file.py:factory, keras:FILE, "
-        "paper:cnn-1, paper:cnn-2 or demo.",
+        help="The network: package.module:factory, path/to/file.py:factory, a TorchScript file "
+        "(.pt, .ts), a torch.export archive (.pt2), onnx:FILE, keras:FILE, paper:cnn-1, "
+        "paper:cnn-2 or demo.",
     ),
 ]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        "--weights", metavar="FILE", help="Its weights: a safetensors file or a state dict."
+        "--weights", metavar="FILE", help="Its weights: safetensors, a state dict or a checkpoint."
     ),
 ]
 ModelArgumentsOption = Annotated[

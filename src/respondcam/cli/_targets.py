@@ -13,7 +13,8 @@ from respondcam.volume import Volume, read_volume
 ACCEPTED = (
     "predicted, all, value, a class number such as 3, several such as 0,3,5, contrast:3,5, "
     "probability:3, log-probability:3, mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, "
-    "component:largest@3, component:Z,Y,X@3"
+    "component:largest@3, component:Z,Y,X@3, detection:best@3, detection:LOW-HIGH@3 (corners of "
+    "a box, in the detector's order of axes)"
 )
 
 
@@ -148,6 +149,18 @@ def _component(asked: _Asked) -> Any:
     return targets.component(asked.number, at)
 
 
+def _detection(asked: _Asked) -> Any:
+    label = asked.number if "@" in asked.rest else None
+    if asked.place == "best":
+        return targets.detection(label)
+    try:
+        corners = [[float(n) for n in part.split(",")] for part in asked.place.split("-")]
+        low, high = corners
+    except ValueError:
+        raise _meaningless(asked.text, asked.names) from None
+    return targets.detection(label, near=[*low, *high])
+
+
 _KINDS: dict[str, Callable[[_Asked], Any]] = {
     "contrast": _contrast,
     "probability": lambda asked: targets.probability(asked.class_number(asked.rest)),
@@ -156,6 +169,7 @@ _KINDS: dict[str, Callable[[_Asked], Any]] = {
     "box": _box,
     "voxel": lambda asked: targets.voxel(asked.voxels(asked.place), asked.number),
     "component": _component,
+    "detection": _detection,
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from respondcam.errors import PlacementWarning
+from respondcam.errors import LayerError, PlacementWarning
+from respondcam.network.choice import chosen_layer
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout import LayerTrace, trace_layers
 from respondcam.network.split import unwrap
@@ -123,8 +124,12 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
         warnings.simplefilter("ignore", PlacementWarning)  # the note says it
         named = {layer.name: modules[layer.name] for layer in found.layers}
         traces = trace_layers(model, named, example, estimate=False)
-    rows = tuple(_row(layer, traces[layer.name], found.chosen) for layer in found.layers)
-    return LayerTable(rows, found.chosen, found.reason)
+    try:
+        chosen, reason = chosen_layer(model, example)
+    except LayerError:  # there is none
+        chosen, reason = "", ""
+    rows = tuple(_row(layer, traces[layer.name], chosen) for layer in found.layers)
+    return LayerTable(rows, chosen, reason)
 
 
 def _row(layer: SurveyedLayer, trace: LayerTrace, chosen: str) -> LayerRow:

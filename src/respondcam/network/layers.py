@@ -7,6 +7,7 @@ from torch import nn
 
 from respondcam.errors import LayerError
 from respondcam.network.split import INPUT, unwrap
+from respondcam.network.torchscript import frozen
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,24 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     if name == INPUT:
         return Layer(INPUT, model, _call_number(layer, call))
     raise LayerError(
-        f"The model {type(model).__name__} has no layer {layer!r}. {_near(name, names)} "
+        f"The model {model._get_name()} has no layer {layer!r}. "
+        f"{frozen(model) or _near(name, names)} "
         f"respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
     )
 
 
 def _by_module(model: nn.Module, names: dict[str, nn.Module], layer: nn.Module) -> Layer:
-    if layer is model:
+    wanted = unwrap(layer)
+    if wanted is model:
         raise LayerError(
             "The layer is the model itself, whose output is the score. Give one of its submodules."
         )
-    wanted = unwrap(layer)
     for name, module in names.items():
         if module is wanted and name:
             return Layer(name, module)
     raise LayerError(
-        f"The module {type(layer).__name__} given as a layer is not part of the model "
-        f"{type(model).__name__}. Take it from this very model object."
+        f"The module {layer._get_name()} given as a layer is not part of the model "
+        f"{model._get_name()}. Take it from this very model object."
     )
 
 

@@ -21,6 +21,8 @@ from typing import Any
 from torch import nn
 
 from respondcam.errors import InputError, ModelError
+from respondcam.network.model_files import SUFFIXES as MODEL_SUFFIXES
+from respondcam.network.model_files import load_model_file
 from respondcam.network.weights import LoadedWeights, load_weights, named_classes
 
 # addresses with a name of their own -> the factory behind them
@@ -32,7 +34,8 @@ BUILT_IN = {
 
 _ACCEPTED = (
     "a factory in a module (package.module:factory), a factory in a file "
-    f"(path/to/file.py:factory), a Keras file (keras:FILE), {', '.join(sorted(BUILT_IN))}"
+    "(path/to/file.py:factory), a TorchScript file (.pt, .ts), a torch.export archive (.pt2), an "
+    f"ONNX file (onnx:FILE), a Keras file (keras:FILE), {', '.join(sorted(BUILT_IN))}"
 )
 
 
@@ -75,14 +78,16 @@ def load_model(
     spec
         ``package.module:factory`` or ``path/to/file.py:factory``, where the factory is a function
         or class that gives a network (or a pair of a network and its class names), or a network
-        itself; ``keras:FILE``, see `respondcam.network.keras_files`; or one of the built-in
-        ``demo``, ``paper:cnn-1`` and ``paper:cnn-2``.
+        itself; a file that holds the network, see `respondcam.network.model_files`;
+        ``onnx:FILE``, see `respondcam.network.onnx_files`; ``keras:FILE``, see
+        `respondcam.network.keras_files`; or one of the built-in ``demo``, ``paper:cnn-1`` and
+        ``paper:cnn-2``.
     weights
         safetensors file or state dict, see `load_weights`. Names of classes that are written in
         it count where the factory gives none, and the networks of the publication are built for
         their number.
     trust
-        Allow weights that can run code when they are opened.
+        Allow files that can run code when they are opened.
     arguments
         For the factory, by name.
 
@@ -102,13 +107,13 @@ def load_model(
     names = () if weights is None else named_classes(weights)
     if names and spec in BUILT_IN and spec.startswith("paper:"):
         arguments.setdefault("classes", len(names))
-    module, class_names = _resolver(spec)(spec, arguments)
+    module, class_names = _resolver(spec)(spec, arguments, trust)
     read = None if weights is None else load_weights(module, weights, trust=trust)
     return LoadedModel(module.eval(), spec, class_names or names, read, arguments)
 
 
 _Found = tuple[nn.Module, tuple[str, ...]]
-_Resolver = Callable[[str, Mapping[str, Any]], _Found]
+_Resolver = Callable[[str, Mapping[str, Any], bool], _Found]  # the last is `trust`
 
 
 def _resolver(spec: str) -> _Resolver:
@@ -124,11 +129,11 @@ def _no_address(spec: str) -> ModelError:
     return ModelError(f"{spec!r} is no address of a model. {hint}Accepted: {_ACCEPTED}.")
 
 
-def _unknown(spec: str, arguments: Mapping[str, Any]) -> _Found:
+def _unknown(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     raise _no_address(spec)
 
 
-def _from_built_in(spec: str, arguments: Mapping[str, Any]) -> _Found:
+def _from_built_in(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     return _from_module(BUILT_IN[spec], arguments, spec)
 
 
@@ -140,7 +145,7 @@ def _from_module(address: str, arguments: Mapping[str, Any], spec: str | None = 
         return _built(module, factory, arguments, spec or address)
 
 
-def _from_file(spec: str, arguments: Mapping[str, Any]) -> _Found:
+def _from_file(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     name, factory = _split(spec)
     path = Path(name).expanduser()
     if not path.is_file():
@@ -155,16 +160,34 @@ def _from_file(spec: str, arguments: Mapping[str, Any]) -> _Found:
         return _built(module, factory, arguments, spec)
 
 
-def _from_keras(spec: str, arguments: Mapping[str, Any]) -> _Found:
-    if arguments:
-        raise ModelError(f"{spec!r} is a ready network and takes no arguments.")
+def _from_keras(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
+    _takes_none(spec, arguments)
     from respondcam.network.keras_files import load_keras  # reads nothing of Keras until called
 
     return load_keras(Path(spec.removeprefix("keras:")).expanduser()), ()
 
 
+def _from_onnx(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
+    _takes_none(spec, arguments)
+    from respondcam.network.onnx_files import load_onnx
+
+    return load_onnx(spec.removeprefix("onnx:")), ()
+
+
+def _from_model_file(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
+    _takes_none(spec, arguments)
+    return load_model_file(spec, trust=trust), ()
+
+
+def _takes_none(spec: str, arguments: Mapping[str, Any]) -> None:
+    if arguments:
+        raise ModelError(
+            f"{spec!r} is a ready network and takes no arguments; got {', '.join(arguments)}."
+        )
+
+
 def _later(what: str) -> _Resolver:
-    def refuse(spec: str, arguments: Mapping[str, Any]) -> _Found:
+    def refuse(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
         raise InputError(
             f"{spec!r}: {what} are not supported in this version. Accepted: {_ACCEPTED}. "
             f"A small Python file with a function that builds the network opens every other way."
@@ -188,13 +211,12 @@ _RESOLVERS: Sequence[tuple[Callable[[str], bool], _Resolver]] = (
     (_starts("monai:"), _later("MONAI bundles")),
     (_starts("nnunet:"), _later("nnU-Net model folders")),
     (_starts("keras:"), _from_keras),
-    (_starts("onnx:"), _later("ONNX files")),
-    (_ends(".pt2"), _later("torch.export programs")),
-    (_ends(".pt", ".pth", ".ts", ".torchscript"), _later("TorchScript programs and whole models")),
+    (_starts("onnx:"), _from_onnx),
+    (_ends(*MODEL_SUFFIXES), _from_model_file),
     (lambda spec: _split_at(spec)[0].endswith(".py"), _from_file),
     (
         lambda spec: all(part.isidentifier() for part in _split_at(spec)[0].split(".")),
-        lambda spec, arguments: _from_module(spec, arguments),
+        lambda spec, arguments, trust: _from_module(spec, arguments),
     ),
 )
 
@@ -257,10 +279,7 @@ def _executed(path: Path) -> ModuleType:
 def _built(module: ModuleType, name: str, arguments: Mapping[str, Any], spec: str) -> _Found:
     factory = _attribute(module, name, spec)
     if isinstance(factory, nn.Module):
-        if arguments:
-            raise ModelError(
-                f"{spec!r} is a ready network and takes no arguments; got {', '.join(arguments)}."
-            )
+        _takes_none(spec, arguments)
         return factory, ()
     if not callable(factory):
         raise ModelError(

@@ -6,6 +6,7 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,7 +20,8 @@ from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
-from respondcam.network.trees import map_tensors, plain, private_copy, tensors
+from respondcam.network.torchscript import in_python
+from respondcam.network.trees import map_tensors, plain, private_copy, tensors, weights
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input."""
@@ -176,7 +178,10 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper."""
+    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper.
+
+    A TorchScript program is given as the module that runs it layer by layer.
+    """
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -184,25 +189,24 @@ def unwrap(model: nn.Module) -> nn.Module:
             # torch._dynamo takes seconds to import, so the wrapper is known by its name.
             model = cast("nn.Module", model._orig_mod)
         else:
-            return model
+            return in_python(model)
 
 
 def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    if isinstance(model, torch.jit.ScriptModule):
+    if scripted := [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]:
         raise ModelError(
-            "The model is TorchScript, whose compiled code calls no hooks, so no layer can be "
-            "explained. Give the Python model that it was made from."
+            f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
+            f"Put respondcam.network.torchscript.as_module(part) in its place."
         )
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
         raise ModelError(
             "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
             "outside of them, with a batch of inputs."
         )
-    parameters = (*model.parameters(), *model.buffers())
-    if any(p.is_inference() for p in parameters):
+    if any(t.is_inference() for t in weights(model, buffers=True)):
         raise ModelError(
             "The model was built under torch.inference_mode(), so autograd can never use its "
             "parameters. Build or load it outside, or pass copy.deepcopy(model) made outside."
@@ -362,6 +366,8 @@ def _no_gradient(name: str) -> LayerError:
 
 def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
     """A worded error for a forward pass that failed."""
+    if isinstance(error, TypeError) and (taken := _other_inputs(model, inputs)):
+        return ModelError(taken)
     shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in tensors(inputs))
     parameter = next(model.parameters(), None)
     where = (
@@ -369,11 +375,30 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         if parameter is None
         else f" (its parameters are {parameter.dtype} on {parameter.device})"
     )
+    fix = "Give an input of the channels, spatial shape, type and device that it was built for."
+    if "DTensor" in str(error):
+        fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
     return ModelError(
-        f"The model {type(model).__name__}{where} does not run on the input {shapes}. "
-        f"It said: {type(error).__name__}: {_first_line(error)}. Give an input of the channels, "
-        f"spatial shape, type and device that the model was built for."
+        f"The model {model._get_name()}{where} does not run on the input {shapes}. "
+        f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
     )
+
+
+def _other_inputs(model: nn.Module, inputs: Any) -> str:
+    """What is wrong with the number or the names of the inputs; empty if they are right."""
+    named = inputs if isinstance(inputs, Mapping) else {}
+    placed = () if named else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*placed, **named)
+    except TypeError as error:
+        count = len(placed) or f"those named {', '.join(named)}"
+        return (
+            f"The model {model._get_name()} takes the inputs ({', '.join(signature.parameters)}) "
+            f"and was given {count}: {error}. In Python give a tuple of tensors, or a mapping from "
+            f"names to tensors; on the command line wrap the network in one that takes one input."
+        )
+    return ""
 
 
 def _first_line(error: Exception) -> str:

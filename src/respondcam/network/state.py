@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from respondcam.network.trees import weights
+
 _lock = threading.RLock()
 
 
@@ -47,7 +49,7 @@ def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterat
         Take the parameters as constants, so that no graph is kept for them. Not for differentiable
         maps.
     """
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    devices = {p.device for p in weights(model) if p.device.type == "cuda"}
     with (
         torch.inference_mode(False),
         torch.set_grad_enabled(False),
@@ -67,7 +69,7 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
         for module, _ in flags.training:
             module.training = False
         if constant_parameters:
-            found = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
+            found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
             flags.trainable += found
             for parameter in found:
                 parameter.requires_grad_(False)

@@ -21,6 +21,7 @@ from respondcam.errors import LayerError
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, spatial_tensor, tensors
 
 
@@ -92,6 +93,12 @@ class _Log:
     owned: set[torch.Size] = field(default_factory=set)
     clock: int = 0
     kept: int = 0
+    sources: set[Any] = field(default_factory=set)  # where gradients of the images end
+    ends: list[Any] = field(default_factory=list)  # where they start: the outputs
+
+    def avoidable(self, name: str) -> bool:
+        """Whether a path from an image to the output avoids this layer."""
+        return not self.sources.isdisjoint(_nodes_below(self.ends, without=self.seen[name].node))
 
     def pack(self, tensor: Tensor) -> Tensor:
         # Fake copies of parameters are made anew each time, so parameters are known by shape.
@@ -104,7 +111,7 @@ class _Log:
         if tensor is None:
             return None
         self.clock += 1
-        entry = self.seen.setdefault(name, _Sighting(type(module).__name__))
+        entry = self.seen.setdefault(name, _Sighting(module._get_name()))
         entry.calls += 1
         entry.order = self.clock
         entry.shape = tuple(tensor.shape[1:])
@@ -142,7 +149,9 @@ def survey(model: nn.Module, inputs: Any) -> Survey:
     except Exception:
         # Operators without a fake version, or control flow that needs values: with data, then.
         log, output = _watched_forward(model, inputs, fake=False)
-    layers = _surveyed(log, output)
+    layers = _surveyed(log)
+    if not layers and frozen(model):
+        raise LayerError(frozen(model))
     chosen, reason = _choose(layers, log, spatial_tensor(inputs), output)
     return Survey(layers, chosen, reason)
 
@@ -186,6 +195,9 @@ def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log
         with GradModeShim():
             # An operation in place must not hit a leaf: hand the model a copy.
             output = call_model(model, map_tensors(lambda t: t.clone(), inputs))
+        images = [t for t in tensors(inputs) if t.requires_grad and t.ndim >= 3]
+        log.sources = {torch.autograd.graph.get_gradient_edge(t).node for t in images}
+        log.ends = [t.grad_fn for t in tensors(output) if t.requires_grad]
     return log, output
 
 
@@ -196,8 +208,8 @@ def _hook(log: _Log, name: str) -> Any:
     return hook
 
 
-def _surveyed(log: _Log, output: Any) -> tuple[SurveyedLayer, ...]:
-    reached = set(_nodes_below([t.grad_fn for t in tensors(output) if t.requires_grad]))
+def _surveyed(log: _Log) -> tuple[SurveyedLayer, ...]:
+    reached = set(_nodes_below(log.ends))
     outermost: dict[tuple[int, int], str] = {}
     for name, entry in log.seen.items():
         known = outermost.get(entry.output)
@@ -217,8 +229,8 @@ def _surveyed(log: _Log, output: Any) -> tuple[SurveyedLayer, ...]:
     )
 
 
-def _nodes_below(nodes: list[Any]) -> Iterator[Any]:
-    seen: set[Any] = set()
+def _nodes_below(nodes: list[Any], without: Any = None) -> Iterator[Any]:
+    seen: set[Any] = {without}
     pending = list(nodes)
     while pending:
         node = pending.pop()
@@ -251,7 +263,9 @@ def _choose(
         widest = max(layer.shape[0] for layer in bottom)
         chosen = [layer for layer in bottom if layer.shape[0] == widest][-1]
         return chosen.name, "the coarsest layer of a network with a dense output (its bottleneck)"
-    return spatial[-1].name, "the last layer with a grid before the scores"
+    # a gate beside the last features, such as the weights of an attention, is no place to look
+    passed = (layer for layer in reversed(spatial) if not log.avoidable(layer.name))
+    return next(passed, spatial[-1]).name, "the last layer with a grid before the scores"
 
 
 def _voxels(layer: SurveyedLayer) -> int:

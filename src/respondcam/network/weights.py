@@ -44,18 +44,23 @@ class LoadedWeights:
         The entry of the checkpoint that held the weights, empty when they lay at the top.
     prefix
         What was removed from the beginning of each name so that the names fit, or empty.
+    left_out
+        Names of other parts in the file (a loss, a metric) that are no weights of the network.
     """
 
     path: Path
     sha256: str
     nest: str = ""
     prefix: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
         """What a user should know about how the weights were read; empty if there is nothing."""
         parts = [f"taken from the entry {self.nest!r}"] if self.nest else []
         parts += [f"prefix {self.prefix!r} removed from their names"] if self.prefix else []
+        if self.left_out:
+            parts += [f"{len(self.left_out)} others left out ({_shortened(list(self.left_out))})"]
         return f"weights of {self.path.name}: {', '.join(parts)}" if parts else ""
 
 
@@ -70,7 +75,9 @@ def load_weights(model: nn.Module, path: str | Path, *, trust: bool = False) -> 
         A safetensors file, or a state dict saved with ``torch.save``, also one inside a
         checkpoint (under ``state_dict``, ``model_state_dict``, ``model`` or ``network_weights``).
         Prefixes that wrappers leave (``module.``, ``model.``, ``net.``, ``_orig_mod.``) are
-        removed only where the names fit after that.
+        removed only where the names fit after that. A checkpoint of a larger module, such as a
+        Lightning module with its loss and metrics, may hold the network's weights under any one
+        prefix; what else it holds is left out, and the note says so.
     trust
         Open files that can run code when they are opened.
 
@@ -94,9 +101,13 @@ def load_weights(model: nn.Module, path: str | Path, *, trust: bool = False) -> 
     path = Path(path).expanduser()
     _check_file(path)
     state, nest = _state_dict(_read(path, trust=trust), path)
+    names = list(state)
     state, prefix = _fitting_names(model, state)
+    state, inner = _part_that_fits(model, state, path)
+    prefix += inner
     _copy(model, _with_tied(model, state), path)
-    return LoadedWeights(path, file_sha256(path), nest, prefix)
+    left_out = tuple(name for name in names if inner and not name.startswith(prefix))
+    return LoadedWeights(path, file_sha256(path), nest, prefix, left_out)
 
 
 def named_classes(path: str | Path) -> tuple[str, ...]:
@@ -203,8 +214,8 @@ def _check_archive(path: Path) -> None:
         raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise ModelError(
-            f"{str(path)!r} is a TorchScript program, not weights. {_ACCEPTED}; in Python: "
-            f"torch.save(torch.jit.load(path).state_dict(), 'weights.pt')."
+            f"{str(path)!r} is a TorchScript program, not weights: give it as --model, without "
+            f"--weights. {_ACCEPTED}."
         )
     if "data.pkl" not in names:
         raise ModelError(
@@ -222,7 +233,7 @@ def _read_pickle(path: Path, *, trust: bool) -> Any:
         if not trust:
             raise ModelError(
                 f"{str(path)!r} holds more than weights, and opening it could run any code that "
-                f"somebody put into it ({_refused_name(error)}). Save the state dict alone "
+                f"somebody put into it ({_refused_names(path, error)}). Save the state dict alone "
                 f"(torch.save(model.state_dict(), path), or safetensors). If you know who made "
                 f"this file and trust them, allow it with --trust (trust=True)."
             ) from error
@@ -243,13 +254,17 @@ def _open_trusted(path: Path) -> Any:
         return pickle.load(file)
 
 
-def _refused_name(error: BaseException) -> str:
-    """Pick the class that torch refused out of its long message."""
-    for line in str(error).splitlines():
+def _refused_names(path: Path, error: BaseException) -> str:
+    """What in the pickle torch refuses: classes that are no tensors or plain containers."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a pickle of another kind
+        names = []
+    for line in [] if names else str(error).splitlines():
         for mark in ("Unsupported global: GLOBAL ", "Unsupported class "):
             if mark in line:
-                return "it names " + line.split(mark, 1)[1].split()[0].rstrip(".,")
-    return "it is a pickle of another kind"
+                names = [line.split(mark, 1)[1].split()[0].rstrip(".,")]
+    return f"it names {_shortened(names, 3)}" if names else "it is a pickle of another kind"
 
 
 def _damaged(path: Path, error: BaseException) -> ModelError:
@@ -299,6 +314,28 @@ def _fitting_names(model: nn.Module, state: dict[str, Any]) -> tuple[dict[str, A
         candidates.append((shorter, removed + prefix))
     # the first of equals: the names as they are, unless fewer prefixes fit better
     return max(candidates, key=lambda candidate: len(wanted & set(candidate[0])))
+
+
+def _part_that_fits(
+    model: nn.Module, state: dict[str, Any], path: Path
+) -> tuple[dict[str, Any], str]:
+    """The network's weights out of those of a larger module, if they lie there under one prefix."""
+    wanted = list(model.state_dict())
+    if not wanted or any(name in state for name in wanted):
+        return state, ""
+    last = f".{wanted[0]}"
+    prefixes = [name[: -len(last) + 1] for name in state if name.endswith(last)]
+    whole = [p for p in prefixes if all(p + name in state for name in wanted)]
+    usual = [p for p in whole if p in _PREFIXES]
+    if len(whole) > 1 and len(usual) != 1:
+        raise ModelError(
+            f"The file {str(path)!r} holds weights for this network more than once, under "
+            f"{', '.join(map(repr, whole))}. Save the ones that you mean alone, without the prefix."
+        )
+    if not whole:
+        return state, ""
+    (prefix,) = usual if len(whole) > 1 else whole
+    return {name: state[prefix + name] for name in wanted}, prefix
 
 
 def _common_prefix(names: Collection[str]) -> str:

@@ -57,12 +57,22 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
     np.save(path, volume.voxels)
 
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,  # in the name of an entry
+)
+
+
 @contextlib.contextmanager
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise VolumeError(f"{str(path)!r} is no .npz archive, or damaged: {error}") from error
 
 

@@ -15,8 +15,10 @@ from respondcam.attribution.targets.basic import (
     classes,
     evaluate,
     predicted,
+    takes_output,
     value,
 )
+from respondcam.attribution.targets.boxes import detection
 from respondcam.attribution.targets.compare import (
     contrast,
     log_probability,
@@ -36,12 +38,14 @@ __all__ = [
     "classes",
     "component",
     "contrast",
+    "detection",
     "evaluate",
     "log_probability",
     "mask",
     "predicted",
     "probability",
     "similarity",
+    "takes_output",
     "value",
     "voxel",
 ]

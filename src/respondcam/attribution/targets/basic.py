@@ -43,10 +43,15 @@ class Scores:
     labels: tuple[str, ...]
     classes: Tensor | None = None
     notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
-    again: Callable[[Tensor], Tensor] | None = None
+    again: Callable[[Any], Tensor] | None = None
 
 
 Target = Callable[[Tensor], "Tensor | Scores"]
+
+
+def takes_output(target: Target) -> bool:
+    """Whether the target reads the model's whole output, as that of a detector."""
+    return bool(getattr(target, "takes_output", False))
 
 
 def predicted() -> Target:
@@ -174,7 +179,7 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={target!r} is no class number.") from None
 
 
-def evaluate(target: Target, output: Tensor) -> Scores:
+def evaluate(target: Target, output: Any) -> Scores:
     """Apply a target to the score tensor and check what comes back.
 
     Raises
@@ -191,7 +196,7 @@ def evaluate(target: Target, output: Tensor) -> Scores:
     return scores
 
 
-def _as_scores(target: Target, output: Tensor) -> Scores:
+def _as_scores(target: Target, output: Any) -> Scores:
     result = target(output)
     return result if isinstance(result, Scores) else _from_callable(target, result, len(output))
 

@@ -1,0 +1,121 @@
+"""What a map of each family costs, beside inference and the backward pass of its head.
+
+``python -m families`` from the benchmarks folder prints one line for each family. Each round times,
+in an order drawn anew and in processor time: the plain network; the same network with autograd from
+the explained layer on and one gradient there, written out by hand (the least that any gradient
+method needs); and the map. The first map of a network, which also traces it, is left out.
+"""
+
+import argparse
+import importlib.util
+import random
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from families.catalogue import FAMILIES, Family
+
+
+def weighted(output: Tensor) -> Tensor:
+    """One score per sample."""
+    column = output[:, min(1, output.shape[1] - 1)]
+    return column if column.ndim == 1 else column.flatten(1).mean(dim=1)
+
+
+def by_hand(family: Family, model: nn.Module, inputs: Any) -> Callable[[], Any]:
+    """Inference up to the layer, autograd from there on, one gradient."""
+    name, _, number = family.layer.partition("#")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def run() -> Tensor:
+        leaves: list[Tensor] = []
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            chosen = output[0] if isinstance(output, tuple) else output
+            leaf = chosen.detach().requires_grad_(True)
+            leaves.append(leaf)
+            torch.set_grad_enabled(True)
+            return (leaf.clone(), *output[1:]) if isinstance(output, tuple) else leaf.clone()
+
+        handle = model.get_submodule(name).register_forward_hook(hook)
+        with torch.no_grad():
+            out = model(*given)
+            torch.set_grad_enabled(True)
+            out = out if family.output is None else family.output(out)
+            out = out[None] if out.ndim == 1 and len(given[0]) == 1 else out
+            (gradient,) = torch.autograd.grad(
+                weighted(out).sum(), leaves[int(number) if number else -1]
+            )
+        handle.remove()
+        return gradient
+
+    return run
+
+
+def runners(family: Family) -> dict[str, Callable[[], Any]]:
+    """What is timed, by name."""
+    import respondcam as rc
+
+    model, inputs = family.network(), family.inputs()
+    explainer = rc.RespondCAM(family.network(), family.layer, output=family.output)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def inference() -> Any:
+        with torch.inference_mode():
+            return model(*given)
+
+    return {
+        "inference": inference,
+        "by hand": by_hand(family, family.network(), inputs),
+        "map": lambda: explainer(inputs, target=weighted),
+    }
+
+
+def milliseconds(family: Family, seconds: float) -> dict[str, list[float]]:
+    """Processor time of each runner, interleaved."""
+    timed = runners(family)
+    for run in timed.values():
+        run()
+        run()
+    order, found = random.Random(0), {name: [] for name in timed}
+    start = time.process_time()
+    while time.process_time() - start < seconds or len(found["map"]) < 5:
+        for name in order.sample(list(timed), len(timed)):
+            before = time.process_time()
+            timed[name]()
+            found[name].append(1e3 * (time.process_time() - before))
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("families", nargs="*", help="names; all of them unless given")
+    given.add_argument("--seconds", type=float, default=4.0, help="processor time for each family")
+    asked = given.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    print(f"{'family':34s} {'inference':>10s} {'by hand':>9s} {'map':>9s}  map / by hand")
+    for name in asked.families or FAMILIES:
+        family = FAMILIES[name]
+        if not importlib.util.find_spec(family.needs):
+            print(f"{name:34s} {family.needs} is not installed")
+            continue
+        found = milliseconds(family, asked.seconds)
+        middle = {what: statistics.median(times) for what, times in found.items()}
+        print(
+            f"{name:34s} {middle['inference']:7.1f} ms {middle['by hand']:6.1f} ms "
+            f"{middle['map']:6.1f} ms  {middle['map'] / middle['by hand']:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

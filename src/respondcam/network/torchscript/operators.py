@@ -1,0 +1,245 @@
+"""What the operators of TorchScript mean in Python.
+
+Operators on tensors and numbers are PyTorch's own, called as PyTorch calls them. What is left are
+the language's: containers, attributes, modes. Reference: torch/csrc/jit/OVERVIEW.md of PyTorch.
+"""
+
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from respondcam.errors import ModelError
+
+Function = Callable[..., Any]
+
+
+def operator_of(node: Any) -> Function:
+    """The function that a node of a graph stands for.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    kind: str = node.kind()
+    if kind in _FROM_NODE:
+        return _FROM_NODE[kind](node)
+    name = kind.removeprefix("aten::")
+    if kind in _LANGUAGE:
+        return _LANGUAGE[kind]
+    if name in _CONTAINERS and _on_container(node):
+        return _CONTAINERS[name]
+    schema = node.schema()
+    if not schema.startswith(kind) or "..." in schema:
+        raise _unknown(kind)
+    return _torch_operator(schema)
+
+
+def _on_container(node: Any) -> bool:
+    inputs = list(node.inputs())
+    kinds = {value.type().kind() for value in inputs}
+    return not inputs or bool(kinds & {"ListType", "DictType", "TupleType"})
+
+
+def _torch_operator(text: str) -> Function:
+    """The operator of a schema, called with its arguments in order."""
+    schema = torch._C.parse_schema(text)
+    space, _, name = schema.name.partition("::")
+    try:
+        packet = getattr(getattr(torch.ops, space), name)
+        function = getattr(packet, schema.overload_name or "default")
+    except (AttributeError, RuntimeError) as error:
+        raise _unknown(schema.name) from error
+    keywords = [a.name for a in schema.arguments if a.kwarg_only]
+    if not keywords:
+        return function
+    places = len(schema.arguments) - len(keywords)
+
+    def call(*values: Any) -> Any:
+        return function(*values[:places], **dict(zip(keywords, values[places:], strict=True)))
+
+    return call
+
+
+def _unknown(kind: str) -> ModelError:
+    return ModelError(
+        f"The TorchScript program uses the operator {kind}, which cannot be run layer by layer. "
+        f"Explain the Python network that the program was made from."
+    )
+
+
+def _get_attribute(node: Any) -> Function:
+    name = node.s("name")
+
+    def get(owner: Any) -> Any:
+        if isinstance(owner, torch.nn.Module):
+            return owner.value(name)  # pyright: ignore
+        return getattr(owner, name)
+
+    return get
+
+
+def _set_attribute(node: Any) -> Function:
+    name = node.s("name")
+
+    def put(owner: Any, value: Any) -> None:
+        if isinstance(owner, torch.nn.Module):
+            owner.set_value(name, value)  # pyright: ignore
+        else:
+            setattr(owner, name, value)
+
+    return put
+
+
+_MODES = {
+    "no_grad": torch.no_grad,
+    "enable_grad": torch.enable_grad,
+    "inference_mode": torch.inference_mode,
+}
+
+
+def _create(node: Any) -> Function:
+    kind = node.output().type().str()
+    mode = _MODES.get(kind.rpartition(".")[2])
+    if mode is None or ".autograd.grad_mode." not in kind:
+        raise _unknown(f"prim::CreateObject of {kind}")
+    return mode
+
+
+def _to_list(node: Any) -> Function:
+    del node
+    return lambda tensor, *_: tensor.tolist()
+
+
+def _is_instance(node: Any) -> Function:
+    kinds = [kind.kind() for kind in node.tys("types")]
+    if any(kind not in _KINDS for kind in kinds):
+        raise _unknown(f"prim::isinstance of {', '.join(kinds)}")
+    return lambda value: any(_KINDS[kind](value) for kind in kinds)
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "TensorType": lambda value: isinstance(value, torch.Tensor),
+    "IntType": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "BoolType": lambda value: isinstance(value, bool),
+    "FloatType": lambda value: isinstance(value, float),
+    "StringType": lambda value: isinstance(value, str),
+    "NoneType": lambda value: value is None,
+    "ListType": lambda value: isinstance(value, list),
+    "TupleType": lambda value: isinstance(value, tuple),
+    "DictType": lambda value: isinstance(value, dict),
+}
+
+_FROM_NODE: Mapping[str, Callable[[Any], Function]] = {
+    "prim::GetAttr": _get_attribute,
+    "prim::SetAttr": _set_attribute,
+    "prim::CreateObject": _create,
+    "prim::isinstance": _is_instance,
+    "prim::tolist": _to_list,
+}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _unwrapped(value: Any) -> Any:
+    if value is None:
+        raise RuntimeError("Unwrapping null optional")
+    return value
+
+
+def _raise(message: Any = "", *_: Any) -> None:
+    raise RuntimeError(str(message))
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _pairs(*values: Any) -> dict[Any, Any]:
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def _warn(message: str, *_: Any) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+# the language's own operators, and what torch.ops cannot take from Python
+_LANGUAGE: Mapping[str, Function] = {
+    "prim::ListConstruct": lambda *values: list(values),
+    "prim::TupleConstruct": lambda *values: values,
+    "prim::DictConstruct": _pairs,
+    "prim::ListUnpack": _same,
+    "prim::TupleUnpack": _same,
+    "prim::TupleIndex": operator.getitem,
+    "prim::ModuleContainerIndex": lambda container, key: container.value(str(key)),
+    "prim::unchecked_cast": _same,
+    "prim::unchecked_unwrap_optional": _same,
+    "aten::_unwrap_optional": _unwrapped,
+    "prim::Uninitialized": _nothing,
+    "prim::RaiseException": _raise,
+    "prim::Print": _nothing,  # standard output belongs to results
+    "prim::Enter": lambda mode: mode.__enter__(),
+    "prim::Exit": lambda mode: mode.__exit__(None, None, None),
+    "prim::data": lambda tensor: tensor.detach(),
+    "aten::warn": _warn,
+    "aten::format": lambda text, *values: text.format(*values),
+    "aten::percentFormat": lambda text, *values: text % values,
+    "aten::str": str,
+    "aten::__is__": lambda a, b: a is b,
+    "aten::__isnot__": lambda a, b: a is not b,
+}
+
+
+def _put(container: Any, key: Any, value: Any) -> Any:
+    container[key] = value
+    return container
+
+
+def _append(items: list[Any], item: Any) -> list[Any]:
+    items.append(item)
+    return items
+
+
+def _sliced(items: Any, start: Any, end: Any, step: Any = 1) -> Any:
+    return items[slice(start, end, step)]
+
+
+def _sort(items: list[Any], reverse: bool = False) -> None:
+    items.sort(reverse=reverse)
+
+
+# operators of this name on lists, dictionaries and tuples; on tensors they are PyTorch's
+_CONTAINERS: Mapping[str, Function] = {
+    "len": len,
+    "__getitem__": operator.getitem,
+    "_set_item": _put,
+    "__contains__": operator.contains,
+    "Delete": operator.delitem,
+    "append": _append,
+    "extend": lambda items, more: items.extend(more),
+    "insert": lambda items, place, item: items.insert(place, item),
+    "pop": lambda items, *more: items.pop(*more),
+    "clear": lambda items: items.clear(),
+    "reverse": lambda items: items.reverse(),
+    "remove": lambda items, item: items.remove(item),
+    "sort": _sort,
+    "sorted": sorted,
+    "copy": lambda items: items.copy(),
+    "list": list,
+    "dict": dict,
+    "keys": lambda items: list(items.keys()),
+    "values": lambda items: list(items.values()),
+    "items": lambda items: list(items.items()),
+    "get": lambda items, *more: items.get(*more),
+    "setdefault": lambda items, *more: items.setdefault(*more),
+    "update": lambda items, more: items.update(more),
+    "slice": _sliced,
+    "add": operator.add,
+    "add_": operator.iadd,
+    "mul": operator.mul,
+}
