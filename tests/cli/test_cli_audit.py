@@ -89,3 +89,36 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(cli, folder, tmp
     result = cli("audit", folder, "--model", "nowhere.py:net", "--csv", tmp_path / place)
     assert result.code == 2
     assert "--csv" in result.err
+
+
+def test_classes_and_intervals_are_reported_and_few_volumes_are_told(cli, nets, folder, tmp_path):
+    arguments = ("audit", folder, "--model", f"{nets}:named", "--layer", "first", "--csv", "a.csv")
+    few = cli(*arguments)
+    assert few.code == 0, few.err
+    assert "No 95 % intervals: 4 values are too few for an interval (8 are needed)" in few.out
+    assert "a.classes.csv" in few.out
+    rows = list(csv.DictReader((tmp_path / "a.classes.csv").read_text("utf-8").splitlines()))
+    assert [row["class"] for row in rows] == ["[red]ribosome", "20S proteasome", "ferritin"]
+    document = json.loads(cli(*arguments, "--json").out)
+    (one,) = [c for c in document["summary"]["respond"]["classes"] if c["label"] == "ferritin"]
+    explained = cli("explain", folder, "--model", f"{nets}:named", "--layer", "first", "--target",
+                    "ferritin", "--json")  # fmt: skip
+    accounts = [one["account"] for one in json.loads(explained.out)["maps"]]
+    l1 = sum(abs(a["mapped"] - a["score"]) for a in accounts) / len(accounts)
+    assert one["l1"]["mean"] == pytest.approx(l1, rel=1e-6)
+    assert float(rows[2]["l1"]) == pytest.approx(l1, rel=1e-6)
+    gaps = sum(abs(a["gap"]) for a in accounts)
+    assert one["open_share"] == pytest.approx(
+        gaps / sum(abs(a["score"] - a["baseline"]) for a in accounts), rel=1e-5
+    )
+
+
+def test_intervals_of_many_volumes(cli, nets, folder, make):
+    for seed in range(4, 9):
+        make.mrc(folder / f"v{seed}.mrc", make.blob((8, 8, 8), seed=seed))
+    result = cli("audit", folder, "--model", f"{nets}:net", "--layer", "first")
+    assert result.code == 0, result.err
+    assert "95 % intervals of the means: L1 " in result.out
+    document = json.loads(cli("audit", folder, "--model", f"{nets}:net", "--json").out)
+    interval = document["summary"]["respond"]["intervals"]["l1"]
+    assert interval["low"] <= document["summary"]["respond"]["l1"]["mean"] <= interval["high"]

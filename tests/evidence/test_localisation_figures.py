@@ -6,13 +6,8 @@ import pytest
 import torch
 
 from respondcam.errors import InputError
-from respondcam.evidence.localisation import (
-    Localisation,
-    centred,
-    localise,
-    summarise_localisation,
-    uniform,
-)
+from respondcam.evidence.controls import centred, uniform
+from respondcam.evidence.localisation import Localisation, localise, summarise_localisation
 
 
 def test_only_positive_values_count() -> None:

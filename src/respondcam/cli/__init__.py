@@ -12,6 +12,7 @@ import typer
 from respondcam.cli._common import guarded, print_json
 from respondcam.cli.audit import audit
 from respondcam.cli.average import average
+from respondcam.cli.compare import compare
 from respondcam.cli.demo import demo
 from respondcam.cli.explain import explain
 from respondcam.cli.layers import layers
@@ -74,6 +75,7 @@ _COMMANDS = {
     explain: "Explain volumes: maps, figures and accounts.",
     layers: "List the layers that can be explained.",
     audit: "Check whether map sums follow the scores.",
+    compare: "Compare methods: accounts, faithfulness, localisation.",
     simulate: "Make subtomograms or tomograms whose truth is known.",
     train: "Train a classifier on simulated subtomograms or a folder.",
     average: "Average maps in the particle's own frame.",

@@ -9,6 +9,15 @@ from typing import Any
 
 from respondcam._files import whole_file
 from respondcam.attribution import Explanation
+from respondcam.cli._audit_classes import (
+    AllClasses,
+    class_cells,
+    class_records,
+    classes_beside,
+    classes_of,
+    interval_words,
+    print_classes,
+)
 from respondcam.cli._batch import Batch
 from respondcam.cli._common import console, number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
@@ -16,7 +25,13 @@ from respondcam.cli._inputs import Source
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.errors import InputError
-from respondcam.evidence import AuditSummary, SumToScore, sum_to_score, summarise
+from respondcam.evidence import (
+    AuditSummary,
+    ClassAudit,
+    SumToScore,
+    sum_to_score,
+    summarise,
+)
 
 _FIGURES = ("score", "baseline", "mapped", "gap", "relative_gap")
 _OVER_CLASSES = ("l1", "tau", "open_share")
@@ -37,6 +52,8 @@ class Row:
         Its score, baseline, mapped, gap and relative gap.
     figures
         Over all classes.
+    every
+        The accounts of all classes.
     notes
         What a user should know about it.
     """
@@ -46,6 +63,7 @@ class Row:
     predicted: str
     account: dict[str, Any]
     figures: SumToScore
+    every: AllClasses
     notes: tuple[str, ...] = ()
 
 
@@ -76,6 +94,10 @@ def _row(explanation: Explanation, explained: Explained) -> Row:
         explanation.targets[best],
         account_record(explanation, best),
         figures,
+        AllClasses(
+            tuple(label.removesuffix(" (predicted)") for label in explanation.targets),
+            *(getattr(account, name)[0].tolist() for name in ("score", "baseline", "mapped")),
+        ),
         tuple(notes_on(explanation, explained)),
     )
 
@@ -87,6 +109,15 @@ def summaries_of(batch: Batch[list[Row]]) -> dict[str, AuditSummary]:
         for row in rows:
             by_method.setdefault(row.method, []).append(row.figures)
     return {method: summarise(figures) for method, figures in by_method.items()}
+
+
+def class_summaries_of(batch: Batch[list[Row]]) -> dict[str, list[ClassAudit]]:
+    """The figures of each class by method; empty where the volumes' classes differ."""
+    by_method: dict[str, list[AllClasses]] = {}
+    for _, rows in batch.done:
+        for row in rows:
+            by_method.setdefault(row.method, []).append(row.every)
+    return {method: classes_of(accounts) for method, accounts in by_method.items()}
 
 
 def check_csv(path: Path | None) -> None:
@@ -105,14 +136,23 @@ def check_csv(path: Path | None) -> None:
         ) from error
 
 
-def write_csv(path: Path, batch: Batch[list[Row]]) -> None:
-    """Write one row per volume and method, and one per failure."""
+def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[ClassAudit]]) -> None:
+    """Write one row per volume and method, and one per failure; classes go to a file beside it."""
     with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         for source, rows in batch.done:
             writer.writerows(_cells(source, row) for row in rows)
         writer.writerows({"file": str(s.path), "error": words} for s, words in batch.failed)
+    cells = class_cells(classes)
+    if cells:
+        with (
+            whole_file(classes_beside(path)) as beside,
+            beside.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, list(cells[0]))
+            writer.writeheader()
+            writer.writerows(cells)
 
 
 def _cells(source: Source, row: Row) -> dict[str, Any]:
@@ -131,6 +171,7 @@ def _cells(source: Source, row: Row) -> dict[str, Any]:
 def report(
     batch: Batch[list[Row]],
     summaries: dict[str, AuditSummary],
+    classes: dict[str, list[ClassAudit]],
     notes: Sequence[str],
     csv_file: Path | None,
     *,
@@ -138,20 +179,25 @@ def report(
 ) -> None:
     """Print the table, the summary of each method, and what there is to know."""
     if as_json:
-        print_json(_document(batch, summaries, notes))
+        print_json(_document(batch, summaries, classes, notes))
         return
     if batch.done:
-        _print_tables(batch, summaries)
+        _print_tables(batch, summaries, classes)
     if len(batch.done) + len(batch.failed) > 1:
         print_plain(f"{len(batch.done)} of {len(batch.done) + len(batch.failed)} volumes audited.")
     if csv_file:
-        print_plain(f"Written: {csv_file}")
+        also = f" and {classes_beside(csv_file)}" if class_cells(classes) else ""
+        print_plain(f"Written: {csv_file}{also}")
     print_notes(
         notes, {s.path.name: [n for row in rows for n in row.notes] for s, rows in batch.done}
     )
 
 
-def _print_tables(batch: Batch[list[Row]], summaries: dict[str, AuditSummary]) -> None:
+def _print_tables(
+    batch: Batch[list[Row]],
+    summaries: dict[str, AuditSummary],
+    classes: dict[str, list[ClassAudit]],
+) -> None:
     table = new_table(
         "file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open", left=3
     )
@@ -164,6 +210,7 @@ def _print_tables(batch: Batch[list[Row]], summaries: dict[str, AuditSummary]) -
     for source, _ in batch.failed:
         add_row(table, source.path.name, "failed", *[""] * 8)
     console().print(table)
+    print_classes(classes)
     for method, summary in summaries.items():
         spreads = [
             f"{name} {number(spread.mean)} ± {number(spread.std)}"
@@ -174,11 +221,15 @@ def _print_tables(batch: Batch[list[Row]], summaries: dict[str, AuditSummary]) -
         print_plain(
             f"{method}, {volumes}: {', '.join(spreads)}, open {percent(summary.relative_gap.mean)}"
         )
+        print_plain(interval_words(summary))
         print_plain(summary.verdict)
 
 
 def _document(
-    batch: Batch[list[Row]], summaries: dict[str, AuditSummary], notes: Sequence[str]
+    batch: Batch[list[Row]],
+    summaries: dict[str, AuditSummary],
+    classes: dict[str, list[ClassAudit]],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "volumes": [_cells(source, row) for source, rows in batch.done for row in rows],
@@ -189,6 +240,12 @@ def _document(
                 "l1": vars(summary.l1),
                 "tau": vars(summary.tau),
                 "open_share": vars(summary.relative_gap),
+                "intervals": {
+                    "open_share" if name == "relative_gap" else name: vars(interval)
+                    for name, interval in summary.intervals.items()
+                },
+                "much_open": summary.much_open,
+                "classes": class_records(classes.get(method, [])),
                 "verdict": summary.verdict,
             }
             for method, summary in summaries.items()

@@ -304,6 +304,12 @@ def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
     return normalized.transposed() if turned else normalized
 
 
+def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
+    """Read a volume, and prepare it for the network: normalised, and turned if need be."""
+    volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
+    return volume, _normalized(volume, settings.normalize, turned=settings.axes == "xyz")
+
+
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:
     """Call targets by the names of their classes where these are known."""
     labels = list(explanation.targets)
@@ -322,9 +328,14 @@ def class_of(explanation: Explanation, target: int) -> int | None:
 
 def notes_on(explanation: Explanation, explained: Explained) -> list[str]:
     """All that a user should know about the maps of one layer, each once."""
+    return list(dict.fromkeys([*notes_on_explanation(explanation), *explained.notes]))
+
+
+def notes_on_explanation(explanation: Explanation) -> list[str]:
+    """All that the explanation itself says about the maps of its first sample."""
     reason = explanation.layer_reason
     notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
-    notes += [explanation.grid.note, explanation.account.note, *explained.notes]
+    notes += [explanation.grid.note, explanation.account.note]
     notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
     return [note for note in dict.fromkeys(notes) if note]
 

@@ -157,24 +157,7 @@ def _contrast(asked: _Asked) -> Any:
 
 
 def _mask(asked: _Asked) -> Any:
-    volume = read_volume(Path(asked.place))
-    image = asked.image
-    if volume.channels != 1:
-        raise InputError(f"The mask {asked.place!r} has {volume.channels} channels; give one.")
-    if image is not None:
-        if volume.shape != image.shape:
-            raise InputError(
-                f"The mask {asked.place!r} has {volume.shape} voxels (z, y, x), the image "
-                f"{image.shape}. Resample it to the image's grid."
-            )
-        if image.unit == volume.unit != "voxel" and not np.allclose(
-            volume.affine, image.affine, atol=1e-2 * min(image.voxel_size)
-        ):
-            raise InputError(
-                f"The mask {asked.place!r} has the image's shape, but lies elsewhere in the world: "
-                f"their affines differ. Resample it to the image's grid."
-            )
-    values = np.asarray(volume.voxels).reshape(volume.shape)
+    values = read_on_grid(Path(asked.place), asked.image, "mask")
     # a label map numbers its regions like the classes; a mask is 0 and something
     several = len(np.unique(values)) > 2
     inside = values == asked.number if several else values != 0
@@ -184,6 +167,34 @@ def _mask(asked: _Asked) -> Any:
             + (f": no voxel has the label {asked.number}." if several else ".")
         )
     return targets.mask(asked.carried(inside), asked.number)
+
+
+def read_on_grid(path: Path, image: Volume | None, what: str) -> np.ndarray:
+    """Read a mask or label map (z, y, x) that must be on the grid of an image.
+
+    Raises
+    ------
+    InputError
+        If it has several channels, another shape, or lies elsewhere in the world.
+    """
+    volume = read_volume(path)
+    name = str(path)
+    if volume.channels != 1:
+        raise InputError(f"The {what} {name!r} has {volume.channels} channels; give one.")
+    if image is not None:
+        if volume.shape != image.shape:
+            raise InputError(
+                f"The {what} {name!r} has {volume.shape} voxels (z, y, x), the image "
+                f"{image.shape}. Resample it to the image's grid."
+            )
+        if image.unit == volume.unit != "voxel" and not np.allclose(
+            volume.affine, image.affine, atol=1e-2 * min(image.voxel_size)
+        ):
+            raise InputError(
+                f"The {what} {name!r} has the image's shape, but lies elsewhere in the world: "
+                f"their affines differ. Resample it to the image's grid."
+            )
+    return np.asarray(volume.voxels).reshape(volume.shape)
 
 
 def _box(asked: _Asked) -> Any:

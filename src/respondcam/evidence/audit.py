@@ -11,14 +11,17 @@ contributed, ``score - baseline``, that the map leaves open.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from respondcam.errors import InputError
+from respondcam.evidence.intervals import Interval, bootstrap
+
+_MUCH_OPEN = 0.1  # of what an image contributed: its map is no account of its score
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class SumToScore:
     relative_gap: float
 
 
+_FIGURES = ("l1", "tau", "relative_gap")
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and population standard deviation (ddof 0) of the finite values, and their number."""
@@ -53,17 +59,34 @@ class Spread:
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """The figures of `SumToScore` over many images."""
+    """The figures of `SumToScore` over many images.
+
+    Parameters
+    ----------
+    images
+        How many.
+    l1, tau, relative_gap
+        Mean and deviation over images.
+    intervals
+        The same three by name, with the interval of the mean.
+    much_open
+        In how many images more than a tenth of what the image contributed is open.
+    """
 
     images: int
     l1: Spread
     tau: Spread
     relative_gap: Spread
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    much_open: int = 0
 
     @property
     def verdict(self) -> str:
         """What the figures mean, in plain words."""
-        return f"{_gap_in_words(self.relative_gap.mean)} {_order_in_words(self.tau.mean)}".strip()
+        words = [_gap_in_words(self.relative_gap.mean), _order_in_words(self.tau.mean)]
+        if 0 < self.much_open < self.images and self.relative_gap.mean <= _MUCH_OPEN:
+            words.append(f"In {self.much_open} of {self.images} images more than 10 % is open.")
+        return " ".join(word for word in words if word)
 
 
 def kendall_tau(
@@ -121,8 +144,15 @@ def sum_to_score(
     return [SumToScore(*row) for row in rows]
 
 
-def summarise(rows: Sequence[SumToScore]) -> AuditSummary:
-    """Mean and spread of each figure over images.
+def summarise(rows: Sequence[SumToScore], *, seed: int = 0) -> AuditSummary:
+    """Mean, spread and interval of each figure over images.
+
+    Parameters
+    ----------
+    rows
+        One per image.
+    seed
+        Of the intervals' resampling.
 
     Raises
     ------
@@ -137,11 +167,12 @@ def summarise(rows: Sequence[SumToScore]) -> AuditSummary:
     """
     if not rows:
         raise InputError("There is nothing to summarise: no image was explained.")
+    columns = {name: [getattr(row, name) for row in rows] for name in _FIGURES}
     return AuditSummary(
         images=len(rows),
-        l1=_spread([row.l1 for row in rows]),
-        tau=_spread([row.tau for row in rows]),
-        relative_gap=_spread([row.relative_gap for row in rows]),
+        **{name: _spread(values) for name, values in columns.items()},
+        intervals={name: bootstrap(values, seed=seed) for name, values in columns.items()},
+        much_open=sum(value > _MUCH_OPEN for value in columns["relative_gap"]),
     )
 
 
@@ -160,7 +191,7 @@ def _gap_in_words(gap: float) -> str:
     share = f"{100 * gap:.2g} %"
     if gap <= 0.01:
         return f"The maps explain what the images contributed to the scores (open: {share})."
-    if gap <= 0.1:
+    if gap <= _MUCH_OPEN:
         return (
             f"The maps explain most of what the images contributed to the scores (open: {share})."
         )

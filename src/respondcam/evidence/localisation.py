@@ -1,9 +1,9 @@
 """Does a map lie on the object? Two figures, and the controls without which they mean little.
 
 A particle in the middle of every image is found by a blob in the middle of the box, and maps of one
-network look much the same for all classes. So whoever reports these figures reports them for
-`uniform`, `centred` and the plain sum over the layer's channels, too, on images where the object is
-not in the middle, or not alone.
+network look much the same for all classes. So whoever reports these figures reports them for the
+controls of `respondcam.evidence.controls`, too, on images where the object is not in the middle, or
+not alone.
 """
 
 import math
@@ -14,8 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from respondcam.errors import InputError
-
-_CENTRED_WIDTH = 0.15  # standard deviation of the centred control, of the box's edge
 
 
 @dataclass(frozen=True)
@@ -119,23 +117,3 @@ def summarise_localisation(found: list[Localisation]) -> LocalisationSummary:
         pointing=sum(one.pointing for one in found) / len(found),
         without_positive=len(found) - len(masses),
     )
-
-
-def uniform(masks: Bool[Tensor, "image *spatial"]) -> Float[Tensor, "image *spatial"]:
-    """Control: the same value everywhere; both its figures are the mask's share of the box."""
-    return torch.ones(masks.shape, dtype=torch.float64)
-
-
-def centred(masks: Bool[Tensor, "image *spatial"]) -> Float[Tensor, "image *spatial"]:
-    """Control: a Gaussian in the middle of the box, whatever is in the image.
-
-    Examples
-    --------
-    >>> centred(torch.zeros(1, 3, 3, dtype=torch.bool))[0].argmax().item()
-    4
-    """
-    blob = torch.ones((), dtype=torch.float64)
-    for edge in masks.shape[1:]:
-        away = (torch.arange(edge, dtype=torch.float64) - (edge - 1) / 2) / edge
-        blob = blob[..., None] * torch.exp(-((away / _CENTRED_WIDTH) ** 2) / 2)
-    return blob.expand(masks.shape)

@@ -22,12 +22,11 @@ from respondcam.cryoet.poses import Poses, random_poses
 from respondcam.cryoet.subtomograms import density_radius, simulate_subtomograms
 from respondcam.cryoet.templates import stacked
 from respondcam.errors import InputError
+from respondcam.evidence.controls import ChannelSum, centred, uniform
 from respondcam.evidence.localisation import (
     LocalisationSummary,
-    centred,
     localise,
     summarise_localisation,
-    uniform,
 )
 from respondcam.paper.networks import Laboratory, Setting
 from respondcam.paper.table1 import LAYER
@@ -59,21 +58,6 @@ class LocalisedRow:
     method: str
     accuracy: float
     figures: LocalisationSummary
-
-
-class ChannelSum(Explainer):
-    """Control: the plain sum of the layer's channels, which knows nothing of the score."""
-
-    method = "channel sum"
-
-    def map(
-        self,
-        activation: Float[Tensor, "batch channel *grid"],
-        gradient: Float[Tensor, "batch channel *grid"],
-    ) -> Float[Tensor, "batch *grid"]:
-        """Sum over channels."""
-        del gradient
-        return activation.sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from respondcam._files import whole_file
 from respondcam.errors import InputError
 from respondcam.evidence.audit import AuditSummary, Spread
+from respondcam.evidence.intervals import Interval
 from respondcam.paper.networks import SNRS, TEST, Laboratory, Setting, quiet
 from respondcam.paper.table1 import Row, Sums, columns, measure
 from respondcam.paper.table1_page import figure, markdown
@@ -143,8 +144,15 @@ def _read_row(path: Path) -> Row:
     found = json.loads(path.read_text("utf-8"))
 
     def summary(record: Mapping[str, Any]) -> AuditSummary:
-        spreads = {name: Spread(**record[name]) for name in ("l1", "tau", "relative_gap")}
-        return AuditSummary(images=record["images"], **spreads)
+        intervals = record.get("intervals", {})  # rows of earlier versions have none
+        return AuditSummary(
+            record["images"],
+            Spread(**record["l1"]),
+            Spread(**record["tau"]),
+            Spread(**record["relative_gap"]),
+            {name: Interval(**values) for name, values in intervals.items()},
+            record.get("much_open", 0),
+        )
 
     for name in ("grad", "respond", "zero", "rescaled", "integrated"):
         found[name] = summary(found[name])

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from respondcam.show.account import account_bar
     from respondcam.show.canvas import png_bytes, save_figure
     from respondcam.show.caption import AccountLine, Caption
+    from respondcam.show.comparison import comparison_figure
     from respondcam.show.figures import explanation_caption, explanation_figure
     from respondcam.show.flat import image_overlay, signal_trace
     from respondcam.show.grids import class_grid, layer_progression, map_grid
@@ -26,6 +27,7 @@ _HOME = {
     "Caption": "caption",
     "account_bar": "account",
     "class_grid": "grids",
+    "comparison_figure": "comparison",
     "explanation_caption": "figures",
     "explanation_figure": "figures",
     "explanation_html": "html",
@@ -52,6 +54,7 @@ __all__ = [
     "Caption",
     "account_bar",
     "class_grid",
+    "comparison_figure",
     "explanation_caption",
     "explanation_figure",
     "explanation_html",

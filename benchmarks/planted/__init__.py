@@ -1,0 +1,1 @@
+"""Where do maps point, where the truth is known? Planted objects and two-particle subtomograms."""

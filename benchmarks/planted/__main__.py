@@ -1,0 +1,101 @@
+"""Measure the parts that are asked for, and write README.md from all that have been measured.
+
+In the folder ``benchmarks``: ``python -m planted`` for all, ``python -m planted places`` for one;
+``--small`` runs a part once on few images and prints it.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from planted.measuring import placed_or_resized, results, seeded
+from planted.networks import accuracy, fine, trained
+from planted.page import page, places_lines, scene_lines
+from planted.scenes import particles, shapes
+from respondcam import __version__
+from respondcam._files import whole_file
+from respondcam.cli._common import to_json
+from respondcam.cli._compare_files import compared_cells
+from respondcam.evidence.comparison import compare
+
+HERE = Path(__file__).parent
+SCENES = {"shapes": shapes, "particles": particles}
+PARTS = (*SCENES, "places")
+SIZES = {False: (300, 40, 8), True: (24, 9, 1)}  # images to learn from, to test on, epochs
+
+
+def scene(part: str, seed: int, *, small: bool) -> tuple[list[str], Any]:
+    """Every method and control where one of two objects is asked for."""
+    learn, test, epochs = SIZES[small]
+    make, base = SCENES[part], 1000 * seed + 10 * PARTS.index(part)
+    model = trained(fine, make(learn, seeded(base), pairs=False), epochs, seed)
+    right = accuracy(model, make(test, seeded(base + 1), pairs=False))
+    images = make(test, seeded(base + 2), pairs=True)
+    print(f"{part}: {100 * right:.0f} % of single objects right", flush=True)
+    rows = compare(results(model, images), seed=seed)
+    return scene_lines(part, right, len(images), rows), compared_cells(rows)
+
+
+def places(seed: int, *, small: bool) -> tuple[list[str], Any]:
+    """Placed maps beside resized ones."""
+    learn, test, epochs = SIZES[small]
+    base = 1000 * seed + 50
+    found = placed_or_resized(
+        shapes(learn, seeded(base), pairs=False),
+        shapes(test, seeded(base + 1), pairs=False),
+        epochs,
+        seed,
+    )
+    cells = [
+        {
+            "network": name,
+            "accuracy": right,
+            **{k: [vars(i) for i in v] for k, v in figures.items()},
+        }
+        for name, right, figures in found
+    ]
+    return places_lines(found), cells
+
+
+def main() -> None:
+    """Read the command line."""
+    options = argparse.ArgumentParser(prog="python -m planted")
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--small", action="store_true", help="few images, nothing written")
+    options.add_argument("--seed", type=int, default=0)
+    asked = options.parse_args()
+    for part in asked.parts or PARTS:
+        begin = time.process_time()
+        measured = (
+            places(asked.seed, small=asked.small)
+            if part == "places"
+            else scene(part, asked.seed, small=asked.small)
+        )
+        facts = {
+            "respondcam": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "seed": asked.seed,
+            "cpu_seconds": round(time.process_time() - begin),
+        }
+        lines, cells = measured
+        if asked.small:
+            print("\n".join(lines))
+            continue
+        (HERE / "results").mkdir(exist_ok=True)
+        document = to_json({"lines": lines, "cells": cells, "facts": facts})
+        with whole_file(HERE / "results" / f"{part}.json") as beside:
+            beside.write_text(document + "\n", encoding="utf-8")
+        files = [HERE / "results" / f"{name}.json" for name in PARTS]
+        known = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+        with whole_file(HERE / "README.md") as beside:
+            beside.write_text(page(known), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

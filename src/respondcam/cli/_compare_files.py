@@ -1,0 +1,170 @@
+"""The folder of a comparison: a manifest, and one record for each finished volume."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from respondcam._files import make_folder, whole_file
+from respondcam.cli._common import to_json
+from respondcam.errors import InputError
+from respondcam.evidence.comparison import METRICS, Compared, Result
+from respondcam.evidence.se3d import Se3dCounts
+
+_MANIFEST = "manifest.json"
+_RECORDS = "volumes"
+
+
+class Folder:
+    """Where results are kept, so that a run can go on where it stopped.
+
+    Parameters
+    ----------
+    path
+        The folder; made if it is not there.
+    settings
+        All that decides on a result, besides the volume and its mask.
+    overwrite
+        Start anew if other settings made what is there.
+
+    Raises
+    ------
+    InputError
+        If the folder holds results of other settings, or something else.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+        self.path = make_folder(path, remedy="Give another folder with --out.")
+        self.records = make_folder(path / _RECORDS, remedy="Give another folder with --out.")
+        wanted = json.loads(to_json(settings))
+        manifest = path / _MANIFEST
+        if manifest.exists() and (differs := _differences(_read(manifest), wanted)):
+            if not overwrite:
+                raise InputError(
+                    f"{str(path)!r} holds a comparison with other settings: {'; '.join(differs)}. "
+                    f"Give another folder with --out, or start anew with --overwrite."
+                )
+            for record in self.records.glob("*.json"):
+                record.unlink()
+        self._write(manifest, wanted)
+
+    def done(self, name: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of a volume, if that very volume and mask were measured before."""
+        path = self.records / f"{name}.json"
+        record = _read(path) if path.exists() else None
+        if not record or record.get("identity") != json.loads(to_json(identity)):
+            return None
+        return record
+
+    def keep(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the record of a finished volume; give it back as it will be read."""
+        plain = json.loads(to_json(record))
+        self._write(self.records / f"{name}.json", plain)
+        return plain
+
+    def _write(self, path: Path, document: Any) -> None:
+        with whole_file(path) as beside:
+            beside.write_text(to_json(document) + "\n", encoding="utf-8")
+
+
+def to_record(result: Result) -> dict[str, Any]:
+    """One result as plain values."""
+    counts = result.counts
+    kept = counts and {
+        "bins": counts.bins.tolist(),
+        "cuts": counts.cuts.tolist(),
+        "voxels": counts.voxels,
+        "boxes": None if counts.boxes is None else np.round(counts.boxes, 9).tolist(),
+    }
+    return {
+        "method": result.method,
+        "layer": result.layer,
+        "figures": dict(result.figures),
+        "counts": kept,
+    }
+
+
+def from_record(image: str, record: Mapping[str, Any]) -> Result:
+    """The result that `to_record` wrote."""
+    kept = record["counts"]
+    counts = kept and Se3dCounts(
+        np.array(kept["bins"]),
+        np.array(kept["cuts"]),
+        int(kept["voxels"]),
+        None if kept["boxes"] is None else np.array(kept["boxes"]),
+    )
+    figures = {n: float("nan") if v is None else float(v) for n, v in record["figures"].items()}
+    return Result(image, record["method"], record["layer"], figures, counts)
+
+
+def compared_cells(rows: Sequence[Compared]) -> list[dict[str, Any]]:
+    """One flat row per figure, method and layer."""
+    return [
+        {
+            "metric": row.metric,
+            "better": METRICS[row.metric].better,
+            "method": row.method,
+            "layer": row.layer,
+            "mean": row.value.mean,
+            "low": row.value.low,
+            "high": row.value.high,
+            "count": row.value.count,
+            "difference": row.difference.mean if row.difference else None,
+            "difference_low": row.difference.low if row.difference else None,
+            "difference_high": row.difference.high if row.difference else None,
+            "note": row.value.note,
+        }
+        for row in rows
+    ]
+
+
+def volume_cells(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One flat row per volume, method and layer."""
+    names = [name for name in METRICS if any(name in one.figures for one in results)]
+    return [
+        {
+            "volume": one.image,
+            "method": one.method,
+            "layer": one.layer,
+            **{name: one.figures.get(name) for name in names},
+        }
+        for one in results
+    ]
+
+
+def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows that have the same columns, whole or not at all."""
+    with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(cells[0]) if cells else ["metric"])
+        writer.writeheader()
+        writer.writerows(cells)
+    return path
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as a record of a comparison ({error}). Remove it, or "
+            f"give another folder with --out."
+        ) from error
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """What differs between two settings, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            name = f"{where}.{key}" if where else key
+            found += _differences(old.get(key), new.get(key), name)
+        return found
+    return [] if old == new else [f"{where} was {_short(old)} and is {_short(new)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

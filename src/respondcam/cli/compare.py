@@ -1,0 +1,134 @@
+"""``respondcam compare``: methods side by side on many volumes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from respondcam.cli._common import (
+    AxesOption,
+    DeviceOption,
+    JSONOption,
+    ModelArgumentsOption,
+    ModelOption,
+    NormalizeOption,
+    OutputOption,
+    TrustOption,
+    WeightsOption,
+)
+
+
+def compare(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES", help="Folders, volumes or patterns."),
+    ],
+    model: ModelOption,
+    weights: WeightsOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="Method; may be repeated; all. The others are compared with the first. "
+            "[default: respond and grad]",
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer", metavar="NAME", help="Layer; may be repeated; chosen and said if not given."
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="CLASS", help="What is explained, as for explain; one of each.")
+    ] = "predicted",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="account, deletion, insertion, drop, road, arcc, location, boxes, stability, "
+            "randomised; may be repeated; all. [default: account, deletion, insertion, drop, and "
+            "location where there are masks]",
+        ),
+    ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|PATTERN",
+            help="Masks of what should be found, on the volumes' grids, named like them.",
+        ),
+    ] = None,
+    mask_label: Annotated[
+        int | None, typer.Option(metavar="N", help="Which value of the masks counts. [any but 0]")
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|PATTERN",
+            help="Masks of what does not count, such as padding; named like the volumes.",
+        ),
+    ] = None,
+    fill: Annotated[
+        str,
+        typer.Option(
+            metavar="zero|mean|blur|noise", help="What stands in for voxels that are taken away."
+        ),
+    ] = "mean",
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps of a curve.")] = 20,
+    controls: Annotated[
+        bool,
+        typer.Option(help="Also measure the controls: uniform, centre and channel-sum."),
+    ] = True,
+    batch: Annotated[int, typer.Option(metavar="N", help="Volumes per inference.")] = 8,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of all that is drawn.")] = 0,
+    normalize: NormalizeOption = "none",
+    axes: AxesOption = "zyx",
+    output: OutputOption = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the results go; a later run goes on there.")
+    ] = Path("respondcam-compare"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew in a folder of another comparison.")
+    ] = False,
+    device: DeviceOption = "auto",
+    model_arg: ModelArgumentsOption = None,
+    trust: TrustOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """Compare methods, layers and controls: accounts, faithfulness, localisation, sanity.
+
+    One row per figure, method and layer: the mean over volumes, its 95 % interval by bootstrap, and
+    the difference to the first method on the same volumes. Writes compare.csv, volumes.csv,
+    compare.json and compare.png, and one record per volume, so that a run that was stopped goes on.
+    """
+    from respondcam.cli import _compare_report
+    from respondcam.cli._batch import run_batch
+    from respondcam.cli._comparing import Asked, Comparison, open_comparison
+    from respondcam.cli._inputs import find_sources
+
+    asked = Asked(
+        methods=tuple(method or ("respond", "grad")),
+        layers=tuple(layer or ()),
+        metrics=tuple(metric or ()),
+        target=target,
+        masks=masks,
+        mask_label=mask_label,
+        background=background,
+        fill=fill,
+        steps=steps,
+        controls=controls,
+        batch=batch,
+        seed=seed,
+        normalize=normalize,
+        axes=axes,
+        output=output,
+    )
+    sources = find_sources(files)
+    comparison: Comparison = open_comparison(
+        asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
+    )
+    done = run_batch(sources, comparison.measure)
+    _compare_report.report(comparison, done, out, as_json=as_json)
+    done.leave()

@@ -1,0 +1,202 @@
+"""Many methods on many images: means with intervals, and differences on the same images.
+
+Everything here is a pure function of `Result`s, one per image, method and layer, which a run can
+keep in files: nothing is explained again to make the table.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from respondcam.errors import InputError
+from respondcam.evidence.intervals import FEWEST, Interval, bootstrap, paired
+from respondcam.evidence.se3d import Se3d, Se3dCounts, se3d_resampled
+
+_POOLED_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a figure is.
+
+    Parameters
+    ----------
+    title
+        For tables.
+    better
+        ``"higher"``, ``"lower"``, or empty where neither is.
+    words
+        One line for people.
+    """
+
+    title: str
+    better: str
+    words: str
+
+
+METRICS: dict[str, Metric] = {
+    "open": Metric("open", "lower", "share of the score's change that the map leaves open"),
+    "deletion": Metric("deletion", "lower", "area under the score, highest voxels taken away"),
+    "insertion": Metric("insertion", "higher", "area under the score, highest voxels put back"),
+    "drop": Metric("drop", "lower", "share of the score lost when the map masks the image"),
+    "increase": Metric("increase", "higher", "how often the score rises then"),
+    "road": Metric("ROAD", "higher", "half the score without the lowest minus without the highest"),
+    "arcc": Metric("ARCC", "higher", "harmonic mean of ROAD, coherency and 1 - complexity"),
+    "coherency": Metric("coherency", "higher", "likeness to the map of the masked image"),
+    "complexity": Metric("complexity", "lower", "share of the image that the map shows"),
+    "positive_mass": Metric("mass", "higher", "share of the positive values inside the mask"),
+    "absolute_mass": Metric("|mass|", "higher", "share of the values' magnitudes inside"),
+    "peak_pointing": Metric("peak", "higher", "how often the largest value is inside"),
+    "centroid_pointing": Metric("centroid", "higher", "how often the centre of mass is inside"),
+    "peak_distance": Metric("peak off", "lower", "voxels from the largest value to the middle"),
+    "centroid_distance": Metric("centroid off", "lower", "voxels from the centre of mass"),
+    "vxap": Metric("VxAP", "higher", "voxel average precision, image by image"),
+    "max_f1": Metric("MaxF1", "higher", "best F1 over thresholds, image by image"),
+    "se3d_vxap": Metric("SE3D VxAP", "higher", "voxel average precision, images pooled"),
+    "se3d_max_f1": Metric("SE3D MaxF1", "higher", "best F1, images pooled"),
+    "se3d_box_acc": Metric("Max3DBoxAcc", "higher", "boxes that overlap by half, one threshold"),
+    "se3d_box_acc_v2_mean": Metric("Max3DBoxAccV2", "higher", "best boxes, at IoU 0.3, 0.5, 0.7"),
+    "randomised": Metric("randomised", "lower", "likeness to the map without learned weights"),
+    "noise": Metric("noise", "higher", "likeness to the map of the image with noise"),
+    "shift": Metric("shift", "higher", "likeness to the map of the shifted image"),
+}
+"""Every figure that is compared; those named se3d pool images and are made from counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The figures of one image by one method at one layer.
+
+    Parameters
+    ----------
+    image, method, layer
+        Names; `layer` is a dash for controls that have none.
+    figures
+        By names of `METRICS`; NaN where one is not defined.
+    counts
+        For the figures that pool images.
+    """
+
+    image: str
+    method: str
+    layer: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    counts: Se3dCounts | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of one method at one layer over all images.
+
+    Parameters
+    ----------
+    metric, method, layer
+        Names.
+    value
+        Mean over images with its interval; of pooled figures the figure itself.
+    difference
+        To the first method at its first layer, on the images that both have; None for that itself.
+    """
+
+    metric: str
+    method: str
+    layer: str
+    value: Interval
+    difference: Interval | None
+
+
+def compare(results: Sequence[Result], *, seed: int = 0) -> list[Compared]:
+    """Summarise results; the first method and layer among them is what others are compared with.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+
+    Examples
+    --------
+    >>> some = [Result(str(n), m, "conv", {"drop": n / 10 + (m == "b")})
+    ...         for n in range(8) for m in "ab"]
+    >>> first, second = compare(some)
+    >>> first.difference, round(second.difference.mean, 6)
+    (None, 1.0)
+    """
+    if not results:
+        raise InputError("There is nothing to compare: no volume was explained.")
+    groups: dict[tuple[str, str], dict[str, Result]] = {}
+    for result in results:
+        groups.setdefault((result.method, result.layer), {})[result.image] = result
+    first = next(iter(groups))
+    found = []
+    draws = _Draws(seed)
+    for metric in METRICS:
+        for key, by_image in groups.items():
+            one = _compared(metric, by_image, None if key == first else groups[first], draws)
+            if one is not None:
+                found.append(Compared(metric, *key, *one))
+    return found
+
+
+def _compared(
+    metric: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, draws: "_Draws"
+) -> tuple[Interval, Interval | None] | None:
+    if metric.startswith("se3d_"):
+        return _pooled(metric.removeprefix("se3d_"), own, first, draws)
+    values = {n: r.figures[metric] for n, r in own.items() if metric in r.figures}
+    if not values:
+        return None
+    difference = None
+    if first is not None:
+        common = [n for n in values if n in first and metric in first[n].figures]
+        if common:
+            theirs = [first[n].figures[metric] for n in common]
+            difference = paired([values[n] for n in common], theirs, seed=draws.seed)
+    return bootstrap(list(values.values()), seed=draws.seed), difference
+
+
+def _pooled(
+    figure: str, own: Mapping[str, Result], first: Mapping[str, Result] | None, draws: "_Draws"
+) -> tuple[Interval, Interval | None] | None:
+    counts = {n: r.counts for n, r in own.items() if r.counts is not None}
+    if not counts:
+        return None
+    values = draws.of(counts, figure)
+    if math.isnan(values[0]):
+        return None
+    pooled = _interval(values, len(counts))
+    theirs = {n: r.counts for n, r in (first or {}).items() if r.counts is not None}
+    common = [n for n in counts if n in theirs]
+    if not common:
+        return pooled, None
+    # the same draws of the same images, so the values differ by the method alone
+    mine, other = (draws.of({n: side[n] for n in common}, figure) for side in (counts, theirs))
+    return pooled, None if math.isnan(other[0]) else _interval(mine - other, len(common))
+
+
+class _Draws:
+    """Pooled figures of resampled images, each set of images resampled once."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.kept: dict[tuple[int, ...], list[Se3d]] = {}
+
+    def of(self, counts: Mapping[str, Se3dCounts], figure: str) -> np.ndarray:
+        """The figure of all images, and then of each draw."""
+        key = tuple(id(one) for one in counts.values())
+        if key not in self.kept:
+            count = len(counts)
+            generator = np.random.default_rng(self.seed)
+            many = _POOLED_RESAMPLES if count >= FEWEST else 0
+            drawn = generator.integers(0, count, (many, count)).tolist()
+            self.kept[key] = se3d_resampled(list(counts.values()), [range(count), *drawn])
+        return np.array([getattr(one, figure) for one in self.kept[key]])
+
+
+def _interval(values: np.ndarray, count: int) -> Interval:
+    if len(values) == 1:
+        few = f"{count} images are too few for an interval ({FEWEST} are needed)"
+        return Interval(float(values[0]), math.nan, math.nan, count, note=few)
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Interval(float(values[0]), float(low), float(high), count)

@@ -1,0 +1,120 @@
+"""The figure of a comparison: one panel per figure, one line per method, with intervals."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from respondcam.evidence.comparison import METRICS, Compared
+from respondcam.evidence.controls import CONTROLS
+from respondcam.show.canvas import add_panel, write
+from respondcam.show.caption import Caption
+from respondcam.show.page import MARGIN, Words, make_page
+from respondcam.show.theme import Theme, format_score, printable, theme_named
+
+_COLUMNS, _ROW, _HEAD, _FOOT, _GAP = 2, 0.17, 0.42, 0.3, 0.25  # inches but the first
+_LABELS = 1.45  # inches left of a panel, for the methods' names
+_ARROWS = {"higher": "higher is better", "lower": "lower is better", "": ""}
+
+
+def comparison_figure(
+    rows: Sequence[Compared], *, images: int, theme: str = "light", title: str = ""
+) -> Figure:
+    """Draw means and intervals of all figures that were compared.
+
+    Parameters
+    ----------
+    rows
+        From `respondcam.evidence.comparison.compare`.
+    images
+        How many images there were.
+    theme, title
+        Of the page.
+
+    Examples
+    --------
+    >>> from respondcam.evidence import bootstrap
+    >>> row = Compared("drop", "respond", "conv", bootstrap([0.1, 0.2] * 5), None)
+    >>> len(comparison_figure([row], images=10).axes)
+    1
+    """
+    look = theme_named(theme)
+    metrics = [name for name in METRICS if any(row.metric == name for row in rows)]
+    groups = [[row for row in rows if row.metric == name] for name in metrics]
+    lines = [groups[n : n + _COLUMNS] for n in range(0, len(groups), _COLUMNS)]
+    heights = [_HEAD + _FOOT + _ROW * max(len(group) for group in line) for line in lines]
+    words = Words(
+        Caption(source=title, target=f"{images} volumes"),
+        notes=(
+            "Dots are means over volumes, lines their 95 % intervals by bootstrap.",
+            "The dotted line is the first method. Grey: controls that know nothing of the score.",
+        ),
+    )
+    page, foot = make_page(sum(heights), words, look)
+    width = (look.width_inches - 2 * MARGIN - (_COLUMNS - 1) * _GAP) / _COLUMNS
+    top = foot + sum(heights)
+    for line, height in zip(lines, heights, strict=True):
+        for place, group in enumerate(line):
+            left = MARGIN + place * (width + _GAP)
+            _panel(page, group, (left, top), width, look)
+        top -= height
+    return page
+
+
+def _panel(
+    page: Figure, rows: Sequence[Compared], corner: tuple[float, float], width: float, theme: Theme
+) -> Axes:
+    """One figure's methods, from above; gives its axes, x in units of the figure."""
+    left, top = corner
+    metric = METRICS[rows[0].metric]
+    heading = f"{metric.title}: {_ARROWS[metric.better]}"
+    write(page, left, top - 0.17, heading, size=theme.text_size, colour=theme.ink, bold=True)
+    write(page, left, top - 0.32, metric.words, size=theme.small_size, colour=theme.muted)
+    height = _ROW * len(rows)
+    bottom = top - _HEAD - height
+    axes = add_panel(page, left + _LABELS, bottom, width - _LABELS, height)
+    low, high = _limits(rows)
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for number, row in enumerate(rows):
+        control = row.method in CONTROLS
+        colour = theme.muted if control else theme.positive
+        name = row.method if row.layer == "-" else f"{row.method}, {row.layer}"
+        middle = bottom + height - (number + 0.5) * _ROW
+        write(
+            page,
+            left,
+            middle,
+            printable(name, 24),
+            size=theme.small_size,
+            colour=theme.ink,
+            align=("left", "center"),
+        )
+        if math.isfinite(row.value.low):
+            axes.plot([row.value.low, row.value.high], [number] * 2, color=colour, linewidth=2.0)
+        if math.isfinite(row.value.mean):
+            axes.plot([row.value.mean], [number], marker="o", markersize=4.0, color=colour)
+    if math.isfinite(rows[0].value.mean):
+        axes.axvline(rows[0].value.mean, color=theme.ink, linewidth=0.6, linestyle=(0, (1, 2)))
+    for value, side in ((low, "left"), (high, "right")):
+        edge = left + _LABELS if side == "left" else left + width
+        text = format_score(value, digits=3)
+        write(
+            page,
+            edge,
+            bottom - 0.14,
+            text,
+            size=theme.small_size,
+            colour=theme.muted,
+            align=(side, "baseline"),
+        )
+    return axes
+
+
+def _limits(rows: Sequence[Compared]) -> tuple[float, float]:
+    values = [v for row in rows for v in (row.value.mean, row.value.low, row.value.high)]
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(known), max(known)
+    pad = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - pad, high + pad

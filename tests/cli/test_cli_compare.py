@@ -1,0 +1,201 @@
+"""``respondcam compare``: the figures against the library's own, resuming, masks, and mistakes."""
+
+import csv
+import json
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from respondcam import METHODS, read_volume
+from respondcam.evidence.faithfulness import Changing, deletion
+from respondcam.evidence.locating import locate
+from respondcam.evidence.scoring import Scorer
+from respondcam.network.sources import load_model
+
+QUICK = ("--steps", 3)
+
+
+@pytest.fixture
+def folder(tmp_path, make):
+    volumes, masks = tmp_path / "volumes", tmp_path / "masks"
+    volumes.mkdir()
+    masks.mkdir()
+    z, y, x = np.ogrid[:8, :8, :8]
+    ball = ((z - 4) ** 2 + (y - 3) ** 2 + (x - 5) ** 2 < 6).astype(np.float32)
+    for seed in range(3):
+        make.mrc(volumes / f"v{seed}.mrc", make.blob((8, 8, 8), seed=seed))
+        make.mrc(masks / f"v{seed}_mask.mrc", ball)
+    return volumes
+
+
+@pytest.fixture
+def call(cli, nets, folder):
+    def run(*arguments, files=folder):
+        return cli("compare", files, "--model", f"{nets}:net", *QUICK, *arguments)
+
+    return run
+
+
+def read(path):
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
+
+
+def test_figures_are_the_library_s(call, nets, folder, tmp_path) -> None:
+    result = call("--masks", "masks", "--layer", "first", "--method", "hires", "--target", 1)
+    assert result.code == 0, result.err
+    rows = read(tmp_path / "respondcam-compare" / "volumes.csv")
+    (row,) = [r for r in rows if r["volume"] == "v1" and r["method"] == "hires"]
+    model = load_model(f"{nets}:net").module
+    volume = read_volume(folder / "v1.mrc")
+    explanation = METHODS["hires"](model, "first")(volume, 1)
+    maps = explanation.place()
+    area = deletion(Scorer(model, volume, 1), maps, Changing(steps=3)).area
+    assert float(row["deletion"]) == pytest.approx(area.item(), abs=1e-6)
+    mask = torch.from_numpy(read_volume("masks/v1_mask.mrc").voxels.reshape(1, 8, 8, 8) > 0)
+    (found,) = locate(maps[:, 0], mask)
+    assert float(row["vxap"]) == pytest.approx(found.vxap, abs=1e-6)
+    assert float(row["positive_mass"]) == pytest.approx(found.positive_mass, abs=1e-5)
+    table = read(tmp_path / "respondcam-compare" / "compare.csv")
+    (mean,) = [r for r in table if r["method"] == "hires" and r["metric"] == "deletion"]
+    values = [float(r["deletion"]) for r in rows if r["method"] == "hires"]
+    assert float(mean["mean"]) == pytest.approx(np.mean(values))
+    assert {r["method"] for r in rows} == {"hires", "channel-sum", "uniform", "centre"}
+    assert (tmp_path / "respondcam-compare" / "compare.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_table_fits_a_terminal_and_says_what_is_missing(call) -> None:
+    result = call("--masks", "masks", "--metric", "location", "--metric", "boxes")
+    assert result.code == 0, result.err
+    table = result.out.split("+ higher")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "Max3DBoxAcc" in table
+    assert "3 of 3 volumes compared" in result.out
+    assert "too few for an interval" in result.out
+    assert "grad at second against respond at second" in result.out
+
+
+def test_a_run_goes_on_where_it_stopped(call, folder, tmp_path) -> None:
+    held = folder / "v2.mrc"
+    whole = held.read_bytes()
+    held.write_bytes(b"")
+    first = call("--json")
+    assert first.code == 2
+    document = json.loads(first.out)
+    assert (document["volumes"], document["resumed"], len(document["failed"])) == (2, 0, 1)
+    held.write_bytes(whole)
+    kept = tmp_path / "respondcam-compare" / "volumes" / "v0.json"
+    before = kept.stat().st_mtime_ns
+    second = json.loads(call("--json").out)
+    assert (second["volumes"], second["resumed"], second["failed"]) == (3, 2, [])
+    assert kept.stat().st_mtime_ns == before
+    # at one go it is the same
+    fresh = json.loads(call("--json", "--out", "other").out)
+    assert fresh["compared"] == second["compared"]
+    # another batch size is no other setting
+    assert json.loads(call("--json", "--batch", 3).out)["resumed"] == 3
+
+
+def test_another_setting_is_refused_with_the_difference(call) -> None:
+    assert call().code == 0
+    other = call("--steps", 4, "--fill", "zero")
+    assert other.code == 2
+    assert "settings.steps was 3 and is 4 now" in other.err
+    assert 'fill was "mean" and is "zero" now' in other.err
+    anew = call("--steps", 4, "--overwrite", "--json")
+    assert json.loads(anew.out)["resumed"] == 0
+
+
+def test_a_volume_that_changed_is_measured_again(call, folder, make) -> None:
+    assert call().code == 0
+    make.mrc(folder / "v1.mrc", make.blob((8, 8, 8), seed=9))
+    assert json.loads(call("--json").out)["resumed"] == 2
+
+
+@pytest.mark.slow
+def test_every_method_and_every_metric_by_name(call, folder) -> None:
+    result = call("--method", "all", "--metric", "all", "--masks", "masks", "--json",
+                  files=folder / "v0.mrc")  # fmt: skip
+    assert result.code == 0, result.err
+    document = json.loads(result.out)
+    left_out = " ".join(n for notes in document["notes_on_volumes"].values() for n in notes)
+    found = {row["method"] for row in document["compared"]}
+    for name in METHODS:
+        assert name in found or f"{name} is left out" in left_out
+    metrics = {row["metric"] for row in document["compared"]}
+    assert {"road", "arcc", "se3d_box_acc", "randomised", "noise", "open"} <= metrics
+
+
+def test_layers_side_by_side_and_xyz_turns_the_masks_too(call, make, tmp_path, folder) -> None:
+    z, y, x = np.ogrid[:8, :8, :12]
+    ball = ((z - 4) ** 2 + (y - 3) ** 2 + (x - 8) ** 2 < 6).astype(np.float32)
+    for seed in range(3):
+        make.mrc(folder / f"v{seed}.mrc", make.blob((8, 8, 12), seed=seed))
+        make.mrc(tmp_path / "masks" / f"v{seed}_mask.mrc", ball)
+    result = call("--layer", "first", "--layer", "second", "--axes", "xyz", "--masks", "masks",
+                  "--metric", "location")  # fmt: skip
+    assert result.code == 0, result.err
+    rows = read(tmp_path / "respondcam-compare" / "compare.csv")
+    assert {r["layer"] for r in rows} == {"first", "second", "-"}
+
+
+def test_masks_that_do_not_fit(call, folder, make, tmp_path) -> None:
+    masks = tmp_path / "masks"
+    make.mrc(masks / "v0_mask.mrc", np.ones((8, 8, 9), np.float32))
+    make.mrc(masks / "v1_mask.mrc", np.zeros((8, 8, 8), np.float32))
+    with mrcfile.open(masks / "v2_mask.mrc", mode="r+") as file:
+        file.header.origin = (90.0, 20.0, 30.0)
+    result = call("--masks", "masks")
+    assert result.code == 2
+    for words in ("(8, 8, 9) voxels", "is empty", "lies elsewhere in the world"):
+        assert words in result.err
+    make.mrc(masks / "v1_mask.mrc", np.ones((8, 8, 8), np.float32))
+    assert "covers the whole volume" in call("--masks", "masks").err
+    make.mrc(masks / "v1_other.mrc", np.ones((8, 8, 8), np.float32))
+    assert "several files could belong to 'v1.mrc'" in call("--masks", "masks").err
+    (masks / "v1_other.mrc").unlink()
+    for seed in range(3):
+        (masks / f"v{seed}_mask.mrc").rename(masks / f"w{seed}.mrc")
+    assert "none of its 3 files belongs to a volume" in call("--masks", "masks").err
+    assert "no such file" in call("--masks", "nowhere").err
+
+
+def test_a_volume_without_a_mask_is_compared_without_one(call, tmp_path) -> None:
+    (tmp_path / "masks" / "v1_mask.mrc").unlink()
+    result = call("--masks", "masks")
+    assert result.code == 0, result.err
+    assert "Note on v1.mrc: no mask has its name" in result.out
+    rows = read(tmp_path / "respondcam-compare" / "volumes.csv")
+    assert {r["volume"] for r in rows if not r["vxap"]} == {"v1"}
+
+
+def test_background_is_left_alone(call, tmp_path, make) -> None:
+    places = tmp_path / "outside"
+    places.mkdir()
+    outside = np.zeros((8, 8, 8), np.float32)
+    outside[:, :, :2] = 1
+    for seed in range(3):
+        make.mrc(places / f"v{seed}.mrc", outside)
+    result = call("--background", "outside", "--masks", "masks", "--json")
+    assert result.code == 0, result.err
+    other = json.loads(call("--masks", "masks", "--json", "--out", "b").out)
+    assert json.loads(result.out)["compared"] != other["compared"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--method", "magic"), "--method is 'magic'. Accepted: respond"),
+        (("--metric", "beauty"), "--metric is 'beauty'. Accepted: account"),
+        (("--metric", "boxes"), "give --masks"),
+        (("--fill", "ones"), "--fill is 'ones'"),
+        (("--steps", "0"), "must be at least 1"),
+        (("--target", "all"), "looks at one for each volume"),
+    ],
+)
+def test_mistakes_are_worded(call, arguments, words) -> None:
+    result = call(*arguments)
+    assert result.code == 2
+    assert words in result.err
+    assert "Traceback" not in result.err

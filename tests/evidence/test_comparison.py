@@ -1,0 +1,103 @@
+"""Comparisons: means, intervals and paired differences from kept results."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from respondcam import RespondCAM
+from respondcam.errors import InputError
+from respondcam.evidence import bootstrap, paired
+from respondcam.evidence.comparison import METRICS, Result, compare
+from respondcam.evidence.faithfulness import Changing, deletion
+from respondcam.evidence.locating import locate
+from respondcam.evidence.measuring import GROUPS, Method, Wanted, measure
+from respondcam.evidence.scoring import Scorer
+from respondcam.evidence.se3d import se3d_counts, se3d_figures
+
+
+def some(images=12):
+    rng = np.random.default_rng(0)
+    mask = np.zeros((6, 6, 6), bool)
+    mask[1:4, 1:4, 1:4] = True
+    return [
+        Result(
+            str(n),
+            method,
+            "conv",
+            {"drop": rng.random(), "vxap": math.nan if n == 3 else rng.random()},
+            se3d_counts(rng.random((6, 6, 6)) + better * mask, mask),
+        )
+        for n in range(images)
+        for method, better in (("respond", 0.3), ("grad", 0.0))
+    ]
+
+
+def test_means_and_differences_are_the_bootstrap_s() -> None:
+    results = some()
+    rows = {(row.metric, row.method): row for row in compare(results, seed=3)}
+    for metric in ("drop", "vxap"):
+        one, other = (
+            [r.figures[metric] for r in results if r.method == name] for name in ("respond", "grad")
+        )
+        assert rows[metric, "respond"].value == bootstrap(one, seed=3)
+        assert rows[metric, "respond"].difference is None
+        assert rows[metric, "grad"].difference == paired(other, one, seed=3)
+    assert rows["vxap", "grad"].difference.left_out == 1
+
+
+def test_pooled_figures_pool_and_their_difference_is_of_the_same_images() -> None:
+    results = some()
+    rows = {(row.metric, row.method): row for row in compare(results)}
+    counts = {m: [r.counts for r in results if r.method == m] for m in ("respond", "grad")}
+    for figure in ("vxap", "max_f1", "box_acc"):
+        first, other = (getattr(se3d_figures(counts[m]), figure) for m in ("respond", "grad"))
+        assert rows[f"se3d_{figure}", "respond"].value.mean == pytest.approx(first)
+        difference = rows[f"se3d_{figure}", "grad"].difference
+        assert difference.mean == pytest.approx(other - first)
+        assert difference.low <= difference.mean <= difference.high
+    assert rows["se3d_vxap", "grad"].difference.clear_of_zero
+
+
+def test_differences_are_of_images_that_both_have() -> None:
+    results = [r for r in some() if not (r.method == "grad" and r.image in "012")]
+    rows = {(row.metric, row.method): row for row in compare(results)}
+    assert rows["drop", "respond"].value.count == 12
+    assert rows["drop", "grad"].difference.count == 9
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare([])
+
+
+def test_measuring_gives_each_figure_as_measured_alone() -> None:
+    model = nn.Sequential(
+        nn.Conv3d(1, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(3, 2),
+    )
+    image = torch.randn(1, 1, 8, 8, 8)
+    mask = torch.zeros(1, 8, 8, 8, dtype=torch.bool)
+    mask[:, 2:5, 2:5, 2:5] = True
+    explanation = RespondCAM(model, "1")(image, 1)
+    maps, scorer, how = explanation.place(), Scorer(model, image, 1), Changing(steps=2)
+    found = measure(
+        scorer,
+        maps,
+        Wanted(tuple(GROUPS), how),
+        mask=mask,
+        explanation=explanation,
+        method=Method(lambda net: RespondCAM(net, "1"), model, 1),
+    )
+    shown = {name for name in METRICS if not name.startswith("se3d")}
+    assert shown <= set(found.figures)
+    assert found.figures["deletion"] == deletion(scorer, maps, how).area.item()
+    assert found.figures["vxap"] == locate(maps[:, 0], mask)[0].vxap
+    assert found.figures["open"] == pytest.approx(float(explanation.account.relative_gap))
+    assert found.counts.boxes is not None
+    control = measure(scorer, maps, Wanted(tuple(GROUPS), how))
+    assert {"deletion", "insertion", "drop", "increase", "road"} == set(control.figures)
+    with pytest.raises(InputError, match="beauty"):
+        Wanted(("beauty",))

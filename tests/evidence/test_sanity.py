@@ -1,0 +1,147 @@
+"""Sanity checks: what they find in networks where the answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from respondcam import GradCAM, RespondCAM
+from respondcam.errors import InputError, ModelError
+from respondcam.evidence.curves import correlation
+from respondcam.evidence.randomising import randomised_from_the_top
+from respondcam.evidence.sanity import class_sensitivity, randomised, stability
+from respondcam.evidence.similarity import rank_correlation
+
+
+class Body(nn.Module):
+    """Registered in another order than it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+        self.second = nn.Conv3d(4, 6, 3, padding=1)
+        self.first = nn.Conv3d(1, 4, 3, padding=1)
+        self.scale = nn.Parameter(torch.ones(3))
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(x.mean(dim=(2, 3, 4))) * self.scale
+
+
+def test_layers_are_lost_in_the_order_they_run_and_the_model_stays() -> None:
+    model = Body().train()
+    image = torch.randn(1, 1, 6, 6, 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen = []
+    for name, lost in randomised_from_the_top(model, image):
+        changed = {n for n, v in lost.state_dict().items() if not torch.equal(v, before[n])}
+        seen.append((name, changed))
+    assert [name for name, _ in seen] == ["", "head", "second", "first", "unused"]
+    assert seen[1][1] == {"scale", "head.weight", "head.bias"}
+    assert len(seen[-1][1]) == len(before)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_copy_is_random_but_the_same_each_time() -> None:
+    def make(net):
+        return RespondCAM(net, "second")
+
+    model, image = Body(), torch.randn(2, 1, 6, 6, 6)
+    state = torch.get_rng_state()
+    one = randomised(model, make, image)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one == randomised(model, make, image)
+    assert one.layers[-1] == "unused"
+    # losing what is never used changes nothing
+    assert one.similarity[-1] == one.similarity[-2]
+
+
+def test_a_map_that_needs_no_weights_is_found_out() -> None:
+    class Brightness(RespondCAM):
+        def map(self, activation, gradient):
+            return activation.sum(dim=1)
+
+    model, image = Body(), torch.randn(1, 1, 6, 6, 6)
+    found = randomised(model, lambda net: Brightness(net, "input"), image, 1)
+    assert found.similarity[-1] == pytest.approx(1)
+    assert found.worry
+    assert "hardly depends" in found.verdict
+    assert "worry above 0.5" in found.verdict
+    real = randomised(model, lambda net: GradCAM(net, "second"), image, 1)
+    assert real.similarity[-1] < 0.9
+
+
+def test_rank_correlation_is_scipy_s() -> None:
+    a, b = torch.randn(2, 2, 3, 4, 5, dtype=torch.float64)
+    for x, y in ((a, b), (a.round(), (a + b).round())):
+        found = rank_correlation(x[None], y[None])
+        for t in range(2):
+            expected = stats.spearmanr(x[t].ravel(), y[t].ravel()).statistic
+            assert found[0, t] == pytest.approx(expected, abs=1e-9)
+            r = np.corrcoef(x[t].ravel(), y[t].ravel())[0, 1]
+            assert correlation(x[None], y[None])[0, t] == pytest.approx(r, abs=1e-9)
+    assert rank_correlation(torch.ones(1, 1, 3), torch.rand(1, 1, 3)).isnan()
+
+
+def test_classes_that_share_a_map_are_found_out() -> None:
+    base = torch.rand(2, 1, 4, 4, 4)
+    found = class_sensitivity(torch.cat([base, 2 * base, 3 * base + 1], 1), ["a", "b", "c"])
+    assert found.mean == pytest.approx(1)
+    assert found.worry
+    assert "nearly one map" in found.verdict
+    different = class_sensitivity(torch.randn(2, 3, 4, 4, 4), ["a", "b", "c"])
+    assert not different.worry
+    opposed = class_sensitivity(torch.cat([base, -base], 1), ["a", "b"])
+    assert opposed.mean == pytest.approx(-1)
+    assert not opposed.worry
+    with pytest.raises(InputError, match="at least two"):
+        class_sensitivity(base, ["a"])
+    with pytest.raises(InputError, match="constant"):
+        class_sensitivity(torch.ones(1, 2, 3), ["a", "b"])
+
+
+def test_a_network_that_commutes_with_shifts_is_stable() -> None:
+    model = Body()
+    image = torch.nn.functional.avg_pool3d(torch.randn(1, 1, 14, 14, 14), 3, 1)
+    steady = stability(RespondCAM(model, "second"), image)
+    assert steady.shift > 0.9
+    assert steady.noise > 0.9
+    assert not steady.worry
+    assert steady.noise_worst <= steady.noise
+    wild = stability(RespondCAM(model, "second"), image, noise=30.0)
+    assert wild.noise < steady.noise
+    assert wild.worry
+    assert "worry below 0.8" in wild.verdict
+    with pytest.raises(InputError, match="shift_voxels=9"):
+        stability(RespondCAM(model, "second"), image, shift_voxels=9)
+
+
+def test_a_shift_is_undone_before_maps_are_compared() -> None:
+    class Look(RespondCAM):
+        def map(self, activation, gradient):
+            return activation.sum(dim=1)
+
+    # the map is the image itself: after an exact shift back nothing differs
+    found = stability(Look(Body(), "input"), torch.randn(1, 1, 9, 10, 11), 0, shift_voxels=2)
+    assert found.shift_worst == pytest.approx(1)
+    assert found.noise == pytest.approx(1 / math.sqrt(1 + 0.05**2), abs=0.002)
+
+
+def test_networks_that_cannot_be_randomised() -> None:
+    class Stubborn(Body):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no copies")
+
+    image = torch.randn(1, 1, 6, 6, 6)
+    with pytest.raises(ModelError, match="no copies"):
+        next(randomised_from_the_top(Stubborn(), image))
+    with pytest.raises(ModelError, match="no weights"):
+        next(randomised_from_the_top(nn.Flatten(), image))
+    with pytest.raises(InputError, match="one layer"):
+        randomised(Body(), lambda net: RespondCAM(net, ["first", "second"]), image)
