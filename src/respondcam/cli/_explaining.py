@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +12,11 @@ import torch
 
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.explanation import Resolution
-from respondcam.attribution.outputs import describe
+from respondcam.attribution.outputs import output_part
 from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
-from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
@@ -135,29 +134,6 @@ def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any
         output=None if settings.output is None else output_part(settings.output),
         align=cast(Align, settings.align),
     )
-
-
-def output_part(key: str) -> Callable[[Any], torch.Tensor]:
-    """Pick one part of a network's output: by key, attribute, or number.
-
-    Examples
-    --------
-    >>> output_part("1")((torch.zeros(1), torch.ones(1)))
-    tensor([1.])
-    """
-
-    def pick(output: Any) -> torch.Tensor:
-        if isinstance(output, Mapping) and key in output:
-            return output[key]
-        if isinstance(output, (tuple, list)) and key.isdecimal() and int(key) < len(output):
-            return output[int(key)]
-        if not isinstance(output, torch.Tensor) and hasattr(output, key):
-            return getattr(output, key)
-        raise InputError(
-            f"--output {key!r} is no part of the network's output, which is {describe(output)}."
-        )
-
-    return pick
 
 
 def explain_source(
