@@ -61,9 +61,15 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"Cannot write {str(target)!r}: a file has this name. Give another one.")
     with _beside(target) as beside:
         yield beside
+        before = beside.with_name("replaced")
         if target.exists():
-            target.replace(beside.with_name("replaced"))
-        beside.replace(target)
+            target.replace(before)
+        try:
+            beside.replace(target)
+        except OSError:
+            if before.exists():
+                before.replace(target)
+            raise
 
 
 @contextlib.contextmanager

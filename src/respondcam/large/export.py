@@ -106,7 +106,8 @@ def _export_mrc(array: Any, target: int, space: Volume, path: Path) -> None:
             file.add_label(f"respondcam {__version__}")
             if unit_label:
                 file.add_label(unit_label)
-            for name, value in zip(("dmin", "dmax", "dmean", "rms"), _statistics(array, target)):
+            names = ("dmin", "dmax", "dmean", "rms")
+            for name, value in zip(names, _statistics(array, target), strict=True):
                 setattr(header, name, value)
         # written past the memory map, whose pages would count as this process's memory
         with beside.open("r+b") as raw:

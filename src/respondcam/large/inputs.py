@@ -5,7 +5,6 @@ once costs little beside running a network over it, and a sample would miss a ch
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def check_unchanged(path: Path, before: str) -> None:
 
 
 def _stamp(file: Path) -> str:
-    facts = os.stat(file)
+    facts = file.stat()
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 

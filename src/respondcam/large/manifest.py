@@ -49,7 +49,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], store: Pat
     --------
     >>> refuse_changes({"settings": {"batch": 8}}, {"settings": {"batch": 4}}, Path("a.ome.zarr"))
     Traceback (most recent call last):
-    respondcam.errors.InputError: 'a.ome.zarr' was begun ... settings.batch was 8, is 4 ...
+    respondcam.errors.InputError: 'a.ome.zarr' was begun ...: settings.batch was 8, is 4. Give ...
     """
     now = json.loads(json.dumps(now))
     changes = list(_differences(before, now, ""))

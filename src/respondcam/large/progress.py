@@ -88,7 +88,7 @@ def clock(seconds: float) -> str:
 
     Examples
     --------
-    >>> clock(75), clock(3 * 3600 + 62)
+    >>> clock(75.0), clock(10862.0)
     ('1:15', '3:01:02')
     """
     whole = round(seconds)

@@ -326,7 +326,7 @@ def _manifest(
             "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
             "state_sha256": job.state_sha256,
             "code_sha256": _code_digest(loaded.spec),
-            "device": job.model.device.partition(":")[0] if job.model else None,
+            "device": _device_of(loaded.module).type,
         },
         "settings": settings.record(),
         "plan": {key: list(getattr(job.plan, key)) for key in ("stride", "block", "chunk")},
@@ -385,6 +385,8 @@ def _carry_out(
     for one in repaired:
         say(f"{name}: {one} is damaged and done again")
     tasks = list(schedule(store))
+    if not tasks:
+        say(f"{name}: everything is there already")
     keeper = TileKeeper(store)
     progress = _progress(store, tasks, say)
     if tasks and progress.windows < job.plan.window_count:
@@ -403,7 +405,8 @@ def _carry_out(
     seconds, rate = progress.seconds, progress.windows_per_second
     store.drop_tiles()
     shutil.rmtree(job.scratch, ignore_errors=True)
-    say(progress.line())
+    if tasks:
+        say(progress.line())
     stem_of = job.store.with_name(job.store.name.removesuffix(".ome.zarr"))
     files = (
         export(store.levels, job.labels, run.volume.space, stem_of, export_to) if export_to else []

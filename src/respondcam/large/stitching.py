@@ -31,7 +31,8 @@ from respondcam.network.grid import LayerGrid
 
 Stitch = Literal["mean", "sum"]
 
-AxisMatrix = Float[Tensor, "window cell voxel"]
+AxisMatrix = Float[Tensor, "_ _ _"]
+"""(window, cell, voxel)"""
 
 
 def axis_matrix(
@@ -88,7 +89,7 @@ def tent(window: int) -> Float[Tensor, "inside"]:
     return torch.minimum(rising, rising.flip(0))
 
 
-def placing_matrices(grid: LayerGrid) -> tuple[Float[Tensor, "cell inside"], ...]:
+def placing_matrices(grid: LayerGrid) -> tuple[Float[Tensor, "_ _"], ...]:
     """Placing matrix of a window along each axis."""
     axes = zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
     return tuple(placing_matrix(*axis) for axis in axes)

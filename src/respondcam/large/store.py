@@ -83,7 +83,7 @@ class Store:
         return all(file.is_file() for file in self._chunk_files(level, chunk))
 
     def write_tile(self, tile: Index, found: TileMaps) -> None:
-        """Write what is known of a tile's windows; its maps last, since they say that it is done."""
+        """Write what is known of a tile's windows; its maps last: they say that it is done."""
         box = tuple(slice(*span) for span in self.job.plan.tile_windows(tile))
         values = (found.scores, found.mapped, found.baselines, found.classes)
         for array, value in zip(self.per_window.values(), values, strict=True):

@@ -8,8 +8,8 @@ Three kinds of tasks, each a pure function whose result is written once:
 
 A chunk is thus a pure function of (input region with halo, network, target, settings). Tiles stand
 between, since chunks that each explained all windows that reach into them would explain windows at
-their borders again and again: of windows of 40 voxels, half overlapping, 42 % too many for chunks of
-160 voxels, and 95 % for chunks of 80.
+their borders again and again: with windows of 40 voxels that overlap by half, chunks of 160 voxels
+would take 1.4 times the work, and chunks of 80 twice.
 """
 
 from collections.abc import Iterator

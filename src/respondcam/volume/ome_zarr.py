@@ -322,7 +322,9 @@ class _Squeezed:
             low[axis], high[axis] = a, b
         found = self.inner.read(low, high)
         rest = [axis for axis in range(found.ndim) if axis not in self.axes]
-        return found.transpose(*self.axes, *rest).reshape([b - a for a, b in zip(start, stop)])
+        return found.transpose(*self.axes, *rest).reshape(
+            [b - a for a, b in zip(start, stop, strict=True)]
+        )
 
 
 def _place(
