@@ -140,11 +140,12 @@ def _settings(
             f"--target is {target!r}, a mask of the whole volume. With --window give a class, or a "
             f"place within each window such as box:Z,Y,X-Z,Y,X@3."
         )
+    numbers = (asked.batch, asked.workers, asked.threads)
+    if any(number is not None and number < 1 for number in numbers):
+        raise InputError("--batch, --workers and --threads are numbers from 1 on.")
     threads = asked.threads
     if threads is None and asked.workers:
         threads = max(1, _cores() // asked.workers)
-    if min(asked.batch or 1, asked.workers or 1, threads or 1) < 1:
-        raise InputError("--batch, --workers and --threads are numbers from 1 on.")
     return LargeSettings(
         window=_window(str(asked.window)),
         overlap=0.5 if asked.overlap is None else asked.overlap,

@@ -4,11 +4,10 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from statistics import median
 from typing import Any
-
-import numpy as np
 
 from respondcam.large.engine import Engine, hash_of
 from respondcam.large.job import Job
@@ -70,7 +69,7 @@ def estimate(job: Job, engine: Engine, volume: LazyVolume) -> Estimate:
         [plan.starts[axis][k] - origin[axis] for k in range(*span)]
         for axis, span in enumerate(plan.tile_windows(tile))
     ]
-    corners: list[Any] = [tuple(p) for p in np.stack(np.meshgrid(*axes), -1).reshape(-1, 3)]
+    corners: list[Any] = list(product(*axes))
     rates = []
     for windows in list(engine.batches(region, corners[: 4 * job.settings.batch])):
         began = time.perf_counter()

@@ -79,8 +79,12 @@ class LargeSettings:
     chunk: int = 128
 
     def record(self) -> dict[str, Any]:
-        """For the manifest: everything that changes the numbers."""
-        found = {key: value for key, value in vars(self).items() if key != "target_name"}
+        """For the manifest: everything that changes the numbers.
+
+        Not `nonfinite`: what was explained before a voxel stopped the run stays as it is.
+        """
+        left_out = ("target_name", "nonfinite")
+        found = {key: value for key, value in vars(self).items() if key not in left_out}
         found["target"] = str(self.target) if self.target_name is None else self.target_name
         found["window"] = list(self.window)
         return found
