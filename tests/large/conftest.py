@@ -73,6 +73,16 @@ def tomogram(tmp_path: Path) -> Path:
     return tmp_path / "tomo.mrc"
 
 
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the networks and the volume, for tests that share the cost of a run."""
+    folder = tmp_path_factory.mktemp("stage")
+    (folder / "nets.py").write_text(NETWORKS)
+    voxels = np.random.default_rng(0).normal(size=SHAPE)
+    rc.write_volume(folder / "tomo.mrc", rc.Volume(voxels, AFFINE, "angstrom"))
+    return folder
+
+
 class Run:
     """Calls `explain_large` with small defaults."""
 

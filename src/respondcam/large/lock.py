@@ -65,6 +65,7 @@ def _take(path: Path, own: str) -> None:
 
 
 def _remove_if_stale(path: Path) -> None:
+    text = ""
     try:
         text = path.read_text(encoding="utf-8")
         holder: dict[str, Any] = json.loads(text)

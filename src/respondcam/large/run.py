@@ -321,7 +321,7 @@ def _manifest(
             "channels": volume.space.channels,
         },
         "model": {
-            "spec": loaded.spec,
+            "spec": _spec_record(loaded.spec),
             "arguments": dict(loaded.arguments),
             "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
             "state_sha256": job.state_sha256,
@@ -334,6 +334,12 @@ def _manifest(
         "targets": list(job.labels),
         "seen": {"path": str(job.source), "signature": job.signature},
     }
+
+
+def _spec_record(spec: str) -> str:
+    """The address of a network; of one in a file the file's name: its digest says which it is."""
+    file, colon, factory = spec.rpartition(":")
+    return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else spec
 
 
 def _code_digest(spec: str) -> str | None:
