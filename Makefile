@@ -7,13 +7,14 @@ JOBS   ?= 2
 # One thread for each test process: more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
 
-.PHONY: help demo test quick lint format types bench clean
+.PHONY: help demo test quick lint format docs bench clean
 
 help:
 	@echo "make demo    set up, then explain a phantom with the network in the package"
 	@echo "make test    set up, then run every check: format, lint, types, all tests"
 	@echo "make quick   the tests without the slow ones"
 	@echo "make lint    ruff and pyright alone;  make format  rewrites"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
 
 $(STAMP): pyproject.toml $(wildcard requirements/*.txt)
@@ -27,7 +28,7 @@ $(STAMP): pyproject.toml $(wildcard requirements/*.txt)
 demo: $(STAMP)
 	$(BIN)/respondcam demo
 
-test: lint
+test: lint docs
 	$(PYTEST)
 
 quick: $(STAMP)
@@ -37,6 +38,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: $(STAMP)
 	$(BIN)/ruff format .

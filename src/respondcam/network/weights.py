@@ -191,13 +191,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that torch would describe in words of its own."""
-    if not zipfile.is_zipfile(path):
-        raise ModelError(
-            f"The weights file {str(path)!r} is damaged or cut short: its archive has no end. "
-            f"Copy or download it again."
-        )
-    with zipfile.ZipFile(path) as archive:
-        names = {name.partition("/")[2] for name in archive.namelist()}
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ModelError(
+                f"The weights file {str(path)!r} is damaged or cut short: its archive has no end. "
+                f"Copy or download it again."
+            )
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+        raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise ModelError(
             f"{str(path)!r} is a TorchScript program, not weights. {_ACCEPTED}; in Python: "

@@ -6,6 +6,7 @@ right (DICOM PS3.3, C.7.6.2). Each slice is rescaled with its own slope and inte
 is left, posterior, superior, and becomes right, anterior, superior.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ def _find_series(path: Path) -> _Files:
             f"mean: {listed}"
         )
     [(identifier, files)] = series.items()
-    whole_identifier = re.compile(rb"(?<![0-9.])" + re.escape(identifier.encode()) + rb"(?![0-9.])")
+    whole_identifier = re.compile(
+        rb"(?<![0-9.])" + re.escape(os.fsencode(identifier)) + rb"(?![0-9.])"
+    )
     for file in unreadable:
         head = _head(file)
         if whole_identifier.search(head) and (_PIXEL_DATA in head or _ROWS in head):

@@ -85,10 +85,14 @@ def _read_layout(
     try:
         header = _read_header(header_path)
         dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
-    except HeaderDataError as error:
+        offset = header.get_data_offset()
+        header.get_best_affine()
+    except (HeaderDataError, ValueError, OverflowError) as error:  # as nibabel finds no words for
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: {error}") from error
     shape = _array_shape(header, path)
     check_size(voxel_path, shape, dtype.itemsize, in_memory=in_memory)
+    if not 0 <= offset < 1 << 62:
+        raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: its voxels begin nowhere")
     return header, shape, dtype, (slope or 1.0, intercept or 0.0), voxel_path
 
 
@@ -201,6 +205,7 @@ def _unit_name(header: Any) -> str:
 
 def _companion_facts(header: Any, affine: np.ndarray) -> dict[str, Any]:
     """What a companion file needs to lie in the same place in every program."""
+    qform, qform_code = _qform(header)
     return {
         "format": "nifti",
         "space_unit": _unit_name(header),
@@ -208,9 +213,17 @@ def _companion_facts(header: Any, affine: np.ndarray) -> dict[str, Any]:
         "zooms": np.array(header.get_zooms()[:3], dtype=np.float64),
         "sform": header.get_sform(),
         "sform_code": int(header["sform_code"]),
-        "qform": header.get_qform(),
-        "qform_code": int(header["qform_code"]),
+        "qform": qform,
+        "qform_code": qform_code,
     }
+
+
+def _qform(header: Any) -> tuple[np.ndarray, int]:
+    """The qform and its code; where its quaternion is no rotation, code 0: nobody reads it."""
+    try:
+        return header.get_qform(), int(header["qform_code"])
+    except ValueError:
+        return np.eye(4), 0
 
 
 def _place(header: Any, wanted: np.ndarray, volume: Volume, facts: dict[str, Any]) -> None:

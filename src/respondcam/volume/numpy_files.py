@@ -5,6 +5,7 @@ place in the world: unit "voxel", voxel 0 at the origin.
 """
 
 import contextlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -145,6 +146,9 @@ def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], 
 
 def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
+    try:
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(stream)
+        return np.lib.format.read_array_header_2_0(stream)
+    except (tokenize.TokenError, SyntaxError) as error:  # out of its attempt at Python 2's headers
+        raise ValueError(f"its header cannot be parsed: {error}") from error

@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -53,6 +53,7 @@ def read(path: Path) -> Volume:
     VolumeError
         If the file is damaged, or holds a single image, a time series, or several stacks.
     """
+    _check_chain(path)
     try:
         with _open(path) as file:
             series = _only_stack(file, path)
@@ -175,6 +176,37 @@ def _open(path: Path) -> Iterator[Any]:
             warnings.warn(message, RespondCAMWarning, stacklevel=2)
 
 
+def _check_chain(path: Path) -> None:
+    """Refuse pages that lead back to an earlier one: tifffile would follow them for ever."""
+    seen: set[int] = set()
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return  # tifffile says what is wrong
+        version = struct.unpack(f"{order}H", head[2:4])[0]
+        # BigTIFF counts tags and places in 8 bytes
+        count, place, tag = ("Q", "Q", 20) if version == 43 else ("H", "I", 12)
+        (at,) = struct.unpack_from(order + place, head, 8 if version == 43 else 4)
+        while at:
+            if at in seen:
+                raise VolumeError(f"{str(path)!r} is damaged: its pages lead round in a circle")
+            seen.add(at)
+            following = _number(file, at, order + count)
+            if following is None:
+                return
+            at = _number(file, at + struct.calcsize(count) + tag * following, order + place)
+
+
+def _number(file: IO[bytes], at: int, kind: str) -> int | None:
+    """One number of a file, None where it has ended."""
+    if at >= 1 << 62:
+        return None
+    file.seek(at)
+    data = file.read(struct.calcsize(kind))
+    return struct.unpack(kind, data)[0] if len(data) == struct.calcsize(kind) else None
+
+
 def _only_stack(file: Any, path: Path) -> Any:
     """The series of the file that is a volume, if there is one and no other."""
     stacks = [series for series in file.series if _layout(series.axes, series.shape)]
@@ -183,7 +215,8 @@ def _only_stack(file: Any, path: Path) -> Any:
     listed = ", ".join(f"{one.name or 'unnamed'} {one.axes} {one.shape}" for one in file.series)
     raise VolumeError(
         f"{str(path)!r} holds {len(stacks) or 'no'} stacks of sections with at most one axis of "
-        f"channels; accepted is a single one. It holds: {listed or 'nothing'}"
+        f"channels; accepted is a single one. It holds: {listed or 'nothing'}. If sections were "
+        f"stored as channels or times, write them again as sections (axes='ZYX' in tifffile)"
     )
 
 

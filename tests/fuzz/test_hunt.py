@@ -1,0 +1,50 @@
+"""Hostile files end in a worded error or are read; `tests.fuzz.hunt` does the same at length."""
+
+import itertools
+import random
+
+import pytest
+from tests.fuzz.hunt import hunt
+from tests.fuzz.mutate import mutated
+from tests.fuzz.readers import READERS, Reader
+
+from respondcam.errors import InputError
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_hostile_file_gets_past_the_reader(name, tmp_path):
+    outcomes, findings = hunt(name, 150, seed=1, folder=tmp_path)
+    assert not findings, [finding.what for finding in findings]
+    assert outcomes["worded"] > 15  # the files are hostile ...
+    assert outcomes["read"] > 0  # ... and not beyond recognition
+
+
+def test_changes_are_the_same_for_the_same_seed_and_leave_the_good_file_alone():
+    good = bytes(range(256)) * 4
+    one, other = (mutated(good, random.Random(5)) for _ in range(2))
+    assert one == other != good
+    assert good == bytes(range(256)) * 4
+
+
+def wordless(path):
+    raise InputError("")
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (lambda path: 1 / 0, "crash: ZeroDivisionError"),
+        (lambda path: bytearray(2**31), "crash: MemoryError"),
+        (wordless, "wordless"),
+    ],
+)
+def test_a_fault_of_a_reader_is_found(monkeypatch, tmp_path, fault, what):
+    calls = itertools.count()
+
+    def read(path):
+        return fault(path) if next(calls) else None  # the first file is good
+
+    monkeypatch.setitem(READERS, "broken", Reader(read, lambda folder: {".x": b"good"}))
+    _, findings = hunt("broken", 1, folder=tmp_path)
+    assert len(findings) == 1
+    assert findings[0].what.startswith(what)
