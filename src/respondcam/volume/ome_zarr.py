@@ -215,13 +215,14 @@ def halved(voxels: np.ndarray) -> np.ndarray:
     >>> halved(np.array([[[1.0, 3.0, 7.0]]])).tolist()
     [[[2.0, 7.0]]]
     """
+    coarse = voxels.astype(np.float64)
     for axis in (-3, -2, -1):
-        size = voxels.shape[axis]
-        pairs = np.arange(0, size, 2)
-        sums = np.add.reduceat(voxels, pairs, axis=axis, dtype=np.float64)
-        counts = np.minimum(2, size - pairs)
-        voxels = sums / counts.reshape(-1, *[1] * (-axis - 1))
-    return voxels.astype(np.float32)
+        fine = np.moveaxis(coarse, axis, 0)
+        means, odd = fine[0::2].copy(), fine[1::2]
+        means[: len(odd)] += odd
+        means[: len(odd)] *= 0.5
+        coarse = np.moveaxis(means, 0, axis)
+    return np.ascontiguousarray(coarse, dtype=np.float32)
 
 
 def _multiscales(
