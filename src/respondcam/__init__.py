@@ -12,16 +12,28 @@ from respondcam._version import __version__
 if TYPE_CHECKING:
     from respondcam.attribution import (
         METHODS,
+        AblationCAM,
+        ChannelContributions,
+        EigenCAM,
         Explainer,
         Explanation,
         GradCAM,
         GradCAMPlusPlus,
+        GuidedBackprop,
         HiResCAM,
+        IntegratedGradients,
         IntegratedRespondCAM,
         LayerCAM,
+        Occlusion,
+        RefineCAM,
         RespondCAM,
+        SaliencyTubes,
         ScoreAccount,
+        ScoreCAM,
+        activation_of,
+        channel_contributions,
         explain,
+        fuse,
         targets,
     )
     from respondcam.errors import InputError
@@ -31,21 +43,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "AblationCAM",
+    "ChannelContributions",
+    "EigenCAM",
     "Explainer",
     "Explanation",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GuidedBackprop",
     "HiResCAM",
     "InputError",
+    "IntegratedGradients",
     "IntegratedRespondCAM",
     "LayerCAM",
     "LayerGrid",
     "LayerTable",
+    "Occlusion",
+    "RefineCAM",
     "RespondCAM",
+    "SaliencyTubes",
     "ScoreAccount",
+    "ScoreCAM",
     "Volume",
     "__version__",
+    "activation_of",
+    "channel_contributions",
     "explain",
+    "fuse",
     "inspect",
     "read_volume",
     "targets",
@@ -55,8 +79,11 @@ __all__ = [
 # module -> the exported names that it defines
 _HOMES = {
     "respondcam.attribution": (
-        "METHODS Explainer Explanation GradCAM GradCAMPlusPlus HiResCAM "
-        "IntegratedRespondCAM LayerCAM RespondCAM ScoreAccount explain targets"
+        "METHODS AblationCAM ChannelContributions EigenCAM Explainer Explanation GradCAM "
+        "GradCAMPlusPlus "
+        "GuidedBackprop HiResCAM IntegratedGradients IntegratedRespondCAM LayerCAM Occlusion "
+        "RefineCAM RespondCAM SaliencyTubes ScoreAccount ScoreCAM activation_of "
+        "channel_contributions explain fuse targets"
     ),
     "respondcam.errors": "InputError",
     "respondcam.network.grid": "LayerGrid",

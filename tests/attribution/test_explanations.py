@@ -613,6 +613,7 @@ x = torch.rand(1, 1, 5, 5, 5)
 for attempt in (
     lambda: rc.RespondCAM(model, denominator="mine"),
     lambda: rc.GradCAM(model, align="even"),
+    lambda: rc.GradCAM(model, precision="fp16"),
     lambda: rc.GradCAM("resnet.pt"),
     lambda: rc.GradCAM(model, layer=3),
     lambda: rc.GradCAM(model, layer="0")(x).volume(resolution="half"),
@@ -632,7 +633,14 @@ def test_wrong_options_are_worded() -> None:
     ).stdout.splitlines()
     for line, word in zip(
         out,
-        ("'signed' nor 'paper'", "'layout' nor", "nn.Module", "not as 3", "'layer' nor"),
+        (
+            "'signed' nor 'paper'",
+            "'layout' nor",
+            "nor 'bf16'",
+            "nn.Module",
+            "not as 3",
+            "'layer' nor",
+        ),
         strict=True,
     ):
         assert word in line

@@ -13,7 +13,18 @@ import respondcam as rc
 SOURCE = Path(rc.__file__).parent
 FLOW = ["volume", "network", "attribution", "evidence", "large", "show", "cryoet", "paper", "cli"]
 EXPORTED = {
+    "AblationCAM",
+    "EigenCAM",
+    "GuidedBackprop",
+    "IntegratedGradients",
+    "Occlusion",
+    "RefineCAM",
+    "SaliencyTubes",
+    "ScoreCAM",
+    "activation_of",
+    "fuse",
     "METHODS",
+    "ChannelContributions",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -28,6 +39,7 @@ EXPORTED = {
     "ScoreAccount",
     "Volume",
     "__version__",
+    "channel_contributions",
     "explain",
     "inspect",
     "read_volume",
@@ -73,6 +85,12 @@ def test_exactly_these_names_are_exported() -> None:
         assert getattr(rc, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rc.nothing  # noqa: B018
+
+
+def test_the_names_of_the_methods_are_known_without_importing_them() -> None:
+    from respondcam._methods import METHOD_SUMMARIES
+
+    assert list(METHOD_SUMMARIES) == list(rc.METHODS)
 
 
 def imports_of(path: Path) -> set[str]:

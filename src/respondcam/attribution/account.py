@@ -68,3 +68,42 @@ class ScoreAccount:
         return (
             f"score {score} = baseline {baseline} + mapped {mapped} + gap {gap:.3f} ({share:.1f} %)"
         )
+
+
+@dataclass(frozen=True)
+class PrecisionError:
+    """How far maps with a trunk in bfloat16 are from those in float32, for the worst map.
+
+    Parameters
+    ----------
+    score
+        Largest difference of a score.
+    relative_score
+        Largest difference of a score, relative to the score.
+    map
+        Largest difference of a map: norm of the difference over norm of the map.
+    other_class
+        Whether another class is predicted in float32.
+    """
+
+    score: float
+    relative_score: float
+    map: float
+    other_class: bool = False
+
+    @property
+    def note(self) -> str:
+        """One sentence for people.
+
+        Examples
+        --------
+        >>> print(PrecisionError(0.0123, 0.0034, 0.0056).note)
+        the network up to the layer ran in bfloat16; on the first input that moved the score by
+        0.0123 (0.34 %) and the map by 0.56 %
+        """
+        other = "; float32 predicts another class" if self.other_class else ""
+        return (
+            f"the network up to the layer ran in bfloat16; on the first input that moved the score "
+            f"by {self.score:.3g} ({100 * self.relative_score:.2g} %) and the map by "
+            f"{100 * self.map:.2g} %{other}"
+        )

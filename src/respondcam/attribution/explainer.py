@@ -7,18 +7,21 @@ inputs, the layer and the target (here), the split forward pass, the grid and th
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from respondcam.attribution.account import PrecisionError
+from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.inputs import Inputs, as_tensors, first_volume
+from respondcam.attribution.inputs import Inputs, as_tensors, check_trainable, first_volume
 from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.precision import precision_error
 from respondcam.attribution.run import (
     Align,
-    Baseline,
     Run,
     Schedule,
     Setting,
@@ -28,8 +31,9 @@ from respondcam.attribution.run import (
 from respondcam.attribution.targets import as_target
 from respondcam.errors import InputError, LayerError
 from respondcam.network.layers import find_layer
+from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import call_model
-from respondcam.network.survey import cached_survey
+from respondcam.network.survey import Survey, cached_survey
 
 LayerSpec = str | nn.Module
 
@@ -53,6 +57,10 @@ class Explainer(ABC):
     align
         Where the layer's grid is: ``"layout"`` from the network's strides and padding;
         ``"measured"`` calibrated with the network's own gradients.
+    precision
+        ``"bf16"`` runs the network up to the layer in bfloat16, 1.3 to 1.9 times as fast where the
+        processor has instructions for it; weights stay untouched. The first call makes its maps in
+        float32 too, and the account of every explanation says how far they were apart.
 
     Raises
     ------
@@ -61,6 +69,12 @@ class Explainer(ABC):
     """
 
     method: ClassVar[str]
+    differentiable: ClassVar[bool] = True
+    """Whether its maps can carry a graph; not where the head is run again without one."""
+    note: ClassVar[str] = ""
+    """What its maps do not stand for; goes into every account."""
+    no_weight: ClassVar[str] = ""
+    """Why a map of a method without gradients is empty; ``{layer!r}`` is put in."""
 
     def __init__(
         self,
@@ -70,6 +84,7 @@ class Explainer(ABC):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(
@@ -78,12 +93,19 @@ class Explainer(ABC):
             )
         if align not in ("layout", "measured"):
             raise InputError(f"align={align!r} is neither 'layout' nor 'measured'.")
+        if precision not in ("fp32", "bf16"):
+            raise InputError(f"precision={precision!r} is neither 'fp32' nor 'bf16'.")
         self.model = model
         self.output = output
         self.relu = relu
         self.align: Align = align
+        self.precision: Precision = precision
+        self.precision_error: PrecisionError | None = None
         self.schedule: Schedule = one_pass
         self.baseline: Baseline = torch.zeros_like
+        self.choose: Callable[[Survey], tuple[list[str], str]] = last_layer
+        # Makes one explanation of all layers'; None leaves them apart.
+        self.join: Callable[[tuple[Explanation, ...]], Explanation] | None = None
         # One callable for the life of the explainer: traces are remembered by it.
         self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
         self._several = isinstance(layer, (list, tuple))
@@ -95,19 +117,31 @@ class Explainer(ABC):
     def setting(self) -> Setting:
         """What a run needs to know of this explainer."""
         return Setting(
-            self.model, self.method, self.map, self.output, self.relu, self.align, self.baseline
+            self.model,
+            self.method,
+            self.map,
+            self.output,
+            self.relu,
+            self.align,
+            self.baseline,
+            self.precision,
+            self.note,
+            self.no_weight,
         )
 
     @abstractmethod
     def map(
         self,
         activation: Float[Tensor, "batch channel *grid"],
-        gradient: Float[Tensor, "batch channel *grid"],
+        gradient: Float[Tensor, "batch channel *#grid"],
     ) -> Float[Tensor, "batch *grid"]:
-        """The method itself: signed maps from a layer's output and the score's gradient there."""
+        """The method itself: signed maps from a layer's output and the score's gradient there.
+
+        A method without gradients has its weights in their place.
+        """
 
     def __call__(
-        self, inputs: Inputs, target: Any = "predicted"
+        self, inputs: Inputs, target: Any = "predicted", *, create_graph: bool = False
     ) -> Explanation | tuple[Explanation, ...]:
         """Explain `inputs`.
 
@@ -120,6 +154,10 @@ class Explainer(ABC):
         target
             ``"predicted"``, ``"all"``, a class, one class per sample, ``"value"`` for regression,
             or a callable ``output -> (batch,)`` or ``(batch, target)``; see `respondcam.targets`.
+        create_graph
+            Keep the graph from the maps and scores to the parameters, and to the inputs that
+            require a gradient, so that they can enter a training loss. The model is in evaluation
+            mode all the same.
 
         Returns
         -------
@@ -133,16 +171,37 @@ class Explainer(ABC):
         """
         goal = as_target(target)
         given = as_tensors(inputs, self.model)
+        if create_graph and not self.differentiable:
+            raise InputError(
+                f"Maps of {self.method!r} carry no graph (create_graph=True): they come from runs "
+                f"without autograd. Use 'respond', 'hires' or another method made of gradients."
+            )
+        if create_graph:
+            check_trainable(self.model, given)
         layers, reason = self._layers, ""
         if not layers:
-            name, reason = cached_survey(self.model, given).choice()
-            layers = [find_layer(self.model, name)]
+            names, reason = self.choose(cached_survey(self.model, given))
+            layers = [find_layer(self.model, name) for name in names]
         traces = trace_all(self.model, layers, given, self._scored)
-        run = Run(self.setting(), goal, given, traces)
-        kept = self.schedule(run, layers)
+        run = Run(self.setting(), goal, given, traces, create_graph=create_graph)
+        with trunk_precision(self.precision):
+            kept = self.schedule(run, layers)
+        if self.precision != "fp32" and self.precision_error is None:
+            self.precision_error = precision_error(run, self.schedule, layers, kept)
         source = first_volume(inputs)
-        explanations = [
-            run.explanation(layer, kept[layer.name], source=source, reason=reason)
+        explanations = tuple(
+            replace(
+                run.explanation(layer, kept[layer.name], source=source, reason=reason),
+                precision=self.precision_error,
+            )
             for layer in layers
-        ]
-        return tuple(explanations) if self._several else explanations[0]
+        )
+        if self.join is not None:
+            return self.join(explanations)
+        return explanations if self._several else explanations[0]
+
+
+def last_layer(survey: Survey) -> tuple[list[str], str]:
+    """The layer that is explained where none was named, and why."""
+    name, reason = survey.choice()
+    return [name], reason

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._files import whole_file
-from respondcam.attribution.account import ScoreAccount
+from respondcam.attribution.account import PrecisionError, ScoreAccount
 from respondcam.attribution.placing import place
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
@@ -52,6 +52,10 @@ class Explanation:
         The volume that was explained, if one was given.
     bypassed
         Whether part of the score reaches the output around the layer.
+    precision
+        What a trunk in bfloat16 cost on the first input; None for float32.
+    note
+        What the method's maps do not stand for, empty when there is nothing to say.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -65,6 +69,8 @@ class Explanation:
     empty: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: Volume | None = None
     bypassed: bool = False
+    precision: PrecisionError | None = None
+    note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -76,15 +82,18 @@ class Explanation:
         """
         if self.baseline is None:
             raise InputError("This explanation was made without its model, so it has no account.")
-        note = (
+        around = (
             "part of the score reaches the output around this layer; the baseline contains that "
             "part and depends on the image"
         )
+        notes = [around] if self.bypassed else []
+        notes += [self.precision.note] if self.precision else []
+        notes += [self.note] if self.note else []
         return ScoreAccount(
             score=self.scores.detach().double(),
             baseline=self.baseline().detach().double(),
             mapped=self.maps.detach().double().flatten(2).sum(dim=2),
-            note=note if self.bypassed else "",
+            note="; ".join(notes),
         )
 
     def place(self) -> Float[Tensor, "batch target *spatial"]:

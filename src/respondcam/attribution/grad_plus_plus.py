@@ -37,9 +37,9 @@ def grad_cam_plus_plus(
     tensor([[0.2000, 0.6000]])
     """
     grid = tuple(range(2, activation.ndim))
-    square = gradient**2
-    below = 2 * square + activation.sum(dim=grid, keepdim=True) * gradient**3
-    alpha = torch.where(below != 0, square / torch.where(below != 0, below, 1), 0)
+    # the powers of G cancel, and would underflow
+    below = 2 + activation.sum(dim=grid, keepdim=True) * gradient
+    alpha = torch.where(below != 0, 1 / torch.where(below != 0, below, 1), 0)
     weight = (alpha * gradient.relu()).sum(dim=grid, keepdim=True)
     return (weight * activation).sum(dim=1)
 

@@ -49,6 +49,16 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
     return found
 
 
+def check_trainable(model: nn.Module, given: Any) -> None:
+    """Raise InputError if nothing could receive the gradient of a differentiable map."""
+    if not any(t.requires_grad for t in (*model.parameters(), *tensors(given))):
+        raise InputError(
+            "create_graph=True, but no parameter of the model and no input requires a gradient, "
+            "so a loss on the map would change nothing. Unfreeze some parameters "
+            "(parameter.requires_grad_(True)), or leave create_graph out."
+        )
+
+
 def first_volume(inputs: Inputs) -> Volume | None:
     """The first volume among the inputs: maps are placed in its world."""
     leaves = pytree.tree_leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))

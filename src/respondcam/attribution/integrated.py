@@ -16,38 +16,32 @@ M. Sundararajan, A. Taly, Q. Yan, ICML 2017, arXiv:1703.01365, here from a layer
 
     \sum_i L_i = y(A) - y(A_0) .
 
-Quadrature: with a zero baseline and small biases the ReLUs of a head switch very near to t = 0, so
-nodes crowd there: :math:`t_k = (k/(n-1))^4`. Over each cell the score's own rise is known from its
-ends, and the gradients of the two ends are mixed so that their slope along the path equals it:
-
-.. math::
-
-    \bar G_k = \alpha_k G(t_k) + (1 - \alpha_k)\, G(t_{k+1}), \quad
-    \langle \bar G_k, D\rangle = \frac{y(t_{k+1}) - y(t_k)}{t_{k+1} - t_k}, \quad
-    0 \le \alpha_k \le 1 .
-
-For a cell in which one ReLU switches this is exact, the map included: :math:`\alpha_k` is where it
-switches. What several switches in one cell leave over is the account's gap.
+Quadrature: see `respondcam.attribution.quadrature`. The gradient's mean is a mixture of gradients
+at n points of the path that gives the score's own rise; what no such mixture can give is the
+account's gap.
 
 Limits: the head runs on n copies of the batch; where a path leads around the layer the whole
 network does, and y(A_0) depends on the image.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from respondcam.attribution.baseline import BaselineSpec, as_baseline
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
 from respondcam.attribution.respond import respond_cam
-from respondcam.attribution.run import Align, Baseline, Run
+from respondcam.attribution.run import Align, Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.layers import Layer
+from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import map_tensors, spatial_batch
@@ -65,8 +59,9 @@ class IntegratedRespondCAM(Explainer):
         Points of the path at which the gradient is taken, both ends among them; with 1 it is taken
         at the activation alone, as in Respond-CAM.
     baseline
-        Activation A0 where the path starts: a tensor that broadcasts to the layer's output, or a
-        callable from the layer's output to it; zero unless given.
+        Activation A0 where the path starts: ``"zero"`` (default), ``"mean"`` (each channel's mean),
+        a number, a tensor that broadcasts to the layer's output (`activation_of` gives that of a
+        baseline input), or a callable from the layer's output.
 
     Examples
     --------
@@ -87,13 +82,14 @@ class IntegratedRespondCAM(Explainer):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
         nodes: int = 16,
-        baseline: Tensor | Baseline | None = None,
+        baseline: BaselineSpec = None,
     ) -> None:
-        super().__init__(model, layer, output=output, relu=relu, align=align)
-        if not isinstance(nodes, int) or nodes < 1:
+        super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
+        if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
             raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
-        self.baseline = _as_baseline(baseline)
+        self.baseline = as_baseline(baseline)
         self.schedule = PathPasses(nodes)
 
     def map(
@@ -103,62 +99,6 @@ class IntegratedRespondCAM(Explainer):
     ) -> Float[Tensor, "batch *grid"]:
         """`respond_cam` of the difference to the baseline and the mean gradient."""
         return respond_cam(activation, gradient)
-
-
-def path_nodes(count: int) -> Float[Tensor, "node"]:
-    """Nodes t_k = (k/(n-1))^4 from 0 to 1; a single one is at 1.
-
-    Examples
-    --------
-    >>> path_nodes(3).tolist(), path_nodes(1).tolist()
-    ([0.0, 0.0625, 1.0], [1.0])
-    """
-    if count == 1:
-        return torch.ones(1, dtype=torch.float64)
-    return (torch.arange(count, dtype=torch.float64) / (count - 1)) ** 4
-
-
-def node_weights(
-    points: Float[Tensor, "node"],
-    scores: Float[Tensor, "node batch"],
-    slopes: Float[Tensor, "node batch"],
-) -> Float[Tensor, "node batch"]:
-    """Weights of the nodes' gradients, so that each cell's slope is the score's own rise over it.
-
-    They are not negative, and add up to the length of the path. Where no mixture of the two ends
-    gives the rise, the nearer end has all the weight.
-
-    Parameters
-    ----------
-    points
-        Where on the path the nodes are, rising.
-    scores
-        The score at each node.
-    slopes
-        Gradient of the score at each node times the difference D. One that is not a number (a root
-        or a norm at zero) gets no weight.
-
-    Examples
-    --------
-    A ReLU that switches at t = 1/4: the slope is 0 before it and 2 after.
-
-    >>> t = torch.tensor([0.0, 1.0])
-    >>> node_weights(t, torch.tensor([[0.0], [1.5]]), torch.tensor([[0.0], [2.0]])).flatten()
-    tensor([0.2500, 0.7500])
-    """
-    if len(points) == 1:
-        return torch.ones_like(scores)
-    lengths = points.diff().to(scores)[:, None]
-    before, after = slopes[:-1], slopes[1:]
-    apart = before - after
-    share = (scores.diff(dim=0) / lengths - after) / apart
-    # equal slopes leave 0/0: then every mixture is right
-    share = torch.where(apart == 0, 0.5, share).clamp(0.0, 1.0)
-    share = torch.where(after.isfinite(), torch.where(before.isfinite(), share, 0.0), 1.0)
-    weights = torch.zeros_like(scores)
-    weights[:-1] += lengths * share
-    weights[1:] += lengths * (1 - share)
-    return weights
 
 
 @dataclass(frozen=True)
@@ -174,13 +114,18 @@ class PathPasses:
     def _maps(self, run: Run, layer: Layer) -> tuple[Tensor, ...]:
         points = path_nodes(self.nodes)
         size = self._chunk(run, layer)
-        activation, total = None, None
         # a chunk begins with the node that the one before it ends with: cells have both ends
-        for start in range(0, max(1, self.nodes - 1), size - 1):
-            activation, part = _Chunk(run, layer, points[start : start + size]).gradients()
-            total = part if total is None else total + part
-        assert activation is not None
-        assert total is not None
+        starts = range(0, max(1, self.nodes - 1), size - 1)
+        chunks = [_Chunk(run, layer, points[start : start + size]) for start in starts]
+        activation, plain, tilted = chunks[0].gradients()
+        for chunk in chunks[1:]:
+            _, more, more_tilted = chunk.gradients()
+            plain, tilted = plain + more, tilted + more_tilted
+        factor, mean = _tilt_of(chunks)
+        ones = [1] * (plain.ndim - 2)
+        total = plain + factor.to(plain).reshape(*factor.shape, *ones) * (
+            tilted - mean.to(plain).reshape(*mean.shape, *ones) * plain
+        )
         difference = activation - run.setting.baseline(activation)
         call = layer.call or 0
         maps = torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
@@ -201,10 +146,15 @@ class _Chunk:
     layer: Layer
     points: Tensor
     values: Tensor | None = None  # (node, batch, target), once the pass has been made
-    done: int = 0  # targets
+    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """For each target the weights and slopes, (node, batch)."""
 
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """Activation (batch, ...) and its weighted gradients (target, batch, ...)."""
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Activation (batch, ...), and two sums of its gradients, (target, batch, ...).
+
+        The first is weighted by the cells' weights, the second by these times the slopes: any tilt
+        can be made from the two.
+        """
         if not self.run.traces[self.layer.name].bypassed:
             try:
                 return self._pass(self.run.inputs)
@@ -219,7 +169,7 @@ class _Chunk:
             )
         )
 
-    def _pass(self, inputs: Any) -> tuple[Tensor, Tensor]:
+    def _pass(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         name, call = self.layer.name, self.layer.call or 0
         kept = split_pass(
             self.run.setting.model,
@@ -228,6 +178,7 @@ class _Chunk:
             self._score,
             self._reduce,
             expand=Expansion(name, call, self._copies),
+            create_graph=self.run.create_graph,
         ).kept[name]
         if self.layer.call is None and len(kept) > 1:
             raise LayerError(
@@ -238,7 +189,7 @@ class _Chunk:
             raise LayerError(
                 f"Layer {name!r} is called {len(kept)} times; there is no call {call}."
             )
-        return kept[call][0, 0], kept[call][:, 1]
+        return kept[call][0, 0], kept[call][:, 1], kept[call][:, 2]
 
     def _copies(self, activation: Tensor) -> Tensor:
         own = activation[: self._batch]
@@ -255,7 +206,8 @@ class _Chunk:
         self.run.scores = scores
         again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
         values = torch.stack([again(t) for t in copies])
-        self.values, self.done = values.detach(), 0
+        self.values = (values if self.run.create_graph else values.detach()).double()
+        self.seen = []
         return values.sum(
             dim=0
         )  # copies do not influence each other: the gradient keeps them apart
@@ -264,38 +216,33 @@ class _Chunk:
         if call != (self.layer.call or 0):
             return activation.new_zeros(())
         assert self.values is not None
-        scores = self.values[..., self.done]
-        self.done += 1
+        scores = self.values[..., len(self.seen)]
         own = activation[: self._batch]
         difference = own - self.run.setting.baseline(own)
         parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
         slopes = (parts * difference).flatten(2).double().sum(dim=2)
-        weights = node_weights(self.points.to(slopes), scores.to(slopes), slopes).to(parts)
-        shares = weights.reshape(*weights.shape, *[1] * (parts.ndim - 2)) * parts
-        mean = torch.where(shares.isnan(), 0.0, shares).sum(dim=0)
-        return torch.stack([own, mean])
+        weights = node_weights(self.points.to(slopes), scores, slopes)
+        self.seen.append((weights, slopes))
+        ones = [1] * (parts.ndim - 2)
+        shares = weights.to(parts).reshape(*weights.shape, *ones) * parts
+        shares = torch.where(shares.isnan(), 0.0, shares)
+        steep = torch.where(slopes.isfinite(), slopes, 0.0).to(parts)
+        tilted = (steep.reshape(*steep.shape, *ones) * shares).sum(dim=0)
+        return torch.stack([own, shares.sum(dim=0), tilted])
 
     @property
     def _batch(self) -> int:
         return spatial_batch(self.run.inputs)
 
 
-def _as_baseline(baseline: Tensor | Baseline | None) -> Baseline:
-    if baseline is None:
-        return torch.zeros_like
-    if isinstance(baseline, Tensor):
-        fixed = baseline.detach()
-
-        def constant(activation: Tensor) -> Tensor:
-            try:
-                return fixed.to(activation).expand_as(activation)
-            except RuntimeError:
-                raise InputError(
-                    f"baseline has shape {tuple(fixed.shape)}, the layer's output "
-                    f"{tuple(activation.shape)}. Give a tensor that broadcasts to it."
-                ) from None
-
-        return constant
-    if not callable(baseline):
-        raise InputError(f"baseline={baseline!r} is neither a tensor nor a callable.")
-    return baseline
+def _tilt_of(chunks: Sequence[_Chunk]) -> tuple[Tensor, Tensor]:
+    """The tilt of the whole path, and the mean slope that it turns around: both (target, batch)."""
+    pairs = [[torch.stack(each) for each in zip(*chunk.seen, strict=True)] for chunk in chunks]
+    weights, slopes = (torch.cat(each, dim=1).movedim(1, 0) for each in zip(*pairs, strict=True))
+    first, last = chunks[0].values, chunks[-1].values
+    assert first is not None
+    assert last is not None
+    mean = torch.where(weights > 0, weights * slopes, 0.0).nansum(dim=0)
+    if len(weights) == 1:  # one node: Respond-CAM itself
+        return torch.zeros_like(mean), mean
+    return tilt(weights, slopes, (last[-1] - first[0]).T.contiguous()), mean

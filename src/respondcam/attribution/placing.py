@@ -129,3 +129,29 @@ def place(
         )
         maps = (maps.movedim(2 + axis, -1) @ matrix).movedim(-1, 2 + axis)
     return maps.contiguous()
+
+
+def interpolate(
+    values: Float[Tensor, "batch channel *grid"], grid: LayerGrid
+) -> Float[Tensor, "batch channel *spatial"]:
+    """Values of a layer's grid in the voxels of the input, interpolated linearly: for masks.
+
+    Placing hands sums out; this gives the value between the centres around, so that a constant
+    stays that constant and a mask stays between 0 and 1. Beyond the outermost centres their values
+    go on.
+
+    Examples
+    --------
+    >>> grid = LayerGrid((2.0,), (0.5,), (2,), (4,), (0.0,), "layout")
+    >>> interpolate(torch.tensor([[[3.0, 1.0]]]), grid).tolist()
+    [[[3.0, 2.5, 1.5, 1.0]]]
+    """
+    for axis, (stride, offset, count, size) in enumerate(
+        zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
+    ):
+        voxels = torch.arange(size, dtype=torch.float64)
+        at = ((voxels - offset) / stride).clamp(0, count - 1)
+        distance = (at - torch.arange(count, dtype=torch.float64)[:, None]).abs()
+        matrix = (1 - distance).clamp(min=0).to(values)
+        values = (values.movedim(2 + axis, -1) @ matrix).movedim(-1, 2 + axis)
+    return values.contiguous()

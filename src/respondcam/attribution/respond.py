@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.run import Align
 from respondcam.errors import InputError
+from respondcam.network.precision import Precision
 
 Denominator = Literal["signed", "paper"]
 
@@ -68,7 +69,9 @@ def respond_cam(
     share = (activation * gradient).sum(dim=grid, keepdim=True)
     spread = activation.abs() if denominator == "signed" else activation
     total = spread.sum(dim=grid, keepdim=True)
-    weight = torch.where(total != 0, share / torch.where(total != 0, total, 1), 0)
+    # below this the quotient's derivative would overflow
+    heard = total.abs() > 2**20 * torch.finfo(total.dtype).tiny
+    weight = torch.where(heard, share / torch.where(heard, total, 1), 0)
     return (weight * spread).sum(dim=1)
 
 
@@ -103,9 +106,10 @@ class RespondCAM(Explainer):
         output: Callable[[Any], Tensor] | None = None,
         relu: bool = False,
         align: Align = "layout",
+        precision: Precision = "fp32",
         denominator: Denominator = "signed",
     ) -> None:
-        super().__init__(model, layer, output=output, relu=relu, align=align)
+        super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
         if denominator not in ("signed", "paper"):
             raise InputError(f"denominator={denominator!r} is neither 'signed' nor 'paper'.")
         self.denominator: Denominator = denominator

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.targets import Scores, Target, evaluate
@@ -22,13 +23,12 @@ from respondcam.network.layout import (
     to_grid,
     trace_layers,
 )
+from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import INPUT, call_model, cannot_run, run_head, split_pass, unwrap
 from respondcam.network.trees import plain, spatial_tensor
 from respondcam.volume import Volume
 
 Align = Literal["layout", "measured"]
-Baseline = Callable[[Tensor], Tensor]
-"""Activation -> the baseline activation A0 that the account compares with."""
 Schedule = Callable[["Run", Sequence[Layer]], dict[str, tuple[Tensor, ...]]]
 """Which passes are made: run, layers -> by layer, for each call, maps (target, batch, *grid)."""
 
@@ -47,6 +47,9 @@ class Setting:
     relu: bool
     align: Align
     baseline: Baseline
+    precision: Precision = "fp32"
+    note: str = ""
+    no_weight: str = ""
 
 
 @dataclass
@@ -65,6 +68,8 @@ class Run:
         Where each layer's voxels are.
     scores
         Of the targets, once they are known.
+    create_graph
+        Whether maps and scores keep their graph, so that they can enter a loss.
     weak
         For each layer and call and target: the peaks of activation and gradient where a map is
         nearly nothing.
@@ -75,6 +80,7 @@ class Run:
     inputs: Any
     traces: Mapping[str, LayerTrace]
     scores: Scores | None = None
+    create_graph: bool = False
     weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
 
     def score(self, output: Any) -> Tensor:
@@ -84,9 +90,15 @@ class Run:
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         """The method's map, (batch, *grid), of one target."""
-        axes = self._traced(name, call).axes
-        assert axes is not None  # `_traced` raises where there is no grid
-        activation, gradient = to_grid(activation, axes), to_grid(gradient, axes)
+        axes = self.traced(name, call).axes
+        assert axes is not None  # `traced` raises where there is no grid
+        return self.finish(name, call, to_grid(activation, axes), to_grid(gradient, axes))
+
+    def finish(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
+        """The method's map, (batch, *grid), from what is on the grid already.
+
+        `gradient` may be what a method without gradients puts in its place.
+        """
         found = self.setting.map(activation, gradient)
         found = found.relu() if self.setting.relu else found
         self._note_if_weak(name, call, found, activation, gradient)
@@ -122,7 +134,7 @@ class Run:
         trace = self.traces[layer.name]
         return Explanation(
             maps=maps,
-            scores=plain(self.scores.values.detach()),
+            scores=plain(self.scores.values if self.create_graph else self.scores.values.detach()),
             targets=self.scores.labels,
             layer=layer.label,
             method=self.setting.method,
@@ -132,11 +144,12 @@ class Run:
             empty=self._why_empty(maps, layer, call),
             source=source,
             bypassed=trace.bypassed,
+            note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
         )
 
     def _grid(self, layer: Layer, call: int) -> LayerGrid:
-        traced = self._traced(layer.name, call)
+        traced = self.traced(layer.name, call)
         grid = traced.grid
         assert grid is not None
         if self.setting.align == "layout" or layer.name == INPUT:
@@ -145,7 +158,8 @@ class Run:
             self.setting.model, layer.module, self.inputs, grid, axes=traced.axes, number=call
         )
 
-    def _traced(self, name: str, call: int) -> LayerCall:
+    def traced(self, name: str, call: int) -> LayerCall:
+        """Where the voxels of one call of a layer are; LayerError if it has no grid."""
         found = self.traces[name].calls[call]
         if found.grid is None or len(found.shape) < 3:
             why = f" ({found.problem})" if found.problem else ""
@@ -160,14 +174,15 @@ class Run:
         assert scores is not None
 
         def baseline() -> Tensor:
-            output = run_head(
-                setting.model,
-                (layer.name, layer.module),
-                self.inputs,
-                setting.baseline,
-                call=call,
-                calls=calls,
-            )
+            with trunk_precision(setting.precision):
+                output = run_head(
+                    setting.model,
+                    (layer.name, layer.module),
+                    self.inputs,
+                    setting.baseline,
+                    call=call,
+                    calls=calls,
+                )
             tensor = score_tensor(output, setting.output)
             if scores.again is not None:
                 return scores.again(tensor)
@@ -187,7 +202,7 @@ class Run:
                 score = abs(float(self.scores.values[sample, target].detach()))
                 if not bool(maps[sample, target].any()):
                     reasons[sample, target] = self.scores.notes.get((sample, target)) or _reason(
-                        activation, gradient, layer.label
+                        activation, gradient, layer.label, self.setting.no_weight
                     )
                 elif activation * gradient < _VANISHED * score:
                     faint = True
@@ -220,6 +235,7 @@ def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]
         run.inputs,
         run.score,
         run.reduce,
+        create_graph=run.create_graph,
         writes_input=any(trace.writes_input for trace in run.traces.values()),
     ).kept
 
@@ -278,9 +294,11 @@ def _peak(tensor: Tensor) -> Tensor:
     return tensor.detach().abs().flatten(1).amax(dim=1)
 
 
-def _reason(activation: float, gradient: float, layer: str) -> str:
+def _reason(activation: float, gradient: float, layer: str, no_weight: str) -> str:
     if activation == 0:
         return f"the output of layer {layer!r} is zero everywhere for this input"
+    if gradient == 0 and no_weight:
+        return no_weight.format(layer=layer)
     if gradient == 0:
         return (
             f"the gradient of this score at layer {layer!r} is zero everywhere (a saturated "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from respondcam._methods import METHOD_SUMMARIES
 from respondcam.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,19 @@ ModelArgumentsOption = Annotated[
         "--model-arg",
         metavar="NAME=VALUE",
         help="An argument of the factory, its value as JSON; may be repeated.",
+    ),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option("--method", metavar="NAME", help=f"Method: {', '.join(METHOD_SUMMARIES)}."),
+]
+MethodArgumentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method-arg",
+        metavar="NAME=VALUE",
+        help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
+        "denominator=paper, where=input; may be repeated.",
     ),
 ]
 TrustOption = Annotated[
@@ -177,7 +191,9 @@ def pick_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def parse_arguments(pairs: Sequence[str] | None) -> dict[str, Any]:
+def parse_arguments(
+    pairs: Sequence[str] | None, option: str = "--model-arg", example: str = "classes=5"
+) -> dict[str, Any]:
     """Read ``name=value`` pairs whose values are JSON, or else text.
 
     Examples
@@ -189,7 +205,7 @@ def parse_arguments(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"--model-arg is {pair!r}. Accepted: NAME=VALUE, such as classes=5.")
+            raise InputError(f"{option} is {pair!r}. Accepted: NAME=VALUE, such as {example}.")
         try:
             arguments[name] = json.loads(value)
         except json.JSONDecodeError:

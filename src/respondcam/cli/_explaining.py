@@ -10,10 +10,16 @@ from typing import Any, cast
 
 import torch
 
-from respondcam.attribution import METHODS, Explanation
+from respondcam.attribution import (
+    METHODS,
+    ChannelContributions,
+    Explainer,
+    Explanation,
+    channel_contributions,
+)
 from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import output_part
-from respondcam.attribution.run import Align
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source
 from respondcam.cli._targets import parse_target
@@ -38,8 +44,10 @@ class Settings:
         Names of the layers; empty lets the library choose.
     target
         As it was typed.
-    normalize, axes, align, output, nonfinite
+    normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
+    method_arguments
+        Options of the method, as they were typed.
     """
 
     method: str = "respond"
@@ -50,6 +58,11 @@ class Settings:
     align: str = "layout"
     output: str | None = None
     nonfinite: str = "error"
+    precision: str = "fp32"
+    channels: bool = False
+    channel_names: tuple[str, ...] = ()
+    channel_baseline: str = "zero"
+    method_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -57,6 +70,8 @@ class Settings:
         choice(self.axes, AXES, "--axes")
         choice(self.align, ALIGN, "--align")
         choice(self.nonfinite, ("error", "zero"), "--nonfinite")
+        choice(self.precision, ("fp32", "bf16"), "--precision")
+        choice(self.channel_baseline, ("zero", "mean"), "--channel-baseline")
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Explained:
         Whether the axes were reversed for the network, and the maps' have to be reversed back.
     notes
         What the library warned of.
+    channels
+        What comes through each input channel, if that was asked for.
     """
 
     source: Source
@@ -82,6 +99,7 @@ class Explained:
     explanations: tuple[Explanation, ...]
     turned: bool = False
     notes: tuple[str, ...] = field(default=())
+    channels: ChannelContributions | None = None
 
     def map_volume(self, explanation: Explanation, target: int, resolution: Resolution) -> Volume:
         """One map in the source's world and axis order."""
@@ -128,12 +146,17 @@ def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
 def make_explainer(loaded: LoadedModel, settings: Settings) -> Callable[..., Any]:
     """Set up the method; mistakes in the layers show here, before any work."""
     layer = list(settings.layers) if len(settings.layers) > 1 else next(iter(settings.layers), None)
-    return METHODS[settings.method](
-        loaded.module,
-        layer=layer,
-        output=None if settings.output is None else output_part(settings.output),
-        align=cast(Align, settings.align),
-    )
+    given = parse_arguments(settings.method_arguments, "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align", "precision"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    own = {
+        "output": None if settings.output is None else output_part(settings.output),
+        "align": settings.align,
+    }
+    if settings.precision != "fp32":  # a method that cannot says so
+        own["precision"] = settings.precision
+    return make(settings.method, loaded.module, layer, options=given | own)
 
 
 def explain_source(
@@ -159,9 +182,24 @@ def explain_source(
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
         explanations = tuple(_with_names(explanation, class_names) for explanation in found)
+        channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
-    return Explained(source, volume, explanations, turned, tuple(notes))
+    return Explained(source, volume, explanations, turned, tuple(notes), channels)
+
+
+def _channels(
+    explainer: Callable[..., Any], inputs: Volume, goal: Any, settings: Settings
+) -> ChannelContributions | None:
+    if not settings.channels:
+        return None
+    return channel_contributions(
+        cast(Explainer, explainer),
+        inputs,
+        goal,
+        baseline=settings.channel_baseline,
+        names=settings.channel_names or None,
+    )
 
 
 def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:

@@ -114,6 +114,8 @@ def explain_windows(
         choice(asked.export, ("mrc", "nii.gz"), "--export")
     if common["align"] != "layout":
         raise InputError("--align measured differs from window to window. Use --align layout.")
+    if common["channels"]:
+        raise InputError("--channels is for volumes that are explained whole, without --window.")
     if asked.workers is not None and asked.scheduler is not None:
         raise InputError("--workers makes a cluster, --scheduler uses one. Give one of them.")
     sources = find_sources(files)
@@ -160,7 +162,17 @@ def _settings(
         output=common["output"],
         batch=asked.batch or 8,
         threads=threads,
+        options=_method_options(common),
     )
+
+
+def _method_options(common: dict[str, Any]) -> dict[str, Any]:
+    given = parse_arguments(common["method_arguments"], "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align", "precision"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    # a method that cannot says so
+    return given if common["precision"] == "fp32" else {**given, "precision": common["precision"]}
 
 
 def _window(text: str) -> tuple[int, int, int]:

@@ -69,6 +69,28 @@ def explain_table(
         _print_outputs(done, failed)
 
 
+def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
+    """Print what comes through each channel: one table for all, the gap of each account last."""
+    found = [
+        (source, one)
+        for source, maps in done
+        for one in {m.record["target"]["name"]: m for m in _shown(maps, len(done))}.values()
+        if one.record["channels"]
+    ]
+    if not found:
+        return
+    known = found[0][1].record["channels"]
+    titles = [title for title in ("shapley", "flow", "drop") if title in known]
+    table = new_table("file", "class", "channel", *titles, left=3)
+    for source, one in found:
+        record = one.record["channels"]
+        columns = [[*record[title]["channels"], record[title]["gap"]] for title in titles]
+        for row, name in enumerate((*record["names"], "gap")):
+            figures = [number(column[row]) for column in columns]
+            add_row(table, source.path.name, one.record["target"]["name"], name, *figures)
+    console().print(table)
+
+
 def layer_table(layers: "LayerTable") -> None:
     """Print the layers of a network with the chosen one in bold."""
     titles, rows = layers.cells()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from respondcam import __version__
 from respondcam._files import slug
-from respondcam.attribution import Explanation
+from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.cli._common import to_json
 from respondcam.cli._explaining import (
@@ -129,7 +129,7 @@ def _record(
             "unit": volume.unit,
         },
         "model": dict(model),
-        "settings": {**vars(settings), "layers": list(settings.layers)},
+        "settings": {**vars(settings), **_lists(settings)},
         "layer": explanation.layer,
         "layer_reason": explanation.layer_reason,
         "grid": {**vars(grid), "axes": "xyz" if explained.turned else "zyx"},
@@ -138,8 +138,14 @@ def _record(
             "class": class_of(explanation, target),
         },
         "account": account_record(explanation, target),
+        "precision": precision_record(explanation),
+        "channels": channel_record(explained.channels, target),
         "notes": notes_on(explanation, explained),
     }
+
+
+def _lists(settings: Settings) -> dict[str, list[str]]:
+    return {"layers": list(settings.layers), "channel_names": list(settings.channel_names)}
 
 
 def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
@@ -148,6 +154,27 @@ def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
     figures = ("score", "baseline", "mapped", "gap", "relative_gap")
     values = {name: float(getattr(account, name)[0, target]) for name in figures}
     return {**values, "note": account.note}
+
+
+def precision_record(explanation: Explanation) -> dict[str, Any] | None:
+    """What a trunk in bfloat16 cost on the first volume; None for float32."""
+    found = explanation.precision
+    return None if found is None else {"trunk": "bf16", **vars(found)}
+
+
+def channel_record(found: ChannelContributions | None, target: int) -> dict[str, Any] | None:
+    """What comes through each channel as plain numbers; the gap of each account is its last."""
+    if found is None:
+        return None
+    return {
+        "names": list(found.names),
+        "score": float(found.score[0, target]),
+        "baseline": float(found.baseline[0, target]),
+        **{
+            title.lower(): {"channels": values[:-1], "gap": values[-1]}
+            for title, values in found.columns(0, target).items()
+        },
+    }
 
 
 def _names(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from respondcam._methods import METHOD_SUMMARIES
 from respondcam.cli._common import (
     AxesOption,
     DeviceOption,
@@ -28,7 +29,9 @@ def audit(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", metavar="NAME", help="Method; may be repeated. [default: respond]"
+            "--method",
+            metavar="NAME",
+            help=f"Method; may be repeated: {', '.join(METHOD_SUMMARIES)}. [default: respond]",
         ),
     ] = None,
     layer: Annotated[

@@ -8,6 +8,7 @@ import typer
 from respondcam.cli._common import (
     DeviceOption,
     JSONOption,
+    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -37,12 +38,7 @@ def average(
     layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Layer to explain; chosen if not given.")
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
-        ),
-    ] = "respond",
+    method: MethodOption = "respond",
     box: Annotated[
         int | None,
         typer.Option(metavar="N", help="Voxels of the boxes to cut, for particles in tomograms."),

@@ -9,6 +9,8 @@ from respondcam.cli._common import (
     AxesOption,
     DeviceOption,
     JSONOption,
+    MethodArgumentsOption,
+    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -47,12 +49,8 @@ def explain(
             "component:largest@3.",
         ),
     ] = "predicted",
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="respond, integrated-respond, grad, grad++, hires or layer."
-        ),
-    ] = "respond",
+    method: MethodOption = "respond",
+    method_arg: MethodArgumentsOption = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
@@ -69,6 +67,24 @@ def explain(
     nonfinite: Annotated[
         str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
     ] = "error",
+    channels: Annotated[
+        bool,
+        typer.Option("--channels", help="Also say how much comes through each input channel."),
+    ] = False,
+    channel_names: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Names of the channels, such as T1,T2,FLAIR."),
+    ] = None,
+    channel_baseline: Annotated[
+        str, typer.Option(metavar="zero|mean", help="What a channel is compared with.")
+    ] = "zero",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16",
+            help="bf16 runs the network up to the layer in bfloat16, and says what that costs.",
+        ),
+    ] = "fp32",
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -137,7 +153,19 @@ def explain(
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
 
     settings = Settings(
-        method, tuple(layer or ()), target, normalize, axes, align, output, nonfinite
+        method=method,
+        layers=tuple(layer or ()),
+        target=target,
+        normalize=normalize,
+        axes=axes,
+        align=align,
+        output=output,
+        nonfinite=nonfinite,
+        precision=precision,
+        channels=channels or channel_names is not None,
+        channel_names=tuple(channel_names.split(",")) if channel_names else (),
+        channel_baseline=channel_baseline,
+        method_arguments=tuple(method_arg or ()),
     )
     from respondcam.cli import _large
 
@@ -171,7 +199,7 @@ def explain(
 
 def _report(batch: "Batch[list[OneMap]]", notes: list[str], *, as_json: bool) -> None:
     from respondcam.cli._common import print_json
-    from respondcam.cli._tables import explain_table, print_notes
+    from respondcam.cli._tables import channel_tables, explain_table, print_notes
 
     if as_json:
         print_json(_document(batch, notes))
@@ -179,6 +207,7 @@ def _report(batch: "Batch[list[OneMap]]", notes: list[str], *, as_json: bool) ->
     said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
         explain_table(batch.done, batch.failed)
+    channel_tables(batch.done)
     print_notes(notes, said)
 
 

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from respondcam.attribution import METHODS, Explanation
+from respondcam.attribution import Explanation
+from respondcam.attribution.methods import make
 from respondcam.attribution.outputs import output_part
 from respondcam.errors import InputError, ModelError, TargetError, VolumeError
 from respondcam.large.job import Done, Job, LargeSettings, ModelAddress
@@ -115,16 +116,12 @@ def make_engine(loaded: LoadedModel, device: str, settings: LargeSettings) -> En
     Raises
     ------
     InputError
-        If the method or layer is unknown.
+        If the method, an option of it, or the layer is unknown.
     """
-    if settings.method not in METHODS:
-        raise InputError(f"method={settings.method!r} is unknown. Known: {', '.join(METHODS)}.")
     loaded.module.to(device)
-    explainer = METHODS[settings.method](
-        loaded.module,
-        layer=settings.layer,
-        output=None if settings.output is None else output_part(settings.output),
-    )
+    output = None if settings.output is None else output_part(settings.output)
+    options = {**settings.options, "output": output}
+    explainer = make(settings.method, loaded.module, settings.layer, options=options)
     return Engine(loaded.module, explainer, settings, tuple(loaded.class_names))
 
 

@@ -61,6 +61,8 @@ class LargeSettings:
         Of PyTorch, in each process that computes; None: those that PyTorch has.
     chunk
         Voxels of the output's chunks along each axis.
+    options
+        Of the method, by name.
     """
 
     window: Index
@@ -77,6 +79,7 @@ class LargeSettings:
     batch: int = 8
     threads: int | None = None
     chunk: int = 128
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """For the manifest: everything that changes the numbers.
@@ -87,6 +90,7 @@ class LargeSettings:
         found = {key: value for key, value in vars(self).items() if key not in left_out}
         found["target"] = str(self.target) if self.target_name is None else self.target_name
         found["window"] = list(self.window)
+        found["options"] = dict(self.options)
         return found
 
 
@@ -98,6 +102,8 @@ class Job:
     ----------
     model
         The network; None if it lives in this process only.
+    layer
+        The explained layer.
     state_sha256
         Digest of its parameters, which every process compares with its own.
     settings
@@ -121,6 +127,7 @@ class Job:
     """
 
     model: ModelAddress | None
+    layer: str
     state_sha256: str
     settings: LargeSettings
     plan: Plan

@@ -288,8 +288,9 @@ def _job(
     )
     return Job(
         model=address,
+        layer=seen.layer,
         state_sha256=state_sha256(loaded.module),
-        settings=replace(settings, layer=seen.layer),
+        settings=replace(settings, layer=seen.layer) if seen.layer_reason else settings,
         plan=replace(plan, block=block),
         grid=seen.grid,
         labels=seen.labels,
@@ -328,7 +329,7 @@ def _manifest(
             "code_sha256": _code_digest(loaded.spec),
             "device": _device_of(loaded.module).type,
         },
-        "settings": settings.record(),
+        "settings": {**settings.record(), "layer": job.layer},
         "plan": {key: list(getattr(job.plan, key)) for key in ("stride", "block", "chunk")},
         "grid": {"stride": list(job.grid.stride), "offset": list(job.grid.offset)},
         "targets": list(job.labels),
@@ -422,7 +423,7 @@ def _carry_out(
         notes.append(f"{progress.empty} of the windows' maps are zero everywhere")
     return Outcome(
         store=job.store,
-        layer=str(job.settings.layer),
+        layer=job.layer,
         labels=job.labels,
         windows=job.plan.window_count,
         explained=progress.windows_done,

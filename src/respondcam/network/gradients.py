@@ -35,9 +35,10 @@ def gradients_of(
         seeds = torch.zeros(width, count, dtype=totals.dtype, device=totals.device)
         seeds[torch.arange(width), torch.arange(start, start + width)] = 1
         last = start + width == count
-        stacks = _seeded(totals, leaves, seeds, half=half, last=last, create_graph=create_graph)
-        for i in range(width):
-            yield tuple(stack[i] for stack in stacks)
+        with torch.set_grad_enabled(create_graph):  # a generator must not yield inside of this
+            stacks = _seeded(totals, leaves, seeds, half=half, last=last, create_graph=create_graph)
+            found = list(zip(*(stack.unbind() for stack in stacks), strict=True))
+        yield from found
 
 
 def _seeded(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from respondcam.errors import InputError, LayerError, ModelError
 from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
+from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.trees import map_tensors, plain, private_copy, tensors
@@ -89,7 +90,7 @@ def split_pass(
     expand
         Lets the part after a layer run on several changed copies of the batch.
     create_graph
-        Keep the graph, with the parameters in it, so that results can enter a loss.
+        Keep the graph, with the parameters and the inputs in it, so that results can enter a loss.
     writes_input
         Whether the model may write to its inputs (`trace_layers` knows): it then gets a copy, which
         counts where the input is the largest tensor.
@@ -103,7 +104,10 @@ def split_pass(
     """
     model = unwrap(model)
     refuse_unhookable(model)
-    with undisturbed(model, constant_parameters=not create_graph):
+    with (
+        undisturbed(model, constant_parameters=not create_graph),
+        _twice_differentiable(create_graph),
+    ):
         call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
         taps, scores = call.run()
         if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
@@ -142,7 +146,13 @@ def run_head(
     name, module = layer
     swap = Swap(change, call=call, calls=calls)
     with undisturbed(model), _hooked({name: module}, {name: swap}):
-        return call_model(model, map_tensors(private_copy, inputs))
+        return _call_cast(model, map_tensors(private_copy, inputs))
+
+
+def _call_cast(model: nn.Module, inputs: Any) -> Any:
+    """`call_model` with the trunk in the precision that is asked for."""
+    with cast_trunk(inputs) as cast:
+        return call_model(model, cast)
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -211,6 +221,26 @@ def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> 
         yield
 
 
+@contextlib.contextmanager
+def _twice_differentiable(wanted: bool) -> Iterator[None]:
+    """Only what has a right second derivative after the pass.
+
+    The fused attention kernels have none; the plain one has. Activation checkpointing runs parts of
+    the model again when the loss goes backward, with its training flags restored by then.
+    """
+    if not wanted:
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    why = "create_graph=True does not go with activation checkpointing; switch it off in the model"
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.autograd.graph.disable_saved_tensors_hooks(why),
+    ):
+        yield
+
+
 @dataclass(frozen=True)
 class _Forward:
     """A forward pass that can be repeated."""
@@ -226,7 +256,7 @@ class _Forward:
     def run(self, *, shim: bool = False) -> tuple[dict[str, Tap], Tensor]:
         """Taps that have recorded their layers, and the scores."""
         watch = Watch()
-        taps = {name: Tap(name, watch) for name in self.layers}
+        taps = {name: Tap(name, watch, self.record_all) for name in self.layers}
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
@@ -248,10 +278,11 @@ class _Forward:
     def _called(self) -> Any:
         """The model's output; each run has inputs that no run before it has written to."""
         if self.writes_input or any(t.is_inference() for t in tensors(self.inputs)):
-            return call_model(self.model, map_tensors(private_copy, self.inputs))
-        shared = map_tensors(torch.detach, self.inputs)
+            copy = torch.clone if self.record_all else private_copy
+            return _call_cast(self.model, map_tensors(copy, self.inputs))
+        shared = self.inputs if self.record_all else map_tensors(torch.detach, self.inputs)
         versions = [t._version for t in tensors(shared)]
-        output = call_model(self.model, shared)
+        output = _call_cast(self.model, shared)
         if [t._version for t in tensors(shared)] != versions:
             raise ModelError(
                 "The model wrote to its own input, which it did not do when its layers were "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from respondcam.errors import LayerError
+from respondcam.network.precision import full_from_here
 from respondcam.network.trees import map_tensors, spatial_tensor
 
 
@@ -42,6 +43,8 @@ class Tap:
         The layer's name, for messages.
     watch
         The thread and the backward pass that this tap belongs to.
+    keep_graph
+        Whether what leads to the layer has a graph that is kept (differentiable maps).
     expand
         Turns the activation into several changed copies of its batch, so that everything after the
         layer runs on all of them in one pass; at the call `expand_call` only.
@@ -51,6 +54,7 @@ class Tap:
 
     name: str
     watch: "Watch"
+    keep_graph: bool = False
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
     recorded: list[Tensor] = field(default_factory=list)
@@ -83,9 +87,9 @@ class Tap:
                 f"start. Choose a layer after that block, or use torch.no_grad() in the model."
             )
         set_grad(True)
-        leaf = chosen
+        leaf = full_from_here(chosen)
         if self.expand is not None and len(self.recorded) == self.expand_call:
-            leaf = self.expand(chosen.detach())
+            leaf = self.expand(leaf if self.keep_graph else leaf.detach())
         if not leaf.requires_grad:
             leaf = leaf.detach().requires_grad_(True)
         self.recorded.append(leaf)
@@ -140,6 +144,7 @@ class Swap:
             return tree
         mine = self.seen == self.call % self.calls
         self.seen += 1
+        activation = full_from_here(chosen)
         if not mine:
-            return tree
-        return map_tensors(lambda t: self.change(t) if t is chosen else t, tree)
+            return map_tensors(lambda t: activation if t is chosen else t, tree)
+        return map_tensors(lambda t: self.change(activation) if t is chosen else t, tree)

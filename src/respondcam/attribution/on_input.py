@@ -1,0 +1,133 @@
+"""What the baselines on the input share: the network as captum wants it, left as it was.
+
+captum explains a function from one tensor to one number per sample. Here it is the score of one
+target, with everything decided on the input itself (the predicted class, a predicted region) kept,
+and the model's other inputs held fixed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from respondcam._extras import require
+from respondcam.attribution.explainer import LayerSpec
+from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.rerun import repeat
+from respondcam.attribution.run import Run
+from respondcam.attribution.targets import evaluate
+from respondcam.errors import LayerError
+from respondcam.network.gradients import full_precision
+from respondcam.network.layers import Layer
+from respondcam.network.split import INPUT, call_model, unwrap
+from respondcam.network.state import undisturbed
+from respondcam.network.survey import cached_survey
+from respondcam.network.trees import map_tensors, plain, private_copy, spatial_batch, spatial_tensor
+
+# What autograd may keep, or copies may hold, at once.
+_BYTES = 256 * 2**20
+
+Attribute = Callable[["OneScore", Tensor], Tensor]
+"""(score of one target, image) -> attribution (batch, channel, *spatial)."""
+
+
+class OneScore(nn.Module):
+    """Image -> one target's score for each sample; the image may hold the batch several times."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.model = unwrap(run.setting.model)
+        self.run = run
+        self.target = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores (copy x batch,)."""
+        inputs, batch = self.run.inputs, spatial_batch(self.run.inputs)
+        chosen = spatial_tensor(inputs)
+        copies = len(image) // batch
+
+        def exchange(tensor: Tensor) -> Tensor:
+            # clones, since the model may write to its input
+            return image.clone() if tensor is chosen else private_copy(repeat(tensor, copies))
+
+        output = call_model(self.model, map_tensors(exchange, inputs))
+        parts = score_tensor(output, self.run.setting.output).split(batch)
+        if self.run.scores is None:
+            self.run.scores = evaluate(self.run.goal, parts[0].detach())
+        again = self.run.scores.again or (lambda t: evaluate(self.run.goal, t).values)
+        return torch.cat([again(part)[:, self.target] for part in parts])
+
+    @property
+    def copies(self) -> int:
+        """How many copies of the batch may run at once."""
+        known = cached_survey(self.model, self.run.inputs).layers
+        each = max((layer.head_bytes for layer in known), default=1)
+        return max(1, _BYTES // max(1, each * spatial_batch(self.run.inputs)))
+
+
+@dataclass(frozen=True)
+class InputPasses:
+    """The passes of a method on the input, target by target."""
+
+    attribute: Attribute
+
+    def __call__(self, run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
+        """The maps (target, batch, *spatial), as `Schedule` asks."""
+        scored = OneScore(run)
+        found = spatial_tensor(run.inputs)
+        assert found is not None
+        image = plain(private_copy(found))
+        with undisturbed(scored.model):
+            scored(image)  # the scores, and what they decide
+            assert run.scores is not None
+            maps = []
+            for scored.target in range(run.scores.values.shape[1]):
+                shares = self._shares(scored, image).detach()
+                maps.append(run.finish(INPUT, 0, *full_precision(image, shares)))
+        return {layer.name: (torch.stack(maps),) for layer in layers}
+
+    def _shares(self, scored: OneScore, image: Tensor) -> Tensor:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # captum tells of its hooks
+                return self.attribute(scored, image.clone())
+        except RuntimeError as error:
+            if "grad" not in str(error):
+                raise
+            raise LayerError(
+                f"No gradient leads from the score to the input: the network cuts it (.detach(), "
+                f"torch.no_grad(), an operation without a gradient). captum said: {error}"
+            ) from error
+
+
+def captum_for(method: str) -> ModuleType:
+    """Captum's methods, or the error that says how to install it."""
+    return require("captum.attr", extra="captum", purpose=f"explain with {method}")
+
+
+def only_input(layer: LayerSpec | Sequence[LayerSpec] | None, method: str) -> str:
+    """The one layer of these methods; LayerError if another was named."""
+    if layer is None or layer == INPUT or (isinstance(layer, (list, tuple)) and layer == [INPUT]):
+        return INPUT
+    raise LayerError(
+        f"{method} explains the input, not layer {layer!r}. Leave the layer out, or give 'input'."
+    )
+
+
+@contextmanager
+def separate_relus(model: nn.Module) -> Iterator[int]:
+    """ReLUs that do not write over their input while hooks watch them; gives their number."""
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    inplace: list[Any] = [module.inplace for module in relus]
+    try:
+        for module in relus:
+            module.inplace = False
+        yield len(relus)
+    finally:
+        for module, before in zip(relus, inplace, strict=True):
+            module.inplace = before

@@ -1,0 +1,198 @@
+"""Run the head again on changed copies of a layer's activation, without autograd.
+
+A general module cannot be cut in two, but the changes depend on the activation alone: the hook on
+the layer hands on the batch itself and n changed copies of it, and everything after the layer runs
+on the larger batch. Each chunk of copies repeats the part below the layer once, on the batch. Where
+a path leads around the layer (or the head is built for one batch size) the input is repeated
+instead: then a copy costs a full pass.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.run import Run
+from respondcam.attribution.targets import evaluate
+from respondcam.errors import LayerError, ModelError
+from respondcam.network.gradients import full_precision
+from respondcam.network.layers import Layer
+from respondcam.network.layout import GridAxes, plain_axes, to_grid
+from respondcam.network.split import INPUT, run_head
+from respondcam.network.survey import cached_survey
+from respondcam.network.trees import map_tensors, plain, spatial_batch, spatial_tensor
+
+# What the copies that run at once may hold.
+_HEAD_BYTES = 256 * 2**20
+
+Copies = Callable[[Tensor, int, int], Tensor]
+"""(activation, first, last) -> copies first to last - 1, (copy, batch, channel, *grid)."""
+
+
+@dataclass
+class HeadRuns:
+    """One layer of one run, of which the head is run again.
+
+    Parameters
+    ----------
+    run, layer
+        Of the explainer. The layer may be the input.
+    """
+
+    run: Run
+    layer: Layer
+    _seen: Tensor | None = field(default=None, init=False)
+
+    @property
+    def call(self) -> int:
+        """Which call of the layer is changed."""
+        calls = self._calls  # raises for a call that there is not
+        return calls - 1 if self.layer.call is None else self.layer.call
+
+    def activation(self) -> Float[Tensor, "batch channel *grid"]:
+        """The layer's output; the run then knows its scores."""
+        return self.scores(lambda activation, first, last: activation[None][:0], 0)[0]
+
+    def scores(
+        self, copies: Copies, count: int
+    ) -> tuple[Float[Tensor, "batch channel *grid"], Float[Tensor, "copy batch target"]]:
+        """Activation, and the scores of `count` changed copies of it."""
+        size, found = self._chunk(), []
+        for first in range(0, max(1, count), size):
+            last = min(count, first + size)
+            found.append(self._chunk_scores(copies, first, last))
+        assert self._seen is not None
+        return self._seen, torch.cat(found)
+
+    @property
+    def channels(self) -> int:
+        """Number of the layer's channels."""
+        return self._axes().shape[1]
+
+    def maps(
+        self,
+        activation: Float[Tensor, "batch channel *grid"],
+        weights: Float[Tensor, "channel batch target"],
+    ) -> tuple[Tensor, ...]:
+        """The method's maps from weights of the channels, for each call of the layer.
+
+        Returns
+        -------
+        tuple
+            (target, batch, *grid), as a `Schedule` gives them.
+        """
+        ones = [1] * (activation.ndim - 2)
+        found = [
+            self.run.finish(self.layer.name, self.call, *full_precision(activation, each))
+            for each in weights.permute(2, 1, 0).unflatten(2, (-1, *ones))
+        ]
+        return (torch.stack(found),) * self._calls
+
+    def _chunk_scores(self, copies: Copies, first: int, last: int) -> Tensor:
+        trace = self.run.traces.get(self.layer.name)
+        around = self.layer.name == INPUT or trace is None or trace.bypassed
+        if not around:
+            try:
+                return self._pass(copies, first, last, self.run.inputs)
+            except ModelError:
+                pass  # a head that is built for this batch size, or reads the input again
+        repeated = repeat(self.run.inputs, 1 + last - first)
+        return self._pass(copies, first, last, repeated)
+
+    def _pass(self, copies: Copies, first: int, last: int, inputs: Any) -> Tensor:
+        rows, axes = self._shape()[0], self._axes()
+
+        def change(activation: Tensor) -> Tensor:
+            own = plain(activation[:rows])
+            self._seen = to_grid(own, axes)
+            changed = copies(self._seen, first, last)
+            return torch.cat([own, *(from_grid(one, own, axes) for one in changed)])
+
+        output = run_head(
+            self.run.setting.model,
+            (self.layer.name, self.layer.module),
+            inputs,
+            change,
+            call=self.call,
+            calls=self._calls,
+        )
+        own, *others = score_tensor(output, self.run.setting.output).split(self._batch)
+        if len(others) != last - first:
+            raise ModelError("The head gave another number of samples than it was handed.")
+        scores = self.run.scores = evaluate(self.run.goal, own)
+        again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
+        values = [again(other) for other in others]
+        return torch.stack(values) if values else scores.values[None][:0]
+
+    @property
+    def _batch(self) -> int:
+        return spatial_batch(self.run.inputs)
+
+    @property
+    def _calls(self) -> int:
+        trace = self.run.traces.get(self.layer.name)
+        calls = 1 if trace is None else len(trace.calls)
+        if (self.layer.call or 0) >= calls:
+            raise LayerError(
+                f"Layer {self.layer.name!r} is called {calls} times, so there is no call "
+                f"{self.layer.call} (they count from 0)."
+            )
+        return calls
+
+    def _shape(self) -> tuple[int, ...]:
+        if self.layer.name == INPUT:
+            found = spatial_tensor(self.run.inputs)
+            assert found is not None
+            return tuple(found.shape)
+        return self.run.traced(self.layer.name, self.call).shape
+
+    def _axes(self) -> GridAxes:
+        if self.layer.name == INPUT:
+            shape = self._shape()
+            return plain_axes(shape[1], shape[2:])
+        axes = self.run.traced(self.layer.name, self.call).axes
+        assert axes is not None  # `traced` raises where there is no grid
+        return axes
+
+    def _chunk(self) -> int:
+        known = cached_survey(self.run.setting.model, self.run.inputs).layers
+        trace = self.run.traces.get(self.layer.name)
+        kept = [one.head_bytes for one in known if one.name == self.layer.name]
+        if not kept or trace is None or trace.bypassed:
+            kept = [max((one.head_bytes for one in known), default=0)]
+        own = torch.Size(self._shape()).numel() * 4 * 3
+        return max(1, _HEAD_BYTES // max(1, kept[0] * self._batch + own))
+
+
+def repeat(inputs: Any, copies: int) -> Any:
+    """Inputs whose batch is there `copies` times, one after the other."""
+    batch = spatial_batch(inputs)
+    return map_tensors(
+        lambda t: torch.cat([t] * copies) if t.ndim and len(t) == batch else t, inputs
+    )
+
+
+def from_grid(
+    grid: Float[Tensor, "batch channel *grid"], activation: Tensor, axes: GridAxes
+) -> Tensor:
+    """Put a changed (batch, channel, *grid) back where `to_grid` read it from.
+
+    What the grid does not show of `activation` (a class token, padding) stays.
+
+    Examples
+    --------
+    >>> axes = GridAxes((), ((-1,), (2, 3), (5,)), (0, 3, 1, 2), (-1, 5, 2, 3))
+    >>> tokens = torch.rand(7, 6, 5)
+    >>> bool((from_grid(2 * to_grid(tokens, axes), tokens, axes) == 2 * tokens).all())
+    True
+    """
+    if axes.identity:
+        return grid.to(activation)
+    numbers = torch.arange(activation.numel(), device=activation.device).view(activation.shape)
+    changed = activation.flatten().clone()
+    changed[to_grid(numbers, axes).flatten()] = grid.to(activation).flatten()
+    return changed.view(activation.shape)
