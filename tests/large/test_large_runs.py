@@ -11,7 +11,7 @@ import zarr
 
 import respondcam as rc
 from respondcam.errors import InputError, VolumeError
-from respondcam.large import explain_large
+from respondcam.large import explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
 
@@ -132,13 +132,14 @@ def test_damage_is_found_and_done_again(run, bytes_of):
 def test_a_volume_truncated_during_the_run(run, tomogram, monkeypatch, straight, bytes_of):
     whole = tomogram.read_bytes()
 
-    def cut(store, tile, found):
-        tomogram.write_bytes(whole[:20000])
-        return written(store, tile, found)
+    def cut(job, volume, tile):
+        region = reading(job, volume, tile)
+        tomogram.write_bytes(whole[:20000])  # behind the first one
+        return region
 
-    written = Store.write_tile
+    reading = local.read_region
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write_tile", cut)
+        patch.setattr(local, "read_region", cut)
         with pytest.raises(VolumeError, match="changed during the run"):
             run(stitch="sum", target="all")
     with pytest.raises(VolumeError, match="truncated"):
