@@ -215,7 +215,7 @@ def explain_tile(job: Job, engine: Engine, tile: Index, region: np.ndarray) -> T
         for axis, span in enumerate(spans)
     ]
     corners: list[Any] = list(product(*axes))
-    sampled = job.baselines is None and hash_of(plan.tiles, tile) % _SAMPLED == 0
+    sampled = job.baselines is None and number_of(plan.tiles, tile) % _SAMPLED == 0
     rows = []
     with engine.lock:
         for number, windows in enumerate(engine.batches(region, corners)):
@@ -232,7 +232,7 @@ def explain_tile(job: Job, engine: Engine, tile: Index, region: np.ndarray) -> T
     )
 
 
-def hash_of(counts: Index, index: Index) -> int:
+def number_of(counts: Index, index: Index) -> int:
     """Number of a tile or chunk in their order."""
     return int(np.ravel_multi_index(index, counts))
 

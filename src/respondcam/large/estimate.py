@@ -9,7 +9,7 @@ from math import prod
 from statistics import median
 from typing import Any
 
-from respondcam.large.engine import Engine, hash_of
+from respondcam.large.engine import Engine
 from respondcam.large.job import Job
 from respondcam.large.progress import clock
 from respondcam.large.tasks import read_region
@@ -96,9 +96,8 @@ def estimate(job: Job, engine: Engine, volume: LazyVolume) -> Estimate:
 def _stitching_bytes(job: Job) -> int:
     """Of the chunk in the middle: a row of windows' maps twice, and the box, in float64."""
     plan = job.plan
-    middle = tuple(n // 2 for n in plan.chunks)
-    assert hash_of(plan.chunks, middle) >= 0  # type: ignore[arg-type]
-    counts = [last - first for first, last in plan.chunk_windows(middle)]  # type: ignore[arg-type]
+    z, y, x = (n // 2 for n in plan.chunks)
+    counts = [last - first for first, last in plan.chunk_windows((z, y, x))]
     maps = 4 * prod(counts) * prod(job.grid.shape)
     row = 3 * 8 * counts[1] * counts[2] * prod(job.grid.shape)
     return maps + row + 3 * 8 * prod(plan.chunk)

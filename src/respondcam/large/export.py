@@ -133,10 +133,9 @@ def _export_nifti(array: Any, space: Volume, path: Path) -> None:
     targets = array.shape[0]
     shape = (targets, *space.shape) if targets > 1 else space.shape
     whole = placeholder(shape, space.affine, space.unit, space.source, space.header)
-    image_class, header = header_for(whole)
+    _, header = header_for(whole)
     header.set_data_offset(header.single_vox_offset)
     header["magic"] = header.single_magic
-    del image_class
     start = io.BytesIO()
     header.write_to(start)
     start.write(b"\0" * (int(header.get_data_offset()) - start.tell()))
