@@ -170,6 +170,16 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(run, tmp_path, pid):
         run()
 
 
+def test_stopped_while_the_tiles_are_deleted(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("respondcam.large.store.shutil.rmtree", lambda *_, **__: None)
+        outcome = run()
+    folder = outcome.store.with_name("tomo.respond.second.1.run")
+    assert not (folder / "tiles").exists()
+    assert run(options={"verify": True}).explained == 0
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+
+
 def test_halves_of_files_left_by_a_killed_process_go(run):
     outcome = run()
     half = outcome.store / "0/c/0/0/0/0.0123.partial"

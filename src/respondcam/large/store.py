@@ -95,8 +95,12 @@ class Store:
         self._tile_file(tile).unlink(missing_ok=True)
 
     def drop_tiles(self) -> None:
-        """Delete all of them."""
-        shutil.rmtree(self.job.run / TILES, ignore_errors=True)
+        """Delete all of them; renamed first, so that no half of them is ever taken for the array."""
+        aside = self.job.run / ".respondcam-tiles"
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.job.run / TILES).replace(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def level_chunks(self, level: int) -> Iterator[Index]:
         """All chunks of a level, in order."""
