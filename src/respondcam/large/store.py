@@ -95,7 +95,7 @@ class Store:
         self._tile_file(tile).unlink(missing_ok=True)
 
     def drop_tiles(self) -> None:
-        """Delete all of them; renamed first, so that no half of them is ever taken for the array."""
+        """Delete all of them; renamed first, so that no half of them is taken for the array."""
         aside = self.job.run / ".respondcam-tiles"
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
