@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,48 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     'whole'
     """
     target = Path(path)
+    with _beside(target) as beside:
+        yield beside
+        beside.replace(target)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Like `whole_file`, for a format that is a folder; one that was there before is replaced.
+
+    Raises
+    ------
+    InputError
+        If the folder above does not exist or cannot be written to, or a file has this name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with whole_folder(f"{folder}/image.zarr") as beside:
+    ...     beside.mkdir()
+    >>> Path(folder, "image.zarr").is_dir()
+    True
+    """
+    target = Path(path)
+    if target.is_file():
+        raise InputError(f"Cannot write {str(target)!r}: a file has this name. Give another one.")
+    with _beside(target) as beside:
+        yield beside
+        before = beside.with_name("replaced")
+        if target.exists():
+            target.replace(before)
+        try:
+            beside.replace(target)
+        except OSError:
+            if before.exists():
+                before.replace(target)
+            raise
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside `target`, which vanishes at the end."""
     try:
         folder = tempfile.mkdtemp(prefix=".respondcam-", dir=target.parent)
     except OSError as error:
@@ -39,15 +83,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"Give a path in an existing folder that you may write to."
         )
         raise InputError(message) from error
-    beside = Path(folder) / target.name
     try:
-        yield beside
-        beside.replace(target)
+        yield Path(folder) / target.name
     finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            Path(folder).rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.") -> Path:
@@ -72,3 +111,14 @@ def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.")
             f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. {remedy}"
         ) from error
     return folder
+
+
+def slug(text: str) -> str:
+    """Make a text fit to be part of a file's name.
+
+    Examples
+    --------
+    >>> slug("class 3 (20S/proteasome)")
+    'class-3-20S-proteasome'
+    """
+    return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"

@@ -71,6 +71,29 @@ def with_axes(output: Tensor, batch: int, spatial: Sequence[int]) -> Tensor:
     return output[:, None] if dense else output
 
 
+def output_part(key: str) -> Callable[[Any], Tensor]:
+    """Pick one part of a network's output: by key, attribute, or number.
+
+    Examples
+    --------
+    >>> output_part("1")((torch.zeros(1), torch.ones(1)))
+    tensor([1.])
+    """
+
+    def pick(output: Any) -> Tensor:
+        if isinstance(output, Mapping) and key in output:
+            return output[key]
+        if isinstance(output, (tuple, list)) and key.isdecimal() and int(key) < len(output):
+            return output[int(key)]
+        if not isinstance(output, Tensor) and hasattr(output, key):
+            return getattr(output, key)
+        raise TargetError(
+            f"--output {key!r} is no part of the network's output, which is {describe(output)}."
+        )
+
+    return pick
+
+
 def predicted_class(output: Tensor) -> Tensor:
     """Class that is predicted for each sample, (batch,), as `predicted` defines it."""
     flat = batched(output.detach())

@@ -13,11 +13,10 @@ import torch
 import typer
 
 from respondcam import __version__
-from respondcam._files import whole_file
+from respondcam._files import slug, whole_file
 from respondcam.attribution import Explanation
 from respondcam.cli._common import console, number, print_json, to_json
 from respondcam.cli._explaining import Settings, make_explainer, noted, sha256_of
-from respondcam.cli._inputs import slug
 from respondcam.cli._tables import print_notes
 from respondcam.cli._targets import parse_target
 from respondcam.cli._writing import model_record, prepare_folder

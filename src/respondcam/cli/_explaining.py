@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from respondcam.attribution import (
 )
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
-from respondcam.attribution.outputs import describe
+from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
@@ -202,29 +202,6 @@ class PreparedExplainer:
     ) -> Explanation | tuple[Explanation, ...]:
         """Explain a volume that was prepared."""
         return explain_prepared(self.explainers, inputs, target)
-
-
-def output_part(key: str) -> Callable[[Any], torch.Tensor]:
-    """Pick one part of a network's output: by key, attribute, or number.
-
-    Examples
-    --------
-    >>> output_part("1")((torch.zeros(1), torch.ones(1)))
-    tensor([1.])
-    """
-
-    def pick(output: Any) -> torch.Tensor:
-        if isinstance(output, Mapping) and key in output:
-            return output[key]
-        if isinstance(output, (tuple, list)) and key.isdecimal() and int(key) < len(output):
-            return output[int(key)]
-        if not isinstance(output, torch.Tensor) and hasattr(output, key):
-            return getattr(output, key)
-        raise InputError(
-            f"--output {key!r} is no part of the network's output, which is {describe(output)}."
-        )
-
-    return pick
 
 
 def explain_source(

@@ -2,12 +2,12 @@
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from respondcam._files import slug
 from respondcam.errors import InputError
 
 
@@ -121,17 +121,6 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     return found
 
 
-def slug(text: str) -> str:
-    """Make a text fit to be part of a file's name.
-
-    Examples
-    --------
-    >>> slug("class 3 (20S/proteasome)")
-    'class-3-20S-proteasome'
-    """
-    return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"
-
-
 def suffix_of(path: Path, known: Sequence[str]) -> str:
     """The longest known suffix at the end of a name, as it is written there; or an empty text."""
     lower = path.name.lower()
@@ -142,23 +131,30 @@ def suffix_of(path: Path, known: Sequence[str]) -> str:
 def _expanded(text: str) -> Iterator[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        yield from _in_folder(path)
+        yield from _in_folder_or_store(path)
     elif glob.has_magic(text) and not path.exists():
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  (takes absolute ones)
         if not matches:
             raise InputError(f"No file matches the pattern {text!r}.")
         for match in matches:
-            yield from _in_folder(Path(match)) if Path(match).is_dir() else (Path(match),)
+            yield from _in_folder_or_store(Path(match)) if Path(match).is_dir() else (Path(match),)
     else:
         yield path
 
 
+def _in_folder_or_store(folder: Path) -> list[Path]:
+    from respondcam.volume.io import is_zarr
+
+    return [folder] if is_zarr(folder) else _in_folder(folder)
+
+
 def _in_folder(folder: Path) -> list[Path]:
     """The volumes in a folder; the folder itself if it holds a DICOM series instead."""
-    from respondcam.volume.io import read_suffixes
+    from respondcam.volume.io import is_zarr, read_suffixes
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
     volumes = [path for path in files if _is_volume(path, read_suffixes())]
+    volumes += sorted(path for path in folder.iterdir() if path.is_dir() and is_zarr(path))
     if volumes:
         return volumes
     if any(_is_dicom(path) for path in files):
@@ -181,9 +177,11 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _source(path: Path, name: str) -> Source:
-    from respondcam.volume.io import write_suffixes
+    from respondcam.volume.io import is_zarr, write_suffixes
 
     suffix = suffix_of(path, write_suffixes())
+    if path.is_dir() and is_zarr(path):
+        return Source(path, name, ".nii.gz", "maps of OME-Zarr images are written as NIfTI here")
     if suffix.lower() == ".npy":
         return Source(
             path, name, ".npz", "maps of .npy files are written to .npz, with their place"
@@ -198,7 +196,8 @@ def _name(path: Path, level: int) -> str:
     """Level 0 is the stem, 1 the file's name, each further one adds a folder in front."""
     from respondcam.volume.io import read_suffixes
 
-    suffix = "" if path.is_dir() else suffix_of(path, read_suffixes()) or path.suffix
+    suffix = suffix_of(path, read_suffixes())
+    suffix = suffix if path.is_dir() else suffix or path.suffix
     stem = path.name[: len(path.name) - len(suffix)] or path.name
     if level == 0:
         return stem

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from respondcam import __version__
+from respondcam._files import slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.cli._common import to_json
@@ -18,7 +19,6 @@ from respondcam.cli._explaining import (
     notes_on,
     sha256_of,
 )
-from respondcam.cli._inputs import slug
 from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel
 from respondcam.network.weights import state_sha256

@@ -90,6 +90,47 @@ def explain(
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|Z,Y,X",
+            help="Explain window by window, on disk, volumes of any size: voxels of a window.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much of a window the next covers too; 0.5."),
+    ] = None,
+    stitch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mean|sum",
+            help="How windows are combined: a weighted mean, or a sum that keeps the account.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Windows in the network at a time; 8.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Work in N processes of this machine.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of each process; all cores in sum.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a Dask cluster, such as tcp://node1:8786."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what --window will take, and write nothing.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back what is there; do damaged chunks again.")
+    ] = False,
+    export: Annotated[
+        str | None,
+        typer.Option(metavar="mrc|nii.gz", help="Also write the whole map in this format."),
+    ] = None,
     with_report: ReportOption = False,
     quiet: QuietOption = False,
     as_json: JSONOption = False,
@@ -99,6 +140,10 @@ def explain(
     For each volume, layer and target this writes NAME.METHOD.LAYER.TARGET with four endings:
     .input and .layer (the map in the voxels of the volume and of the layer), .png (slices) and
     .json (scores, account and everything needed to repeat it).
+
+    With --window it writes one OME-Zarr image NAME.METHOD.LAYER.TARGET.ome.zarr instead, the
+    targets as channels, and the score of every window in it. The same command continues a run
+    that was stopped.
     """
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (
@@ -126,6 +171,17 @@ def explain(
         channel_baseline=channel_baseline,
         method_arguments=tuple(method_arg or ()),
     )
+    from respondcam.cli import _large
+
+    asked = _large.Asked(
+        window, overlap, stitch, batch, workers, threads, scheduler, dry_run, verify, export
+    )
+    if window is not None:
+        network = _large.Network(model, weights, model_arg, device, trust)
+        _large.explain_windows(
+            files, network, asked, vars(settings), out, overwrite=overwrite, as_json=as_json
+        )
+        return
     sources = find_sources(files)
     new = prepare_folder(out)
     try:
@@ -141,7 +197,7 @@ def explain(
             )
             return write_explained(explained, out, settings, identity, overwrite=overwrite)
 
-        batch = run_batch(sources, work)
+        results = run_batch(sources, work)
     finally:
         if new and not any(out.iterdir()):
             out.rmdir()
@@ -149,12 +205,12 @@ def explain(
     if with_report:
         from respondcam.cli._reporting import reports_of
 
-        records = [one.files["record"] for _, maps in batch.done for one in maps]
+        records = [one.files["record"] for _, maps in results.done for one in maps]
         reports, pages = reports_of(records, out)
-        batch.code = batch.code or reports.code
+        results.code = results.code or reports.code
     if not quiet or as_json:
-        _report(batch, [*notes, *advice(loaded, settings)], pages, as_json=as_json)
-    batch.leave()
+        _report(results, [*notes, *advice(loaded, settings)], pages, as_json=as_json)
+    results.leave()
 
 
 def _report(

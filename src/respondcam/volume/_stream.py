@@ -77,7 +77,12 @@ def read_exactly(stream: BufferedIOBase, count: int, path: Path, what: str) -> b
 
 
 def check_size(
-    path: Path, shape: tuple[int, ...], itemsize: int, available: int | None = None
+    path: Path,
+    shape: tuple[int, ...],
+    itemsize: int,
+    available: int | None = None,
+    *,
+    in_memory: bool = True,
 ) -> None:
     """Refuse a declared size that the file or this machine's memory cannot hold.
 
@@ -91,6 +96,8 @@ def check_size(
         Bytes per voxel in the file.
     available
         Bytes that the file can yield at most; None means: work it out from its size and packing.
+    in_memory
+        Whether all of it will be held in memory.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def check_size(
             f"{str(path)!r} is truncated or its header is wrong: the header declares voxels of "
             f"shape {shape}, {declared} bytes, and the file can hold {available} at most"
         )
-    memory = _machine_memory()
+    memory = _machine_memory() if in_memory else None
     if memory is not None and prod(shape) * 4 > memory:
         raise VolumeError(
             f"{str(path)!r} declares voxels of shape {shape}: {prod(shape) * 4 / 2**30:.1f} GiB as "

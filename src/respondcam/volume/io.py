@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from respondcam._files import whole_file
+from respondcam._files import whole_file, whole_folder
 from respondcam.errors import VolumeError
 from respondcam.volume.volume import Volume
 
@@ -23,6 +23,7 @@ _READERS = {
     **dict.fromkeys((".tif", ".tiff"), "tiff"),
     **dict.fromkeys((".npy", ".npz"), "numpy_files"),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "dicom"),
+    **dict.fromkeys((".ome.zarr", ".zarr"), "ome_zarr"),
 }
 # Kinds that are read and not written: what a companion is written to instead. Halves of pairs are
 # among them, since two files cannot appear at once.
@@ -30,6 +31,7 @@ _INSTEAD = {
     **dict.fromkeys((".hdr", ".img", ".dcm", ".dicom", ".ima"), ".nii.gz"),
     ".nhdr": ".nrrd",
     ".mhd": ".mha",
+    ".zarr": ".ome.zarr",
 }
 _WRITERS = {suffix: module for suffix, module in _READERS.items() if suffix not in _INSTEAD}
 
@@ -41,7 +43,7 @@ def read_volume(path: str | os.PathLike[str], *, nonfinite: NonFinite = "error")
     ----------
     path
         A file of a kind that `read_suffixes` lists, a file of a DICOM series (whatever its name),
-        or a folder that holds one DICOM series.
+        an OME-Zarr image, or a folder that holds one DICOM series.
     nonfinite
         What to do about voxels that are NaN or infinite: ``"error"``, put ``"zero"`` in their
         place, or ``"keep"`` them.
@@ -92,7 +94,7 @@ def write_volume(path: str | os.PathLike[str], volume: Volume) -> None:
     MRC                 ångström; a label names the unit when it was millimetres or none
     NIfTI               millimetres; ångström become micrometres
     NRRD, MetaImage     millimetres; a field of ours names the unit when it was another
-    TIFF, NPZ           the volume's own unit
+    TIFF, NPZ, OME-Zarr the volume's own unit
     ==================  ==========================================================================
 
     A volume read from NIfTI, NRRD, MetaImage or TIFF is written to the same format in its source's
@@ -132,8 +134,9 @@ def write_volume(path: str | os.PathLike[str], volume: Volume) -> None:
             f"numpy.nan_to_num"
         )
     writer = _module(_WRITERS[suffix])
+    whole = whole_folder if suffix == ".ome.zarr" else whole_file
     try:
-        with whole_file(target) as beside:
+        with whole(target) as beside:
             writer.write(beside, volume, suffix)
     except VolumeError as error:
         raise VolumeError(f"Cannot write {str(target)!r}: {error}") from error
@@ -200,16 +203,34 @@ def stem(path: str | os.PathLike[str]) -> str:
 
 
 def _reader(source: Path) -> ModuleType:
+    check_readable(source)
+    return module_of(source)
+
+
+def check_readable(source: Path) -> None:
+    """Raise a worded error for what is missing, empty or no file."""
     if not source.exists():
         raise VolumeError(f"There is no file or folder {str(source)!r}")
     if source.is_dir():
-        return _module("dicom")
+        return
     if not source.is_file():
         raise VolumeError(f"{str(source)!r} is no regular file")
     if source.stat().st_size == 0:
         raise VolumeError(f"{str(source)!r} is empty")
+
+
+def module_of(source: Path) -> ModuleType:
+    """The module that reads a file or folder.
+
+    Raises
+    ------
+    VolumeError
+        If its kind is unknown.
+    """
+    if source.is_dir():
+        return _module("ome_zarr" if is_zarr(source) else "dicom")
     suffix = _known_suffix(source, _READERS)
-    if suffix is not None:
+    if suffix is not None and _READERS[suffix] != "ome_zarr":
         return _module(_READERS[suffix])
     dicom = _module("dicom")
     if dicom.has_dicom_stamp(source):  # DICOM files often have no suffix
@@ -218,6 +239,17 @@ def _reader(source: Path) -> ModuleType:
         f"{str(source)!r} is of no known kind: its suffix must be one of "
         f"{', '.join(read_suffixes())}, or it must be a DICOM file"
     )
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether a folder is a Zarr group or array.
+
+    Examples
+    --------
+    >>> is_zarr(Path("/"))
+    False
+    """
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def _known_suffix(path: Path, known: dict[str, str]) -> str | None:

@@ -19,6 +19,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_voxels
+from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.mrc_geometry import (
     array_order,
     header_affine,
@@ -27,7 +28,7 @@ from respondcam.volume.mrc_geometry import (
     start_indices,
     storable,
 )
-from respondcam.volume.volume import Volume
+from respondcam.volume.volume import Unit, Volume
 
 _HEADER_BYTES = 1024
 _TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -44,21 +45,29 @@ def read(path: Path) -> Volume:
         If the file is no map, holds images or several volumes, or is damaged.
     """
     with open_stream(path) as stream:
-        header, raw = _read_header(stream, path)
-        shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
-        dtype = _voxel_type(header, raw, path)
-        check_size(path, shape, dtype.itemsize)
-        _refuse_images(header, shape, path)
-        _skip_extended_header(stream, header, shape, dtype, path)
+        header, shape, dtype = _read_layout(stream, path)
         stored = read_voxels(stream, shape, dtype, path)
         if stream.read(1):
             _warn(path, "is longer than its header says; the bytes after the voxels are ignored")
-    affine, unit, assumed = header_affine(header)
-    for assumption in assumed:
-        _warn(path, assumption)
-    affine, unit = labelled_unit(header, affine, unit)
-    about = {"format": "mrc", "start_indices": start_indices(header)}
+    affine, unit, about = _place(header, path)
     return Volume(stored.transpose(array_order(header)), affine, unit, path, about)
+
+
+def lay_open(path: Path) -> LazyVolume:
+    """Open a map that is not compressed, without reading its voxels.
+
+    Raises
+    ------
+    VolumeError
+        As for `read`.
+    """
+    with open_stream(path) as stream:
+        header, shape, dtype = _read_layout(stream, path, in_memory=False)
+        stored = RawArray(path, stream.tell(), shape, dtype)
+    affine, unit, about = _place(header, path)
+    order = tuple(array_order(header))
+    space = placeholder([shape[axis] for axis in order], affine, unit, path, about)
+    return LazyVolume(space, stored, order)
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
@@ -86,6 +95,27 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         file.add_label(f"respondcam {__version__}")
         if unit_label:
             file.add_label(unit_label)
+
+
+def _read_layout(
+    stream: BufferedIOBase, path: Path, *, in_memory: bool = True
+) -> tuple[Any, tuple[int, ...], np.dtype]:
+    """Header, shape and type of the voxels; the stream then stands at the first one."""
+    header, raw = _read_header(stream, path)
+    shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
+    dtype = _voxel_type(header, raw, path)
+    check_size(path, shape, dtype.itemsize, in_memory=in_memory)
+    _refuse_images(header, shape, path)
+    _skip_extended_header(stream, header, shape, dtype, path)
+    return header, shape, dtype
+
+
+def _place(header: Any, path: Path) -> tuple[np.ndarray, Unit, dict[str, Any]]:
+    affine, unit, assumed = header_affine(header)
+    for assumption in assumed:
+        _warn(path, assumption)
+    affine, unit = labelled_unit(header, affine, unit)
+    return affine, unit, {"format": "mrc", "start_indices": start_indices(header)}
 
 
 def _read_header(stream: BufferedIOBase, path: Path) -> tuple[Any, bytes]:

@@ -23,6 +23,7 @@ from respondcam._version import __version__
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_voxels
 from respondcam.volume.geometry import disagreement, scaled
+from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
 
 _NO_UNIT = "unit: voxel"
@@ -48,29 +49,68 @@ def read(path: Path) -> Volume:
     VolumeError
         If the file is no NIfTI file, or holds no volume of real numbers.
     """
+    header, shape, dtype, (slope, intercept), voxel_path = _read_layout(path)
+    with open_stream(voxel_path) as stream:
+        stream.seek(header.get_data_offset())
+        voxels = read_voxels(stream, shape, dtype, voxel_path, slope=slope, intercept=intercept)
+    unit, factor = _unit(header)
+    affine = scaled(header.get_best_affine(), factor)
+    return Volume(voxels, affine, unit, path, _companion_facts(header, affine))
+
+
+def lay_open(path: Path) -> LazyVolume:
+    """Open a NIfTI file that is not compressed, without reading its voxels.
+
+    Raises
+    ------
+    VolumeError
+        As for `read`.
+    """
+    header, shape, dtype, (slope, intercept), voxel_path = _read_layout(path, in_memory=False)
+    if dtype.kind not in "fiub":
+        raise VolumeError(f"{str(path)!r} holds voxels of type {dtype}; accepted are real numbers")
+    offset = int(header.get_data_offset())
+    stored = RawArray(voxel_path, offset, shape, dtype, slope, intercept)
+    unit, factor = _unit(header)
+    affine = scaled(header.get_best_affine(), factor)
+    space = placeholder(shape, affine, unit, path, _companion_facts(header, affine))
+    return LazyVolume(space, stored, tuple(range(len(shape))))
+
+
+def _read_layout(
+    path: Path, *, in_memory: bool = True
+) -> tuple[Any, tuple[int, ...], np.dtype, tuple[float, float], Path]:
+    """Header, shape, type and scaling of the voxels, and the file that holds them."""
     header_path, voxel_path = _pair(path)
     try:
         header = _read_header(header_path)
         dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
-        offset, placed = header.get_data_offset(), header.get_best_affine()
+        offset = header.get_data_offset()
+        header.get_best_affine()
     except (HeaderDataError, ValueError, OverflowError) as error:  # as nibabel finds no words for
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: {error}") from error
     shape = _array_shape(header, path)
-    check_size(voxel_path, shape, dtype.itemsize)
+    check_size(voxel_path, shape, dtype.itemsize, in_memory=in_memory)
     if not 0 <= offset < 1 << 62:
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: its voxels begin nowhere")
-    with open_stream(voxel_path) as stream:
-        stream.seek(offset)
-        voxels = read_voxels(
-            stream, shape, dtype, voxel_path, slope=slope or 1.0, intercept=intercept or 0.0
-        )
-    unit, factor = _unit(header)
-    affine = scaled(placed, factor)
-    return Volume(voxels, affine, unit, path, _companion_facts(header, affine))
+    return header, shape, dtype, (slope or 1.0, intercept or 0.0), voxel_path
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
     """Write a NIfTI-1 file, or NIfTI-2 when an axis is too long for that.
+
+    Raises
+    ------
+    VolumeError
+        If float32 numbers cannot hold the volume's place in the world.
+    """
+    image_class, header = header_for(volume)
+    array = volume.voxels.T if volume.voxels.ndim == 3 else volume.voxels.transpose(3, 2, 1, 0)
+    image_class(array, None, header).to_filename(path)
+
+
+def header_for(volume: Volume) -> tuple[Any, Any]:
+    """Class of the image and header of a file that holds a volume.
 
     Raises
     ------
@@ -85,8 +125,7 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
     large = max(volume.voxels.shape) > np.iinfo(np.int16).max
     image_class = nib.Nifti2Image if large else nib.Nifti1Image
     header: Any = image_class.header_class()
-    array = volume.voxels.T if volume.voxels.ndim == 3 else volume.voxels.transpose(3, 2, 1, 0)
-    header.set_data_shape(array.shape)
+    header.set_data_shape(volume.voxels.shape[::-1])
     header.set_data_dtype(np.float32)
     header.set_xyzt_units(xyz=space_unit)
     note = f"; {_NO_UNIT}" if volume.unit == "voxel" else ""
@@ -98,7 +137,7 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
             "NIfTI keeps places as float32 numbers, too coarse for this volume so far from the "
             "origin. Write it to .nrrd or .npz"
         )
-    image_class(array, None, header).to_filename(path)
+    return image_class, header
 
 
 def _pair(path: Path) -> tuple[Path, Path]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
+from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Volume
 
 _OWN_ARRAYS = {"voxels", "affine", "unit"}
@@ -36,6 +37,24 @@ def read(path: Path) -> Volume:
             return Volume(_read_array(stream, path, path.stat().st_size), source=path)
     with _open_archive(path) as archive:
         return _read_archive(archive, path)
+
+
+def lay_open(path: Path) -> LazyVolume:
+    """Open an array alone (.npy) without reading it.
+
+    Raises
+    ------
+    VolumeError
+        As for `read`.
+    """
+    with open_stream(path) as stream:
+        shape, fortran_order, dtype = _array_layout(stream, path)
+        offset = stream.tell()
+    check_size(path, shape, dtype.itemsize, in_memory=False)
+    axes = tuple(range(len(shape)))
+    order = axes[::-1] if fortran_order else axes
+    stored = RawArray(path, offset, tuple(shape[axis] for axis in order), dtype)
+    return LazyVolume(placeholder(shape, np.eye(4), "voxel", path), stored, order)
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
@@ -110,6 +129,14 @@ def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 
 def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarray:
     """Read one array in .npy format of which at most `available` bytes are there."""
+    shape, fortran_order, dtype = _array_layout(stream, path)
+    check_size(path, shape, dtype.itemsize, available)
+    if fortran_order:
+        return read_voxels(stream, shape[::-1], dtype, path).T
+    return read_voxels(stream, shape, dtype, path)
+
+
+def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         shape, fortran_order, dtype = _read_header(stream)
     except ValueError as error:
@@ -124,10 +151,7 @@ def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarra
             f"{str(path)!r} holds an array of shape {shape}; accepted are (z, y, x) and "
             f"(channel, z, y, x)"
         )
-    check_size(path, shape, dtype.itemsize, available)
-    if fortran_order:
-        return read_voxels(stream, shape[::-1], dtype, path).T
-    return read_voxels(stream, shape, dtype, path)
+    return shape, fortran_order, dtype
 
 
 def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -23,6 +23,7 @@ from respondcam._extras import require
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
+from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
 
 _TOLERANCE = 1e-3  # voxels
@@ -66,6 +67,47 @@ def read(path: Path) -> Volume:
         raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
     about = {"format": "tiff", "unit_factor": factor}
     return Volume(voxels, scaled(affine, factor), unit, path, about)
+
+
+def lay_open(path: Path) -> LazyVolume | None:
+    """Open a stack whose numbers stand one after the other; None if they do not."""
+    with _open(path) as file:
+        series = _only_stack(file, path)
+        if series.dataoffset is None or series.keyframe.compression != 1:
+            return None
+        affine, unit, factor = _place(file, path)
+        layout = _layout(series.axes, series.shape) or ""
+        kept = [axis for axis in series.axes if axis in layout]
+        sizes = dict(zip(series.axes, series.shape, strict=True))
+        dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+        stored = RawArray(path, series.dataoffset, tuple(sizes[a] for a in kept), dtype)
+    check_size(path, stored.shape, dtype.itemsize, in_memory=False)
+    about = {"format": "tiff", "unit_factor": factor}
+    shape = [sizes[axis] for axis in layout]
+    space = placeholder(shape, scaled(affine, factor), unit, path, about)
+    return LazyVolume(space, stored, tuple(kept.index(axis) for axis in layout))
+
+
+def unpack(path: Path, target: Path) -> Volume:
+    """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
+    with _open(path) as file:
+        series = _only_stack(file, path)
+        affine, unit, factor = _place(file, path)
+        layout = _layout(series.axes, series.shape) or ""
+        sizes = dict(zip(series.axes, series.shape, strict=True))
+        kept = [axis for axis in series.axes if axis in layout]
+        order = [kept.index(axis) for axis in layout]
+        if order == sorted(order):
+            shape = tuple(sizes[axis] for axis in layout)
+            kind = np.dtype(series.dtype)
+            out = np.lib.format.open_memmap(target, mode="w+", dtype=kind, shape=shape)
+            series.asarray(out=out.reshape(series.shape))
+            out.flush()
+        else:
+            array = _ordered(series.asarray(), series.axes)
+            shape = array.shape
+            np.save(target, array)
+    return placeholder(shape, scaled(affine, factor), unit, path)
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:

@@ -1,0 +1,1 @@
+"""Time and memory of whole volumes against their size, see README.md."""

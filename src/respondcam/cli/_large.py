@@ -1,0 +1,295 @@
+"""``respondcam explain --window``: volumes larger than a window, on disk."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from respondcam.cli._batch import Batch, run_batch
+from respondcam.cli._common import (
+    choice,
+    console,
+    parse_arguments,
+    percent,
+    pick_device,
+    print_json,
+)
+from respondcam.cli._explaining import AXES, noted, open_model
+from respondcam.cli._inputs import Source, find_sources
+from respondcam.cli._targets import parse_target
+from respondcam.errors import InputError
+from respondcam.large.cluster import connected
+from respondcam.large.estimate import Estimate
+from respondcam.large.job import LargeSettings, ModelAddress
+from respondcam.large.run import Outcome, explain_large, prepared
+from respondcam.network.sources import LoadedModel
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed.
+
+    Parameters
+    ----------
+    window, overlap, stitch, batch, workers, threads, scheduler, dry_run, verify, export
+        The options of the same names.
+    """
+
+    window: str | None = None
+    overlap: float | None = None
+    stitch: str | None = None
+    batch: int | None = None
+    workers: int | None = None
+    threads: int | None = None
+    scheduler: str | None = None
+    dry_run: bool = False
+    verify: bool = False
+    export: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            return
+        for name, value in vars(self).items():
+            if value not in (None, False):
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"--{option} goes with --window, which explains a volume window by window. "
+                    f"Give, for example, --window 40."
+                )
+
+
+@dataclass(frozen=True)
+class Network:
+    """How the network was named.
+
+    Parameters
+    ----------
+    spec, weights, arguments, device, trust
+        As the options of these names.
+    """
+
+    spec: str
+    weights: str | None
+    arguments: Sequence[str] | None
+    device: str
+    trust: bool
+
+    def address(self) -> ModelAddress:
+        """For processes that may have another working folder."""
+        spec = self.spec
+        file, colon, factory = spec.rpartition(":")
+        if colon and Path(file).suffix == ".py" and Path(file).is_file():
+            spec = f"{Path(file).resolve()}:{factory}"
+        weights = None if self.weights is None else str(Path(self.weights).expanduser().resolve())
+        arguments = parse_arguments(self.arguments)
+        return ModelAddress(spec, weights, self.trust, arguments, str(pick_device(self.device)))
+
+
+def explain_windows(
+    files: Sequence[str],
+    network: Network,
+    asked: Asked,
+    common: dict[str, Any],
+    out: Path,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """What ``respondcam explain`` does when a window is given.
+
+    Parameters
+    ----------
+    common
+        The options that explaining whole volumes has too.
+    """
+    layers = tuple(common["layers"])
+    if len(layers) > 1:
+        raise InputError("Windows are explained at one layer. Give --layer once.")
+    if asked.export is not None:
+        choice(asked.export, ("mrc", "nii.gz"), "--export")
+    if common["align"] != "layout":
+        raise InputError("--align measured differs from window to window. Use --align layout.")
+    if common["channels"]:
+        raise InputError("--channels is for volumes that are explained whole, without --window.")
+    if asked.workers is not None and asked.scheduler is not None:
+        raise InputError("--workers makes a cluster, --scheduler uses one. Give one of them.")
+    sources = find_sources(files)
+    loaded, notes = open_model(
+        network.spec, network.weights, network.arguments, network.device, trust=network.trust
+    )
+    settings = _settings(asked, common, layers, loaded)
+    if asked.dry_run:
+        batch = run_batch(sources, lambda one: _estimate(one, out, loaded, settings))
+        _report_estimates(batch, notes, as_json=as_json)
+        batch.leave()
+        return
+    done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite)
+    _report(done, notes, as_json=as_json)
+    done.leave()
+
+
+def _settings(
+    asked: Asked, common: dict[str, Any], layers: tuple[str, ...], loaded: LoadedModel
+) -> LargeSettings:
+    target = common["target"]
+    if target.startswith("mask:") and target not in loaded.class_names:
+        raise InputError(
+            f"--target is {target!r}, a mask of the whole volume. With --window give a class, or a "
+            f"place within each window such as box:Z,Y,X-Z,Y,X@3."
+        )
+    numbers = (asked.batch, asked.workers, asked.threads)
+    if any(number is not None and number < 1 for number in numbers):
+        raise InputError("--batch, --workers and --threads are numbers from 1 on.")
+    threads = asked.threads
+    if threads is None and asked.workers:
+        threads = max(1, _cores() // asked.workers)
+    return LargeSettings(
+        window=_window(str(asked.window)),
+        overlap=0.5 if asked.overlap is None else asked.overlap,
+        stitch=cast(Any, choice(asked.stitch or "mean", ("mean", "sum"), "--stitch")),
+        method=common["method"],
+        layer=layers[0] if layers else None,
+        target=parse_target(target, loaded.class_names, turned=common["axes"] == "xyz"),
+        target_name=target,
+        normalize=common["normalize"],
+        axes=cast(Any, choice(common["axes"], AXES, "--axes")),
+        nonfinite=common["nonfinite"],
+        output=common["output"],
+        batch=asked.batch or 8,
+        threads=threads,
+        options=_method_options(common),
+    )
+
+
+def _method_options(common: dict[str, Any]) -> dict[str, Any]:
+    given = parse_arguments(common["method_arguments"], "--method-arg", "nodes=32")
+    for name in given:
+        if name in ("output", "align", "precision"):
+            raise InputError(f"--method-arg is {name}=...; that is an option by itself: --{name}.")
+    # a method that cannot says so
+    return given if common["precision"] == "fp32" else {**given, "precision": common["precision"]}
+
+
+def _window(text: str) -> tuple[int, int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (1, 3) or not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise InputError(
+            f"--window is {text!r}. Accepted: voxels of a cube such as 40, or along z, y, x such "
+            f"as 32,64,64."
+        )
+    numbers = [int(part) for part in parts]
+    z, y, x = numbers * 3 if len(numbers) == 1 else numbers
+    return z, y, x
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(
+    sources: Sequence[Source],
+    network: Network,
+    loaded: LoadedModel,
+    asked: Asked,
+    settings: LargeSettings,
+    out: Path,
+    *,
+    overwrite: bool,
+) -> Batch[Outcome]:
+    with _client(asked) as client:
+
+        def work(source: Source) -> Outcome:
+            return explain_large(
+                source.path,
+                out,
+                loaded if client is None else network.address(),
+                settings,
+                name=source.name,
+                client=client,
+                verify=asked.verify,
+                overwrite=overwrite,
+                export_to=cast(Any, asked.export),
+                say=say,
+            )
+
+        try:
+            return run_batch(sources, work)
+        except KeyboardInterrupt:
+            say("interrupted: what is done is kept, the same command continues")
+            raise
+
+
+@contextlib.contextmanager
+def _client(asked: Asked) -> Iterator[Any]:
+    if asked.scheduler is None and asked.workers is None:
+        yield None
+        return
+    with connected(asked.scheduler, asked.workers) as client:
+        yield client
+
+
+def say(line: str) -> None:
+    """A line about the progress, with the time of day, on the standard error."""
+    typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+    sys.stderr.flush()
+
+
+def _estimate(source: Source, out: Path, loaded: LoadedModel, settings: LargeSettings) -> Estimate:
+    with noted(), prepared(source.path, out, loaded, settings, name=source.name, dry=True) as run:
+        return run.estimate()
+
+
+def _report_estimates(batch: Batch[Estimate], notes: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "estimates": [{"path": str(s.path), **vars(one)} for s, one in batch.done],
+                "failed": _failed(batch),
+                "notes": notes,
+            }
+        )
+        return
+    for source, one in batch.done:
+        typer.echo(one.line(source.path.name))
+    _print_notes(notes)
+
+
+def _report(batch: Batch[Outcome], notes: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "volumes": [{"path": str(s.path), **vars(one)} for s, one in batch.done],
+                "failed": _failed(batch),
+                "notes": notes,
+            }
+        )
+        return
+    screen = console()
+    for source, one in batch.done:
+        gap = "unknown" if one.relative_gap is None else percent(one.relative_gap)
+        rate = f", {one.windows_per_second:.1f} windows/s" if one.explained else ""
+        screen.print(
+            f"{source.path.name}: {one.windows} windows at layer {one.layer}, {one.explained} "
+            f"explained now{rate}; gap of their scores {gap}",
+            markup=False,
+        )
+        for path in (one.store, *one.exported):
+            screen.print(f"  {path}", markup=False)
+        notes = [*notes, *(f"{source.path.name}: {note}" for note in one.notes)]
+    _print_notes(notes)
+
+
+def _failed(batch: Batch[Any]) -> list[dict[str, str]]:
+    return [{"path": str(source.path), "error": message} for source, message in batch.failed]
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console().print(f"Note: {note}", markup=False)

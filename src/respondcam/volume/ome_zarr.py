@@ -1,0 +1,369 @@
+"""OME-Zarr images (.ome.zarr, .zarr): NGFF 0.4 and 0.5 are read, 0.5 is written.
+
+Format: Moore et al., "OME-Zarr: a cloud-optimized bioimaging file format", Histochem. Cell Biol.
+160 (2023); https://ngff.openmicroscopy.org/0.5. Metadata are built with ome-zarr-models.
+
+NGFF 0.5 places an image by a scale and a translation along its own axes. A volume that is turned or
+flipped in the world keeps its voxel size and the place of its first voxel there, and its whole
+affine in an attribute of ours, which reading goes by.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from respondcam._extras import require
+from respondcam._version import __version__
+from respondcam.errors import RespondCAMWarning, VolumeError
+from respondcam.volume._stream import check_size
+from respondcam.volume.geometry import LENGTH_UNITS, scaled
+from respondcam.volume.lazy import LazyVolume, placeholder
+from respondcam.volume.volume import Unit, Volume
+
+OURS = "respondcam"
+"""Attribute of an image's group that holds what NGFF has no place for."""
+
+CHUNK = 128
+_UNIT_NAMES = {"angstrom": "angstrom", "mm": "millimeter", "voxel": None}
+
+
+@dataclass(frozen=True)
+class ZarrArray:
+    """A Zarr array of which boxes are read."""
+
+    array: Any
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array as it is stored."""
+        return tuple(self.array.shape)
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+        """One box, as float32.
+
+        Raises
+        ------
+        VolumeError
+            If a chunk is damaged.
+        """
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        return _values(self.array, box, self.path)
+
+
+def read(path: Path) -> Volume:
+    """Read the finest level of an image.
+
+    Raises
+    ------
+    VolumeError
+        If it is no image with z, y, x and at most channels, or damaged.
+    """
+    lazy = lay_open(path)
+    check_size(path, lazy.space.voxels.shape, 4, 1 << 62)
+    voxels = lazy.read((0, 0, 0), lazy.space.shape)
+    space = lazy.space
+    return Volume(
+        voxels if space.voxels.ndim == 4 else voxels[0],
+        space.affine,
+        space.unit,
+        path,
+        space.header,
+    )
+
+
+def lay_open(path: Path) -> LazyVolume:
+    """Open the finest level of an image without reading its voxels.
+
+    Raises
+    ------
+    VolumeError
+        As for `read`.
+    """
+    group = _open_group(path)
+    attributes = dict(group.attrs)
+    scales = attributes.get("ome", attributes).get("multiscales")
+    if not scales:
+        raise VolumeError(
+            f"{str(path)!r} is a Zarr group without OME-Zarr metadata (multiscales), so nobody "
+            f"knows which array is the image. Write it as OME-Zarr 0.4 or 0.5"
+        )
+    try:
+        return _image(path, group, scales[0], attributes.get(OURS, {}))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, VolumeError):
+            raise
+        raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
+
+
+def write(path: Path, volume: Volume, suffix: str) -> None:
+    """Write an image with the levels of its pyramid."""
+    image = create_image(path, volume, chunk=CHUNK)
+    levels = [volume.voxels]
+    while len(levels) < len(image):
+        levels.append(halved(levels[-1]))
+    for array, level in zip(image, levels, strict=True):
+        array[...] = level
+
+
+def create_image(
+    path: Path,
+    space: Volume,
+    *,
+    chunk: int | Sequence[int] = CHUNK,
+    levels: int | None = None,
+    name: str = "",
+    attributes: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    channels_together: bool = False,
+) -> list[Any]:
+    """Make an empty image: group, metadata, and one array for each level.
+
+    Parameters
+    ----------
+    path
+        Of the group.
+    space
+        Shape and place of the image; only the shape of its voxels counts.
+    chunk
+        Voxels of a chunk along z, y, x; a channel is a chunk of its own.
+    levels
+        How many, each half as fine as the one before; None: until one chunk holds a level.
+    name
+        Of the image.
+    attributes
+        More of ours.
+    dtype
+        Of the voxels.
+    channels_together
+        Whether a chunk holds all channels, not one.
+
+    Returns
+    -------
+    list
+        The arrays, finest first. Every chunk that is written carries a checksum.
+    """
+    zarr = require("zarr", extra="large", purpose="write OME-Zarr images")
+    spatial = [min(c, n) for c, n in zip(_three(chunk), space.shape, strict=True)]
+    shapes = pyramid_shapes(space.shape, spatial, levels)
+    lead = space.voxels.shape[:-3]
+    names = ("c", "z", "y", "x")[-space.voxels.ndim :]
+    chunks = (*(n if channels_together else 1 for n in lead), *spatial)
+    own = {"version": __version__, "affine_xyz": space.affine.tolist(), "unit": space.unit}
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group = zarr.open_group(
+            str(path),
+            mode="w-",
+            zarr_format=3,
+            attributes={
+                "ome": _multiscales(space, shapes, names, name),
+                OURS: {**own, **(attributes or {})},
+            },
+        )
+        return [
+            group.create_array(
+                str(level),
+                shape=(*lead, *shape),
+                chunks=tuple(min(c, n) for c, n in zip(chunks, (*lead, *shape), strict=True)),
+                dtype=dtype,
+                compressors=compressors(),
+                dimension_names=names,
+                fill_value=0,
+            )
+            for level, shape in enumerate(shapes)
+        ]
+
+
+def compressors() -> list[Any]:
+    """Zstandard, and behind it a checksum: damage to a chunk shows when it is read.
+
+    Not Blosc, whose threads put blocks down in the order in which they finish: the same chunk would
+    not always be the same bytes.
+    """
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    return [ZstdCodec(level=1), Crc32cCodec()]
+
+
+def pyramid_shapes(
+    shape: Sequence[int], chunk: Sequence[int], levels: int | None = None
+) -> list[tuple[int, ...]]:
+    """Shapes of all levels: halved, rounded up, until one chunk holds all.
+
+    Examples
+    --------
+    >>> pyramid_shapes((5, 8, 16), (4, 4, 4))
+    [(5, 8, 16), (3, 4, 8), (2, 2, 4)]
+    """
+    shapes = [tuple(shape)]
+    while len(shapes) < (levels or 64):
+        if levels is None and all(n <= c for n, c in zip(shapes[-1], chunk, strict=True)):
+            break
+        shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
+    return shapes
+
+
+def halved(voxels: np.ndarray) -> np.ndarray:
+    """Means over 2 x 2 x 2 voxels of the last three axes; over fewer at an odd end.
+
+    Examples
+    --------
+    >>> halved(np.array([[[1.0, 3.0, 7.0]]])).tolist()
+    [[[2.0, 7.0]]]
+    """
+    coarse = voxels.astype(np.float64)
+    for axis in (-3, -2, -1):
+        fine = np.moveaxis(coarse, axis, 0)
+        means, odd = fine[0::2].copy(), fine[1::2]
+        means[: len(odd)] += odd
+        means[: len(odd)] *= 0.5
+        coarse = np.moveaxis(means, 0, axis)
+    return np.ascontiguousarray(coarse, dtype=np.float32)
+
+
+def _multiscales(
+    space: Volume, shapes: Sequence[Sequence[int]], names: Sequence[str], title: str
+) -> dict[str, Any]:
+    """Metadata of NGFF 0.5, checked by ome-zarr-models."""
+    require("ome_zarr_models", extra="large", purpose="write OME-Zarr images")
+    from ome_zarr_models.v05.axes import Axis
+    from ome_zarr_models.v05.image import ImageAttrs
+    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+
+    unit = _UNIT_NAMES[space.unit]
+    axes = [
+        Axis(name="c", type="channel") if one == "c" else Axis(name=one, type="space", unit=unit)
+        for one in names
+    ]
+    origin = space.affine[:3, 3][::-1]
+    lead = len(names) - 3
+    datasets = []
+    for level in range(len(shapes)):
+        factor = 2.0**level
+        scale = [1.0] * lead + [factor * size for size in space.voxel_size]
+        # the centre of a coarse voxel's first block of fine ones
+        direction = _directions(space.affine)
+        shift = [(factor - 1) / 2 * step for step in direction]
+        place = [0.0] * lead + [float(a + b) for a, b in zip(origin, shift, strict=True)]
+        datasets.append(Dataset.build(path=str(level), scale=scale, translation=place))
+    one = Multiscale(axes=axes, datasets=tuple(datasets), name=title or None, type="mean")
+    attrs = ImageAttrs(multiscales=[one], version="0.5")
+    return attrs.model_dump(mode="json", exclude_none=True)
+
+
+def along_axes(affine: np.ndarray) -> bool:
+    """Say whether scale and translation alone describe an affine.
+
+    Examples
+    --------
+    >>> along_axes(np.diag([2.0, 2.0, 3.0, 1.0])), along_axes(np.diag([-2.0, 2.0, 3.0, 1.0]))
+    (True, False)
+    """
+    linear = affine[:3, :3]
+    sizes = np.diag(linear)
+    return bool((sizes > 0).all() and np.abs(linear - np.diag(sizes)).max() < 1e-9 * sizes.max())
+
+
+def _directions(affine: np.ndarray) -> list[float]:
+    """Step along z, y, x; the voxel size where the grid is turned."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return [float(n) for n in lengths[::-1]]
+
+
+def _three(chunk: int | Sequence[int]) -> Sequence[int]:
+    return (chunk,) * 3 if isinstance(chunk, int) else chunk
+
+
+def _open_group(path: Path) -> Any:
+    zarr = require("zarr", extra="large", purpose="read OME-Zarr images")
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
+        raise VolumeError(f"{str(path)!r} cannot be read as a Zarr group: {error}") from error
+
+
+def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, Any]) -> LazyVolume:
+    finest = scales["datasets"][0]
+    array = group[finest["path"]]
+    names = [str(axis["name"]).lower() for axis in scales["axes"]]
+    if array.ndim != len(names) or np.dtype(array.dtype).kind not in "fiub":
+        raise VolumeError(f"{str(path)!r} holds no real numbers, or other axes than it declares")
+    long = [n for n, size in zip(names, array.shape, strict=True) if size > 1 or n in "zyx"]
+    if not set("zyx") <= set(names) or not set(long) <= set("czyx"):
+        raise VolumeError(
+            f"{str(path)!r} has the axes {', '.join(names)} of lengths {array.shape}; accepted "
+            f"are z, y, x and at most c, or further ones of length 1"
+        )
+    kept = (("c",) if "c" in long else ()) + ("z", "y", "x")
+    affine, unit = _place(path, scales, finest, names, own)
+    shape = [array.shape[names.index(axis)] for axis in kept]
+    stored = _Squeezed(ZarrArray(array, path), tuple(names.index(axis) for axis in kept))
+    space = placeholder(shape, affine, unit, path, {"format": "ome-zarr"})
+    return LazyVolume(space, stored, tuple(range(len(kept))))
+
+
+@dataclass(frozen=True)
+class _Squeezed:
+    """Some axes of an array, in an order of their own; the others have length one."""
+
+    inner: ZarrArray
+    axes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.inner.shape[axis] for axis in self.axes)
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+        low, high = [0] * len(self.inner.shape), [1] * len(self.inner.shape)
+        for axis, a, b in zip(self.axes, start, stop, strict=True):
+            low[axis], high[axis] = a, b
+        found = self.inner.read(low, high)
+        rest = [axis for axis in range(found.ndim) if axis not in self.axes]
+        return found.transpose(*self.axes, *rest).reshape(
+            [b - a for a, b in zip(start, stop, strict=True)]
+        )
+
+
+def _place(
+    path: Path,
+    scales: Mapping[str, Any],
+    finest: Mapping[str, Any],
+    names: Sequence[str],
+    own: Mapping[str, Any],
+) -> tuple[np.ndarray, Unit]:
+    """Affine and unit: our own attribute where it is there, else scale and translation."""
+    if "affine_xyz" in own and "unit" in own:
+        return np.array(own["affine_xyz"], dtype=np.float64), own["unit"]
+    affine = np.eye(4)
+    steps = [*finest.get("coordinateTransformations", ())]
+    for step in [*steps, *(scales.get("coordinateTransformations") or ())]:
+        moved = np.eye(4)
+        for row, axis in enumerate("xyz"):
+            if step["type"] == "scale":
+                moved[row, row] = step["scale"][names.index(axis)]
+            elif step["type"] == "translation":
+                moved[row, 3] = step["translation"][names.index(axis)]
+        affine = moved @ affine
+    units = {str(a.get("unit") or "").lower() for a in scales["axes"] if a["name"].lower() in "zyx"}
+    if units == {""}:
+        return affine, "voxel"
+    if len(units) > 1 or not units <= LENGTH_UNITS.keys():
+        warnings.warn(
+            f"{str(path)!r} measures in {sorted(units)}, which is no single known unit of length",
+            RespondCAMWarning,
+            stacklevel=2,
+        )
+        return affine, "voxel"
+    unit, factor = LENGTH_UNITS[units.pop()]
+    return scaled(affine, factor), unit
+
+
+def _values(array: Any, box: Any, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(array[box], dtype=np.float32)
+    except Exception as error:  # codecs raise what they like
+        raise VolumeError(f"{str(path)!r} has a damaged chunk: {error}") from error

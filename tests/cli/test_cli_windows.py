@@ -1,0 +1,98 @@
+"""``respondcam explain --window`` from a file to a store."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+
+@pytest.fixture
+def base(nets, mrc):
+    return ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--window", "6")
+
+
+def test_one_volume(cli, base, tmp_path):
+    result = cli(*base, "--target", "0,2", "--stitch", "sum", "--export", "mrc", "--json")
+    assert result.code == 0, result.err
+    (one,) = json.loads(result.out)["volumes"]
+    assert one["labels"] == ["class 0", "class 2"]
+    store = zarr.open_group(one["store"], mode="r")
+    total = store["0"][...].sum(axis=(1, 2, 3), dtype=np.float64)
+    np.testing.assert_allclose(total, store["windows/mapped/0"][...].sum(axis=(1, 2, 3)), rtol=1e-5)
+    names = {path.name for path in (tmp_path / "respondcam-maps").iterdir()}
+    stem = "ribo.respond.second.0,2"
+    assert names == {f"{stem}.{end}" for end in ("ome.zarr", "run", "class-0.mrc", "class-2.mrc")}
+    again = cli(*base, "--target", "0,2", "--stitch", "sum")
+    assert "0 explained now" in again.out
+    assert "everything is there already" in again.err
+    other = cli(*base, "--target", "0,2", "--overlap", "0.25")
+    assert other.code == 2
+    assert "settings.overlap was 0.5, is 0.25" in other.err
+    assert "--overwrite" in other.err
+
+
+def test_the_store_can_be_explained_itself(cli, base, nets, tmp_path):
+    assert cli(*base, "--target", "1").code == 0
+    store = tmp_path / "respondcam-maps/ribo.respond.second.1.ome.zarr"
+    for more in ((), ("--window", "8,8,8")):
+        result = cli("explain", store, "--model", f"{nets}:net", "--out", "second", *more)
+        assert result.code == 0, result.err
+
+
+def test_a_dry_run_writes_nothing(cli, base, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    result = cli(*base, "--dry-run")
+    assert result.code == 0, result.err
+    assert sorted(tmp_path.rglob("*")) == before
+    for word in ("18 windows", "1 tiles", "1 chunks", "windows/s", "memory", "output"):
+        assert word in result.out, result.out
+    document = json.loads(cli(*base, "--dry-run", "--json").out)
+    assert document["estimates"][0]["windows"] == 18
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--window", "9"), "larger than 'ribo.mrc', which has 8 x 10 x 12 voxels"),
+        (("--window", "0"), "Accepted: voxels of a cube such as 40"),
+        (("--window", "4,4"), "Accepted: voxels of a cube such as 40"),
+        (("--overlap", "1"), "a share from 0"),
+        (("--stitch", "median"), "Accepted: mean, sum"),
+        (("--target", "mask:m.nii.gz@1"), "a mask of the whole volume"),
+        (("--target", "9"), "out of range"),
+        (("--layer", "first"), "Give --layer once"),
+        (("--batch", "0"), "numbers from 1 on"),
+        (("--export", "tiff"), "Accepted: mrc, nii.gz"),
+        (("--align", "measured"), "Use --align layout"),
+        (("--workers", "2", "--scheduler", "tcp://x:1"), "Give one of them"),
+    ],
+)
+def test_what_cannot_be_done_is_one_message(cli, base, tmp_path, options, words):
+    before = sorted(tmp_path.rglob("*"))
+    result = cli(*base, *options)
+    assert result.code == 2
+    assert words in result.err
+    assert result.err.count("respondcam:") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_network_that_rejects_the_window(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:Dense", "--layer", "conv", "--window", "6")
+    assert result.code == 2
+    assert "does not run on the input (1, 1, 6, 6, 6)" in result.err
+
+
+def test_options_that_go_with_a_window(cli, nets, mrc):
+    for option in (("--overlap", "0.5"), ("--dry-run",), ("--verify",)):
+        result = cli("explain", mrc, "--model", f"{nets}:net", *option)
+        assert result.code == 2
+        assert "goes with --window" in result.err
+
+
+def test_one_bad_volume_does_not_stop_the_others(cli, base, tmp_path, mrc):
+    (tmp_path / "bad.mrc").write_bytes(mrc.read_bytes()[:1500])
+    result = cli(*base, tmp_path / "bad.mrc", "--target", "0")
+    assert result.code == 2
+    assert "truncated" in result.err
+    assert (tmp_path / "respondcam-maps/ribo.respond.second.0.ome.zarr").exists()
