@@ -217,7 +217,8 @@ FAMILIES: dict[str, Family] = {
         written.ConvLSTM, ((2, 3, 1, 16, 16, 16),), "out", (1, 2, 2, 2), 0, linear=True,
         local=False,
     ),
-    "shared block": own(written.Recurrent, "block#0", 2, 0, bypassed=True),
+    # every call of the block is passed by, so that none is chosen
+    "shared block": own(written.Recurrent, "block#0", 2, 0, bypassed=True, chosen="stem"),
     "bag of instances": own(written.Bag, "trunk", 4, 0, linear=False),
     "attention pooling": own(written.AttentionPooling, "trunk", 4, 0),
     # the plain ones

@@ -1,6 +1,7 @@
 """A trunk in bfloat16: what is cast, what is not, and that its error is said."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -114,7 +115,15 @@ class Skip(nn.Module):
         return self.last(torch.cat([deep, self.gate(skip)], dim=1))
 
 
-@pytest.mark.parametrize("method", list(rc.METHODS))
+@pytest.mark.parametrize(
+    "method",
+    [
+        name
+        for name, one in rc.METHODS.items()
+        # tubes are for heads of one linear layer alone
+        if "precision" in inspect.signature(one).parameters and name != "tubes"
+    ],
+)
 def test_skip_connections_meet_weights_in_float32(method: str) -> None:
     model, x = Skip(), torch.randn(2, 1, 6, 6)
     plain = rc.METHODS[method](model, layer="deep")(x, target=1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -27,6 +28,7 @@ def particles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     templates = load_templates(["groel", "p97"], size=16, voxel_size_angstrom=20.0)
     imaging = Imaging(voxel_size_angstrom=20.0, resolution_angstrom=None)
     write_simulation(Simulation(imaging, size=16, per_class=3), templates, folder)
+    torch.manual_seed(0)  # whatever ran before: a fixture of the module comes before any seed
     save_file(
         cnn_2(2, 16).state_dict(),
         folder / "model.safetensors",

@@ -123,7 +123,7 @@ def test_options_that_cannot_be_met(cli, nets, cube, tmp_path, options, words):
         ("{nets}:nett", ["no 'nett'", "net"]),
         ("nowhere.py:net", ["'nowhere.py' does not exist"]),
         ("no_such_module:net", ["cannot be imported", "No module named"]),
-        ("monai:bundle", ["not supported in this version"]),
+        ("monai:bundle", ["MONAI bundle 'bundle' does not exist"]),
         ("resnet", ["no address of a model"]),
     ],
 )

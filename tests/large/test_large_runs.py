@@ -157,7 +157,7 @@ def test_two_runs_on_one_output(run, tmp_path):
     assert not (folder / "lock").exists()
 
 
-@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()])
+@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()], ids=["gone", "reused"])
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(run, tmp_path, pid):
     folder = tmp_path / "out/tomo.respond.second.1.run"
     folder.mkdir(parents=True)

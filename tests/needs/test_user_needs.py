@@ -70,8 +70,11 @@ class Returning(nn.Module):
 
 @pytest.mark.parametrize("method", list(rc.METHODS))
 def test_need_01_three_dimensions_in_and_out_for_every_method(method: str) -> None:
-    found = rc.METHODS[method](network(), layer="4")(image(), target=1)
-    assert found.maps.shape == (1, 1, 3, 3, 3)
+    on_input = method in ("integrated-gradients", "occlusion", "guided-backprop")
+    layer = None if on_input or method == "refine" else "4"
+    found = rc.METHODS[method](network(), layer=layer)(image(), target=1)
+    assert found.maps.shape == (1, 1, *([12] * 3 if on_input else found.grid.shape))
+    assert len(found.grid.shape) == 3
     assert found.place().shape == (1, 1, 12, 12, 12)
     assert float(found.maps.abs().max()) > 0
 

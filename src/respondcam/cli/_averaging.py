@@ -208,7 +208,7 @@ def _identity(
         "star_sha256": sha256_of(star),
         "class": chosen,
         "state_sha256": state_sha256(loaded.module),
-        "settings": {**vars(settings), "layers": list(settings.layers)},
+        "settings": vars(settings),
         "box": box,
         "limit": limit,
     }
@@ -222,7 +222,7 @@ def _check_free(record: Path, identity: dict[str, Any]) -> None:
         there = json.loads(record.read_text("utf-8"))["run"]
     except (OSError, ValueError, KeyError, TypeError):
         there = None
-    if there != identity:
+    if there != json.loads(json.dumps(identity)):  # lists and tuples are one in JSON
         raise InputError(
             f"{str(record)!r} exists already and comes from another run. Give another folder with "
             f"--out, or delete it and the files of that name."
