@@ -83,13 +83,15 @@ for name in ("a", "b"):
         for line in console.splitlines()
         if line.startswith("$ ")
     ]
-    assert len(commands) == 9
+    assert len(commands) == 12
     for command in commands:
         run = shell(command, tmp_path)
         assert run.returncode == 0, f"{command}\n{run.stderr}"
     assert (tmp_path / "accounts.csv").read_text("utf-8").count("\n") >= 3
     assert any((tmp_path / "respondcam-maps").glob("scan*.nii.gz"))
     assert any((tmp_path / "maps").glob("*.png"))
+    assert any((tmp_path / "pages").glob("*.report.html"))
+    assert any((tmp_path / "whole").glob("*.ome.zarr"))
 
 
 def test_the_account_line_is_what_the_library_prints() -> None:
