@@ -27,7 +27,14 @@ from respondcam.network.layers import Layer
 from respondcam.network.split import INPUT, call_model, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.survey import cached_survey
-from respondcam.network.trees import map_tensors, plain, private_copy, spatial_batch, spatial_tensor
+from respondcam.network.trees import (
+    map_tensors,
+    plain,
+    private_copy,
+    spatial_batch,
+    spatial_tensor,
+    tensors,
+)
 
 # What autograd may keep, or copies may hold, at once.
 _BYTES = 256 * 2**20
@@ -66,8 +73,11 @@ class OneScore(nn.Module):
     def copies(self) -> int:
         """How many copies of the batch may run at once."""
         known = cached_survey(self.model, self.run.inputs).layers
-        each = max((layer.head_bytes for layer in known), default=1)
-        return max(1, _BYTES // max(1, each * spatial_batch(self.run.inputs)))
+        kept = max((layer.head_bytes for layer in known), default=0)
+        # a network may keep next to nothing, but the copies themselves are there: the changed
+        # images, what they are made from, and the clone that the model may write to
+        own = 3 * sum(t.numel() * t.element_size() for t in tensors(self.run.inputs))
+        return max(1, _BYTES // max(1, kept * spatial_batch(self.run.inputs) + own))
 
 
 @dataclass(frozen=True)
