@@ -531,3 +531,84 @@ def test_need_29_a_model_that_can_never_work_is_refused_in_words() -> None:
         model = network()
     with pytest.raises(ModelError, match="built under"):
         explained(model, image())
+
+
+def test_need_12_a_three_dimensional_map_is_seen_in_slices_and_in_a_montage() -> None:
+    figure = explained(network(), rc.Volume(image()[0, 0].numpy(), unit="mm")).plot()
+    assert len(figure.axes) >= 3  # three planes
+
+
+def test_need_21_a_whole_volume_from_windows_with_their_sums(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    from respondcam.large import LargeSettings, explain_large
+
+    voxels = np.random.default_rng(0).normal(size=(16, 20, 24)).astype(np.float32)
+    rc.write_volume(tmp_path / "tomo.mrc", rc.Volume(voxels, unit="angstrom"))
+    settings = LargeSettings(window=(12, 12, 12), overlap=0.5, stitch="sum", target=1, layer="4")
+    outcome = explain_large(tmp_path / "tomo.mrc", tmp_path, network(), settings)
+    whole = rc.read_volume(outcome.store)
+    starts = [(z, y, x) for z in (0, 4) for y in (0, 6, 8) for x in (0, 6, 12)]
+    sums = [
+        float(explained(network(), torch.tensor(voxels)[None, None][(..., *cut)]).maps.sum())
+        for cut in (tuple(slice(s, s + 12) for s in start) for start in starts)
+    ]
+    assert float(whole.voxels.sum()) == pytest.approx(sum(sums), rel=1e-4)
+
+
+def test_need_27_a_deletion_curve_costs_one_inference_a_step() -> None:
+    from respondcam.evidence import Changing, Scorer, deletion
+
+    model, x = segmenter(), image()
+    goal = rc.targets.box([2, 2, 2], [8, 8, 8], 2)
+    found = rc.RespondCAM(model, "1")(x, target=goal)
+    scorer = Scorer(model, x, target=goal, measure="score")
+    curve = deletion(scorer, found.place(), Changing(fill="mean", steps=12))
+    assert scorer.forwards == 13
+    assert float(curve.scores[0, 0, 0]) == pytest.approx(float(found.scores), rel=1e-5)
+
+
+def test_need_37_which_sequence_mattered() -> None:
+    model, x = network(channels=3), image(channels=3)
+    with torch.no_grad():
+        model[0].weight[:, 1] = 0  # the network does not read the second
+    found = rc.channel_contributions(
+        rc.RespondCAM(model, "4"), x, target=1, names=["T1", "T2", "FLAIR"]
+    )
+    shares = found.shapley[0, 0]
+    assert float(shares[1]) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        rise = float((model(x) - model(torch.zeros_like(x)))[0, 1])
+    assert float(shares.sum()) == pytest.approx(rise, rel=1e-4)
+
+
+def test_need_40_several_layers_in_one_finer_map_that_adds_up() -> None:
+    several = rc.RespondCAM(network(), ["2", "4"])(image(), target=1)
+    fused = rc.fuse(several)
+    assert fused.maps.shape[2:] == (12, 12, 12)
+    torch.testing.assert_close(
+        fused.maps.sum(), torch.stack([one.maps.sum() for one in several]).mean()
+    )
+
+
+def test_need_41_a_map_enters_a_loss() -> None:
+    model = network()
+    rc.RespondCAM(model, "4")(image(), target=1, create_graph=True).maps.square().sum().backward()
+    assert float(model[3].weight.grad.abs().sum()) > 0
+
+
+def test_need_44_occlusion_without_grid_artefacts_by_default() -> None:
+    pytest.importorskip("captum")
+    model = nn.Sequential(nn.AvgPool3d(12), nn.Flatten(), nn.Linear(1, 2)).eval()
+    found = rc.METHODS["occlusion"](model)(torch.ones(1, 1, 12, 12, 12), target=0).maps[0, 0]
+    inner = found[4:8, 4:8, 4:8]  # every voxel counts the same, so the map must be flat
+    assert float(inner.std()) < 1e-2 * float(inner.mean().abs())
+
+
+def test_need_45_a_map_of_a_randomised_network_is_another() -> None:
+    from respondcam.evidence import randomised
+
+    check = randomised(
+        network(), lambda net: rc.RespondCAM(net, layer="4"), image(size=24), target=1
+    )
+    assert len(check.layers) >= 3
+    assert check.verdict
