@@ -184,7 +184,7 @@ def violations(seed: int) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # maps may be empty: a ReLU that is dead at random
         explanation = rc.RespondCAM(model, layer=layer)(image, target="all")
-        integrated = rc.IntegratedRespondCAM(model, layer=layer)(image, target="all")
+        integrated = rc.IntegratedRespondCAM(model, layer=layer, nodes=32)(image, target="all")
         assert isinstance(explanation, Explanation)
         assert isinstance(integrated, Explanation)
         accounts = explanation.account, integrated.account

@@ -187,3 +187,20 @@ def test_text_is_no_image(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_text("once upon a time")
     with pytest.raises(VolumeError, match=rf"a\{suffix}.*cannot be read"):
         read_volume(tmp_path / f"a{suffix}")
+
+
+def test_a_nrrd_line_too_long_for_a_field_is_refused_before_itk_sees_it(tmp_path):
+    """ITK's reader ends the process over it; long comments and values of one's own are fine."""
+    write_volume(tmp_path / "good.nrrd", Volume(np.ones((4, 5, 6))))
+    good = (tmp_path / "good.nrrd").read_bytes()
+    (tmp_path / "long.nrrd").write_bytes(
+        good.replace(b"dimension: 3\n", b"#" * 5000 + b"\ndimension: 3\n").replace(
+            b"\n\n", b"\nnote:=" + b"x" * 5000 + b"\n\n", 1
+        )
+    )
+    assert read_volume(tmp_path / "long.nrrd").shape == (4, 5, 6)
+    (tmp_path / "hostile.nrrd").write_bytes(
+        good.replace(b"dimension: 3\n", b"dimension: 3\n" + b"space" * 300 + b"\n")
+    )
+    with pytest.raises(VolumeError, match="longer than any field"):
+        read_volume(tmp_path / "hostile.nrrd")

@@ -290,3 +290,17 @@ def test_any_affine_survives(tmp_path_factory, seed, unit):
     assert again.unit == unit
     np.testing.assert_allclose(again.affine, affine, rtol=1e-6, atol=1e-4)
     np.testing.assert_array_equal(again.voxels, ARRAY.T)
+
+
+def test_a_quaternion_that_is_no_rotation_does_not_matter_beside_a_good_sform(tmp_path):
+    image = nib.Nifti1Image(np.ones((4, 5, 6), np.float32), np.diag([2.0, 3.0, 4.0, 1.0]))
+    image.header["quatern_b"] = 4.0
+    path = tmp_path / "scan.nii"
+    image.to_filename(path)
+    data = bytearray(path.read_bytes())
+    data[256:260] = np.float32(4.0).tobytes()  # quatern_b, as no library would write it
+    path.write_bytes(data)
+    volume = read_volume(path)
+    np.testing.assert_allclose(np.diag(volume.affine), [2, 3, 4, 1])
+    write_volume(tmp_path / "map.nii", volume)
+    np.testing.assert_allclose(nib.load(tmp_path / "map.nii").affine, volume.affine)

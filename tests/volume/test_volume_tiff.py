@@ -1,5 +1,7 @@
 """TIFF: what tifffile writes as ImageJ, OME and plain files, and back."""
 
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -160,3 +162,17 @@ def test_an_oblique_volume_is_refused_with_a_way_out(tmp_path):
     with pytest.raises(VolumeError, match=r"obliquely.*nii\.gz"):
         write_volume(tmp_path / "a.tif", Volume(ARRAY, turn, "mm"))
     assert not list(tmp_path.iterdir())
+
+
+def test_pages_that_lead_round_in_a_circle_are_refused(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "two.tif", np.zeros((2, 8, 8), np.float32), photometric="minisblack"
+    )
+    with tifffile.TiffFile(tmp_path / "two.tif") as file:
+        first = file.pages[0].offset
+    data = bytearray((tmp_path / "two.tif").read_bytes())
+    (tags,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * tags, first)  # the next page is this one
+    (tmp_path / "circle.tif").write_bytes(data)
+    with pytest.raises(VolumeError, match="circle"):
+        read_volume(tmp_path / "circle.tif")

@@ -241,6 +241,8 @@ def _from_either(
         for name in names:
             if table is not None and name in table:
                 values = np.unique(_numbers(table, (name,), path))
+                if not len(values):
+                    raise InputError(f"{str(path)!r} has the column {name} and no row in it")
                 if len(values) == 1 and values[0] > 0:
                     return float(values[0])
                 raise InputError(

@@ -183,7 +183,7 @@ def _check_complete(assembly: Any, structure: Any, path: Path) -> None:
 
 def _check_elements(model: Any, path: Path) -> None:
     unknown = [
-        f"{where.residue.name} {where.residue.seqid} {where.atom.name} of chain {where.chain.name}"
+        _atom_in_words(where)
         for where in model.all()
         if where.atom.element.atomic_number == 0 or where.atom.element.c4322 is None
     ]
@@ -193,6 +193,14 @@ def _check_elements(model: Any, path: Path) -> None:
             f"{unknown[0]}: remove them, or name their elements (columns 77 and 78 of a PDB "
             f"file, _atom_site.type_symbol of mmCIF)"
         )
+
+
+def _atom_in_words(where: Any) -> str:
+    residue, chain = where.residue, where.chain
+    try:
+        return f"{residue.name} {residue.seqid} {where.atom.name} of chain {chain.name}"
+    except UnicodeDecodeError:  # the names are bytes of a damaged file
+        return f"atom number {where.atom.serial}"
 
 
 def _centre(model: Any, path: str | os.PathLike[str], box: float) -> None:

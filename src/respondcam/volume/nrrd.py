@@ -19,6 +19,9 @@ from respondcam.volume.itk import (
 from respondcam.volume.itk import write as write
 from respondcam.volume.volume import Volume
 
+_LONGEST_FIELD = 256  # bytes; sixteen axes of directions take less
+_LONGEST_LINE = 1 << 20
+
 
 def read(path: Path) -> Volume:
     """Read a NRRD file, or a header with the file of voxels that it names.
@@ -29,6 +32,7 @@ def read(path: Path) -> Volume:
         If the file is damaged or holds no volume of real numbers.
     """
     sitk = simple_itk()
+    _check_lines(path)
     info = read_information(path)
     size, channels = info.GetSize(), info.GetNumberOfComponents()
     if len(size) not in (3, 4) or (len(size) == 4 and channels > 1):
@@ -50,6 +54,22 @@ def read(path: Path) -> Volume:
     unit, factor = unit_of(fields, path)
     affine = scaled(LPS_TO_RAS @ lps_affine(info), factor)
     return Volume(voxels, affine, unit, path, {"format": "itk", "per_mm": factor})
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse header lines that are too long to be fields.
+
+    ITK's reader words an error about them into memory of a fixed size, which ends the process.
+    Comments and key/value pairs may be long: it copies these as they are.
+    """
+    with path.open("rb") as file:
+        while (line := file.readline(_LONGEST_LINE)).strip(b"\r\n"):
+            free = line.startswith(b"#") or b":=" in line
+            if len(line) > _LONGEST_FIELD and not free:
+                raise VolumeError(
+                    f"{str(path)!r} has a damaged NRRD header: a line of it begins with "
+                    f"{line[:40].decode('latin-1')!r} and is longer than any field"
+                )
 
 
 def _bytes_at_most(path: Path, fields: dict[str, str], header_length: int) -> int:
