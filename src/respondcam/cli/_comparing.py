@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution import METHODS, Explanation
 from respondcam.cli._common import choice
-from respondcam.cli._compare_files import Folder, from_record, to_record
+from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
 from respondcam.cli._explaining import (
     Settings,
@@ -132,11 +132,6 @@ class Comparison:
                 "notes": own + notes,
             },
         )
-
-
-def results_of(source: Source, record: Mapping[str, Any]) -> list[Result]:
-    """What a record holds."""
-    return [from_record(source.name, one) for one in record["results"]]
 
 
 def open_comparison(
