@@ -169,8 +169,8 @@ def _comparison(folder: Path) -> object:
     record = Folder(folder, COMPARED, overwrite=False).done("a", IDENTITY)
     if record is None:
         return None
-    results, notes = results_of("a", record)
-    return compared_cells(compare(results)), volume_cells(results), notes
+    results = results_of("a", record)
+    return compared_cells(compare(results)) if results else None, volume_cells(results)
 
 
 FOLDER_READERS = {

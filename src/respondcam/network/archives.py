@@ -5,6 +5,7 @@ one that unpacks to more was made to fill the memory.
 """
 
 import io
+import pickletools
 import tokenize
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ _FREE = 1 << 26  # bytes that may be unpacked whatever the file's size
 
 # What a TorchScript program can call that reaches beyond its tensors: files and other processes.
 _REACHING = {"save", "from_file", "load_tensor", "rpc_async", "rpc_sync", "rpc_remote"}
+_PLACES = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
 
 
 def names_in(path: Path) -> list[str]:
@@ -51,10 +53,22 @@ def reaching_calls(path: Path) -> list[str]:
     reader: Any = torch._C.PyTorchFileReader(str(path))
     found: set[str] = set()
     for name in reader.get_all_records():
+        if name.endswith(".pkl"):
+            _check_pickle(reader.get_record(name))
         if name.endswith(".py"):
             source = reader.get_record(name).decode("utf-8", "replace")
             found |= _words(source) & _REACHING
     return sorted(found)
+
+
+def _check_pickle(data: bytes) -> None:
+    """Refuse a pickle with lengths and places beyond its end; torch would take memory for them."""
+    try:
+        for code, value, _ in pickletools.genops(data):
+            if code.name in _PLACES and int(value) > len(data):
+                raise ValueError(f"place {value} in a pickle of {len(data)} bytes")
+    except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
+        raise RuntimeError(f"its data are damaged: {error}") from error
 
 
 def _words(source: str) -> set[str]:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,6 +84,7 @@ _DAMAGE = (
     NotImplementedError,
     RuntimeError,
     UnicodeDecodeError,  # in the name of an entry
+    tokenize.TokenError,  # out of an attempt at Python 2's headers
 )
 
 
@@ -119,6 +121,10 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 
 def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if archive.getinfo(name).file_size > _SMALL:
+        raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
+    with archive.open(name) as stream:
+        shape, _, dtype = _array_layout(stream, path)
+    if prod(shape) * dtype.itemsize > _SMALL:
         raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
     with archive.open(name) as stream:
         try:
