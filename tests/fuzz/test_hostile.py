@@ -152,7 +152,7 @@ def test_plans_that_reach_other_modules_through_nnunets_own(trained, mark):
 )
 def test_plans_whose_network_is_none(trained, mark, name):
     _with_plans(trained, network_class_name=name)
-    with pytest.raises(ModelError, match="no part of nnU-Net|cannot build the network"):
+    with pytest.raises(ModelError, match=r"no part of nnU-Net|cannot build the network"):
         load_model(f"nnunet:{trained}")
 
 
@@ -215,7 +215,7 @@ def test_weights_of_onnx_from_elsewhere(tmp_path, place, torchvision_or_stand_in
     path = tmp_path / "inside" / "net.onnx"
     path.write_bytes(helper.make_model(graph).SerializeToString())
     assert onnx is not None
-    with pytest.raises(ModelError, match="outside the directory|weights in a file of their own"):
+    with pytest.raises(ModelError, match=r"outside the directory|weights in a file of their own"):
         load_model(f"onnx:{path}")
 
 

@@ -1,5 +1,6 @@
 """Reports from what ``respondcam explain`` left behind: the maps and their JSON records."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -178,9 +179,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _volume_path(recorded: Path, folder: Path) -> Path:
     """Find the volume where it was, or, when the folder has moved, beside the maps."""
-    for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
-        if place.is_file() or place.is_dir():
-            return place
+    with contextlib.suppress(OSError):  # a name that no file can have
+        for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
+            if place.is_file() or place.is_dir():
+                return place
     raise InputError(
         f"The volume {str(recorded)!r} is not there any more. Run the command in the folder in "
         f"which it was explained, or put the file beside its maps in {str(folder)!r}."
