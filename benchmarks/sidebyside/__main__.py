@@ -137,6 +137,13 @@ def main() -> None:
     if given.small:
         print(table.render(results))
     else:
+        remember(
+            "side by side",
+            side_by_side_figures(results),
+            packages=packages,
+            command=results["command"],
+            options=results["options"],
+        )
         print(f"wrote {path} and the table in {HERE / 'README.md'}")
 
 

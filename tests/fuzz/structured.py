@@ -4,6 +4,7 @@ A bit flipped in JSON or in a checksummed archive seldom gets past the parser. W
 arrives at the code that uses the values.
 """
 
+import copy
 import io
 import json
 import random
@@ -38,7 +39,10 @@ def _rewritten(good: bytes, random_: random.Random) -> bytes:
     if random_.random() < 0.005:
         return b"[" * 100_000
     for _ in range(random_.randint(1, 3)):
-        holder, key = random_.choice(list(_places(document)))
+        places = list(_places(document))
+        if not places:
+            break
+        holder, key = random_.choice(places)
         random_.choice(_EDITS)(holder, key, random_)
         if not document:
             break
@@ -54,7 +58,7 @@ def _places(value: Any) -> Any:
 
 
 def _replace(holder: Any, key: Any, random_: random.Random) -> None:
-    holder[key] = random_.choice(_VALUES)
+    holder[key] = copy.deepcopy(random_.choice(_VALUES))  # or they would be changed themselves
 
 
 def _near(holder: Any, key: Any, random_: random.Random) -> None:
@@ -78,7 +82,8 @@ def _delete(holder: Any, key: Any, random_: random.Random) -> None:
 
 def _exchange(holder: Any, key: Any, random_: random.Random) -> None:
     other = random_.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-    holder[key], holder[other] = holder[other], holder[key]
+    first, second = copy.deepcopy(holder[key]), copy.deepcopy(holder[other])
+    holder[key], holder[other] = second, first
 
 
 def _rename(holder: Any, key: Any, random_: random.Random) -> None:
