@@ -3,8 +3,8 @@
 ``python -m families`` from the benchmarks folder prints one line for each family. Each round times,
 in an order drawn anew and in processor time: the plain network; the same network with autograd from
 the explained layer on and one gradient there, written out by hand (the least that any gradient
-method needs); and the map. The first map of a network, which also traces it, is left out. Printed is
-the lower quartile of each, since other programs on the machine only ever add to a time.
+method needs); and the map. The first map of a network, which also traces it, is left out. Printed
+is the lower quartile of each, since other programs on the machine only ever add to a time.
 
 The inputs of the catalogue are small, so that its tests are quick; ``--times 3`` makes each spatial
 axis three times as long where the network takes that.
