@@ -6,11 +6,13 @@ each run, whatever was measured. The large result files beside it hold what the 
 
 import datetime
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))  # whether run from here or from the root
 from sidebyside import machine
 
 HISTORY = Path(__file__).parent / "results" / "history.jsonl"

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from history import remember, side_by_side_figures
+
 from sidebyside import machine, table
 from sidebyside.cases import CASES, Case, case_named
 from sidebyside.libraries import INFERENCE, LIBRARIES
