@@ -65,7 +65,7 @@ def _check_pickle(data: bytes) -> None:
     """Refuse a pickle with lengths and places beyond its end; torch would take memory for them."""
     try:
         for code, value, _ in pickletools.genops(data):
-            if code.name in _PLACES and int(value) > len(data):
+            if code.name in _PLACES and int(str(value)) > len(data):
                 raise ValueError(f"place {value} in a pickle of {len(data)} bytes")
     except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise RuntimeError(f"its data are damaged: {error}") from error

@@ -26,7 +26,7 @@ _POLICIES = {"Policy", "DTypePolicy"}  # names that earlier versions wrote
 def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
     """Refuse a file that names classes beside `layers`, or declares more weights than it holds.
 
-    A file whose configuration cannot be found is left to Keras, which then cannot build it.
+    A file whose configuration cannot be found is refused: what cannot be looked at is not opened.
 
     Raises
     ------
@@ -36,7 +36,10 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
     _check_unpacked(file)
     config, size = _config(file)
     if config is None:
-        return
+        raise ModelError(
+            f"The Keras file {str(file)!r} cannot be read: it holds no configuration of a network, "
+            f"or is damaged. Save it with model.save(), whole."
+        )
     known = {name for space in _SPACES for name in vars(getattr(keras, space, object))}
     for where, kind in _classes(config):
         if kind not in {*layers, *_CONTAINERS, *_POLICIES, *known}:
@@ -80,8 +83,12 @@ def _config(file: Path) -> tuple[Any, int]:
         import h5py
 
         with h5py.File(file) as archive:
-            return json.loads(archive.attrs["model_config"]), file.stat().st_size
+            return json.loads(_text(archive.attrs["model_config"])), file.stat().st_size
     return None, 0
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _classes(config: Any) -> Iterator[tuple[str, str]]:

@@ -123,7 +123,7 @@ def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if archive.getinfo(name).file_size > _SMALL:
         raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
     with archive.open(name) as stream:
-        shape, _, dtype = _array_layout(stream, path)
+        shape, _, dtype = _array_layout(cast(BufferedIOBase, stream), path)
     if prod(shape) * dtype.itemsize > _SMALL:
         raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
     with archive.open(name) as stream:
