@@ -54,12 +54,13 @@ def survivors(name: str) -> Iterator[tuple[Mutant, str]]:
     """Every change of a module, and what became of it: "noticed", "unnoticed" or "explained"."""
     module = importlib.import_module(f"respondcam.{name}")
     explained = EXPLAINED.read_text("utf-8").splitlines() if EXPLAINED.exists() else []
-    known = {line.split("  #")[0].strip() for line in explained if not line.startswith("#")}
+    known = {line.split("  # ")[0].strip() for line in explained if not line.startswith("#")}
     source = Path(str(module.__file__)).read_text("utf-8")
     if _noticed(module, Mutant(0, "nothing", ast.parse(source)), TESTED[name]):
         raise RuntimeError(f"the tests of {name} fail on the code as it is")
     for mutant in mutants(source):
-        if f"{name}: {mutant.what}" in known:
+        line = source.splitlines()[mutant.line - 1].strip()
+        if f"{name} | {line} | {mutant.what}" in known:
             yield mutant, "explained"
         else:
             yield mutant, "noticed" if _noticed(module, mutant, TESTED[name]) else "unnoticed"

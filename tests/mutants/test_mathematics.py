@@ -184,6 +184,9 @@ def test_weights_of_nodes_by_hand(points, scores, slopes, expected):
         ((0.5, 0.5), (1.0, 1.0 + 1e-7), 9.0, (0.5, 0.5)),  # nor in what is rounding
         ((0.5, 0.5, 0.0), (0.0, 2.0, math.nan), 1.2, (0.4, 0.6, 0.0)),
         ((0.5, 0.5, 0.0), (0.0, 2.0, 99.0), 1.2, (0.4, 0.6, 0.0)),
+        ((0.5, 0.5, 0.0), (0.0, 2.0, 99.0), 0.8, (0.6, 0.4, 0.0)),  # what has no weight bounds none
+        ((0.5, 0.5, 0.0), (0.0, 2e-7, math.nan), 1.2e-7, (0.4, 0.6, 0.0)),  # nor does its slope
+        ((1 - 1e-13, 1e-13), (0.0, -1.0), -1e-9, (1 - 1e-13, 1e-13)),  # too little weight to lean
         ((0.2, 0.3, 0.5), (1.0, 3.0, 2.0), 2.2, None),
     ],
 )
