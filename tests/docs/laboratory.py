@@ -45,15 +45,27 @@ def furnish(folder: Path) -> None:
                folder / "last.ckpt")  # fmt: skip
     shape = (20, 21, 22)
     rc.write_volume(folder / "scan.nii.gz", rc.Volume(scan(shape, 0), unit="mm"))
+    cubes = np.diag([8.0, 8.0, 8.0, 1.0])
+    rc.write_volume(folder / "tomogram.mrc", rc.Volume(scan((44, 48, 60), 9), cubes, "angstrom"))
     case = np.stack([scan(shape, seed) for seed in range(4)])
     rc.write_volume(folder / "case.nii.gz", rc.Volume(case, unit="mm"))
     for kind in ("tomograms", "volumes", "masks"):
         (folder / kind).mkdir()
-    for seed, name in enumerate(("a", "b", "c")):
+    for seed, name in enumerate(("a", "b")):
         at = (5, 6 + 2 * seed, 5 + 2 * seed)
         box = scan((20, 20, 20), seed, at)
-        cubes = np.diag([8.0, 8.0, 8.0, 1.0])
         rc.write_volume(folder / f"tomograms/{name}.mrc", rc.Volume(box, cubes, "angstrom"))
         rc.write_volume(folder / f"volumes/{name}.nii.gz", rc.Volume(box, unit="mm"))
         ball = sum((a - c) ** 2 for a, c in zip(np.indices(box.shape), at, strict=True)) < 9
         rc.write_volume(folder / f"masks/{name}.nii.gz", rc.Volume(ball * 1.0, unit="mm"))
+
+
+def furnish_bundles(folder: Path) -> None:
+    """Add the trained folders that the page of bundles names, made by the frameworks' own tools."""
+    from tests.bundles.conftest import make_bundle, train_nnunet
+
+    results = folder / "nnUNet_results/Dataset004"
+    train_nnunet(results / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    make_bundle(folder / "spleen_ct")
+    lesion = scan((20, 21, 22), 0) > 2.5
+    rc.write_volume(folder / "lesion.nii.gz", rc.Volume(lesion * 1.0, unit="mm"))

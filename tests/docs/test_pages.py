@@ -6,15 +6,20 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
-from tests.docs.laboratory import furnish
+from tests.docs.laboratory import furnish, furnish_bundles
 from tests.docs.reading import DOCS, PYTHON, ROOT, SHELL, SHOWN, blocks, name_of, pages
 from tests.docs.running import ELSEWHERE, reader_s_folder, run_page
 
 # These begin in an empty folder and make all that they need. The other pages find the folder that
 # they speak of: a network, weights, scans.
 FROM_NOTHING = ("start.md", "tutorials/", "howto/", "errors/")
-SLOW: set[str] = set()
-# README's are run in a real shell, one process each, by tests/package/test_readme.py
+SLOW = {
+    "bundles.md", "errors/model-error.md", "evidence.md", "howto/figures.md", "howto/network.md",
+    "howto/place.md", "howto/segmentation.md", "large-volumes.md", "report-and-figures.md", "start.md",
+    "tutorials/comparing.md", "tutorials/loss.md", "tutorials/mri.md", "tutorials/nnunet.md",
+    "tutorials/subtomogram.md", "tutorials/tomogram.md",
+}  # fmt: skip
+# README's run in a real shell, one process each, by tests/package/test_readme.py
 PAGES = [page for page in pages() if page.parent != ROOT]
 
 
@@ -38,6 +43,8 @@ def test_the_page_runs(page: Path, laboratory: Path, tmp_path: Path, monkeypatch
         folder.mkdir()
     else:
         shutil.copytree(laboratory, folder)
+    if name_of(page) == "bundles.md":
+        furnish_bundles(folder)
     with reader_s_folder(folder):
         run_page(page)
     plt.close("all")
