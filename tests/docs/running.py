@@ -24,7 +24,7 @@ ELSEWHERE = {
 }
 
 
-class Failure(AssertionError):
+class SnippetError(AssertionError):
     """A snippet that does not do what its page says."""
 
 
@@ -57,7 +57,7 @@ def run_python(block: Block, names: dict[str, Any], where: str) -> None:
     said = io.StringIO()
     doctest.DocTestRunner(optionflags=FLAGS).run(test, out=said.write, clear_globs=False)
     if said.getvalue():
-        raise Failure(said.getvalue())
+        raise SnippetError(said.getvalue())
 
 
 def run_command(command: str, shown: str, where: str) -> None:
@@ -73,12 +73,12 @@ def run_command(command: str, shown: str, where: str) -> None:
     elif program == "python" or program.startswith("nnUNetv2_"):
         code, said = in_a_shell(command)
     else:
-        raise Failure(f"{where}: is {program!r} to be run? See tests/docs/running.py")
+        raise SnippetError(f"{where}: is {program!r} to be run? See tests/docs/running.py")
     expected = 2 if shown.startswith("respondcam: ") else 0
     if code != expected:
-        raise Failure(f"{where}: {command}\nexit code {code}, not {expected}\n{said}")
+        raise SnippetError(f"{where}: {command}\nexit code {code}, not {expected}\n{said}")
     if shown and not doctest.OutputChecker().check_output(shown, said, FLAGS):
-        raise Failure(f"{where}: {command}\nthe page shows\n{shown}\nthis was printed\n{said}")
+        raise SnippetError(f"{where}: {command}\nthe page shows\n{shown}\nthis was printed\n{said}")
 
 
 def in_process(arguments: list[str]) -> tuple[int, str]:

@@ -14,11 +14,23 @@ from tests.docs.running import ELSEWHERE, reader_s_folder, run_page
 # they speak of: a network, weights, scans.
 FROM_NOTHING = ("start.md", "tutorials/", "howto/", "errors/")
 SLOW = {
-    "bundles.md", "errors/model-error.md", "evidence.md", "howto/figures.md", "howto/network.md",
-    "howto/place.md", "howto/segmentation.md", "large-volumes.md", "report-and-figures.md", "start.md",
-    "tutorials/comparing.md", "tutorials/loss.md", "tutorials/mri.md", "tutorials/nnunet.md",
-    "tutorials/subtomogram.md", "tutorials/tomogram.md",
-}  # fmt: skip
+    "bundles.md",
+    "errors/model-error.md",
+    "evidence.md",
+    "howto/figures.md",
+    "howto/network.md",
+    "howto/place.md",
+    "howto/segmentation.md",
+    "large-volumes.md",
+    "report-and-figures.md",
+    "start.md",
+    "tutorials/comparing.md",
+    "tutorials/loss.md",
+    "tutorials/mri.md",
+    "tutorials/nnunet.md",
+    "tutorials/subtomogram.md",
+    "tutorials/tomogram.md",
+}
 # README's run in a real shell, one process each, by tests/package/test_readme.py
 PAGES = [page for page in pages() if page.parent != ROOT]
 
