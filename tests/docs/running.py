@@ -20,7 +20,13 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 # What a page may tell a reader to type that no test runs here: it changes the machine, or needs
 # another one.
 ELSEWHERE = {
-    "pip": "installs into the environment in which the tests run",
+    **dict.fromkeys(
+        ("pip", "uv", "conda", "apt-get"), "installs into the environment of the tests"
+    ),
+    **dict.fromkeys(("docker", "podman", "apptainer"), "runs another machine's programs"),
+    "git": "fetches from elsewhere",
+    "make": "sets up an environment; what its targets run is tested by itself",
+    "napari": "opens a window and waits",
 }
 
 

@@ -75,11 +75,15 @@ def test_what_is_not_run_is_little_and_has_a_reason() -> None:
         if block.not_run
     ]  # fmt: skip
     assert len(left_out) <= 3, left_out
-    used = {
-        command.split()[0] for page in pages() for block in blocks(page)
-        if block.language in SHELL for command, _ in block.commands
-    }  # fmt: skip
-    assert set(ELSEWHERE) <= used, "an exception that nothing needs any more"
+    commands = [
+        command
+        for page in pages()
+        for block in blocks(page)
+        if block.language in SHELL and not block.not_run
+        for command, _ in block.commands
+    ]
+    skipped = [command for command in commands if command.split()[0] in ELSEWHERE]
+    assert len(skipped) < 0.2 * len(commands), skipped
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
