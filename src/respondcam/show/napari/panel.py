@@ -7,7 +7,7 @@ made of in `respondcam.show.napari.layers`.
 import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 
@@ -152,6 +152,7 @@ class ExplainPanel(QWidget):
             return
         self.stop = stop = threading.Event()
 
+        @no_type_check  # what is wrapped is no generator function any more
         def run() -> Generator[str, None, Any]:
             return (yield from work.in_words(what(asked, volume, self.networks, stop)))
 
