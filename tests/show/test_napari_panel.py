@@ -362,7 +362,9 @@ def test_maps_of_a_folder_are_opened_by_the_menu(
     module.open_maps()
     assert len(said) == 1
     assert "There are no maps to report" in said[0]
-    monkeypatch.setattr(module, "saved_layers", lambda folders: image_layers(rc.Volume(np.ones((1, 1, 1)))))
+    monkeypatch.setattr(
+        module, "saved_layers", lambda folders: image_layers(rc.Volume(np.ones((1, 1, 1))))
+    )
     module.open_maps()
     assert len(panel.viewer.layers) == 2
 

@@ -98,6 +98,7 @@ def explain_windows(
     out: Path,
     *,
     overwrite: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """What ``respondcam explain`` does when a window is given.
@@ -129,7 +130,8 @@ def explain_windows(
         batch.leave()
         return
     done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite)
-    _report(done, notes, as_json=as_json)
+    if not quiet or as_json:
+        _report(done, notes, as_json=as_json)
     done.leave()
 
 
