@@ -147,6 +147,7 @@ def test_settings_that_mean_nothing_are_told_before_any_work() -> None:
         ({"model": " "}, "No model is named"),
         ({"model": "demo", "normalize": "z"}, "normalize is 'z'. Accepted: none"),
         ({"model": "demo", "axes": "xzy"}, "axes is 'xzy'"),
+        ({"model": "demo", "device": "gpu"}, "device is 'gpu'. Accepted: auto, cpu, cuda"),
     ):
         with pytest.raises(InputError, match=match):
             work.Asked(**wrong)  # type: ignore[arg-type]
@@ -174,6 +175,17 @@ def test_mistakes_end_in_words(
     assert isinstance(failure, work.Failure)
     assert failure.fault is None
     assert re.search(match, failure.message), failure.message
+
+
+def test_a_device_that_is_not_there_is_told(
+    network: str, spot: rc.Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = work.Asked(f"{network}:build", device="cuda")
+    failure = work.drain(work.in_words(work.explain(asked, spot, work.Networks())))
+    assert failure == work.Failure(
+        "device is 'cuda', but PyTorch finds none here. Choose auto or cpu."
+    )
 
 
 def test_a_fault_in_the_network_is_said_in_words_too(network: str, spot: rc.Volume) -> None:
@@ -315,6 +327,11 @@ def test_a_mistake_is_said_in_the_panel_and_as_a_notification(
     assert [type(one).__name__ for one in notification_manager.records] == ["Notification"]
     assert len(panel.viewer.layers) == 1
     assert panel.form.fields["explain"].isEnabled()
+
+
+def test_a_volume_that_is_renamed_stays_chosen_by_its_new_name(panel: Any) -> None:
+    panel.viewer.layers[0].name = "tomogram"
+    assert panel.form.value("volume") == "tomogram"
 
 
 def test_no_volume_no_work(panel: Any) -> None:

@@ -51,7 +51,7 @@ class ExplainPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
         layout.addStretch(1)
-        for event in ("inserted", "removed"):
+        for event in ("inserted", "removed", "renamed"):
             getattr(self.viewer.layers.events, event).connect(self._list_volumes)
         self._list_volumes()
         self._rest()
@@ -97,6 +97,7 @@ class ExplainPanel(QWidget):
         )
         form.choice("method", "Method", [*METHOD_SUMMARIES], tips=[*METHOD_SUMMARIES.values()])
         form.choice("resolution", "Map in", [*_RESOLUTIONS])
+        form.choice("device", "Device", [*work.DEVICES], tip="auto: CUDA if there is one.")
         form.button("explain", "Explain", self.explain)
         form.button("cancel", "Cancel", self.cancel)
         form.busy_bar()
@@ -123,6 +124,7 @@ class ExplainPanel(QWidget):
             normalize=form.value("normalize"),
             axes=form.value("axes"),
             resolution=_RESOLUTIONS[form.value("resolution")],
+            device=form.value("device"),
         )
 
     def explain(self) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from respondcam.network.sources import LoadedModel
 
 AXES = ("zyx", "xyz")
+DEVICES = ("auto", "cpu", "cuda")
 STEPS = 4
 """How often `explain` says something."""
 
@@ -46,6 +47,8 @@ class Asked:
         Order in which the network takes the spatial axes: zyx or xyz.
     resolution
         ``"input"`` or ``"layer"``, as for `explanation_layers`.
+    device
+        Where the network runs: auto is a CUDA device if there is one.
     """
 
     model: str
@@ -58,6 +61,7 @@ class Asked:
     normalize: str = "none"
     axes: str = "zyx"
     resolution: str = "input"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -66,6 +70,7 @@ class Asked:
             ("normalize", self.normalize, tuple(NORMALIZATIONS)),
             ("axes", self.axes, AXES),
             ("resolution", self.resolution, ("input", "layer")),
+            ("device", self.device, DEVICES),
         ):
             if value not in accepted:
                 raise InputError(f"{name} is {value!r}. Accepted: {', '.join(accepted)}.")
@@ -73,7 +78,7 @@ class Asked:
     @property
     def network(self) -> tuple[Any, ...]:
         """What decides on the network alone."""
-        return self.model, self.weights, self.trust, repr(self.arguments)
+        return self.model, self.weights, self.trust, repr(self.arguments), self.device
 
 
 class Cancelled(BaseException):  # not an Exception: nothing on the way may take it for a failure
@@ -100,17 +105,28 @@ class Networks:
         from respondcam.network.sources import load_model
 
         if self.loaded is None or self.key != asked.network:
+            where = _device(asked.device)
             self.loaded = None  # two would take the memory of two
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # without weights it is at least the same one next time
-                self.loaded = load_model(
+                loaded = load_model(
                     asked.model.strip(),
                     weights=asked.weights.strip() or None,
                     trust=asked.trust,
                     arguments=dict(asked.arguments),
                 )
-            self.key = asked.network
+            for network in (loaded.module, *loaded.others):
+                network.to(where)
+            self.loaded, self.key = loaded, asked.network
         return self.loaded
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but PyTorch finds none here. Choose auto or cpu.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -196,7 +212,8 @@ def look(
     else:
         example = _as_network_sees(asked, volume).tensor()
     with _stoppable(stop):
-        return Choices(inspect(loaded.module, example), loaded.class_names)
+        where = next(loaded.module.parameters(), example).device
+        return Choices(inspect(loaded.module, example.to(where)), loaded.class_names)
 
 
 def explain(
