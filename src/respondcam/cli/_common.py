@@ -101,6 +101,10 @@ ReportOption = Annotated[
         "--report", help="Also write a web page for each volume, with an interactive viewer."
     ),
 ]
+PageOption = Annotated[
+    bool,
+    typer.Option("--report", help="Also write a web page with the figures and tables."),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
