@@ -1,7 +1,7 @@
 """Does each extra, installed alone in an empty environment, do what it is for?
 
-``make extras-check`` runs this: one environment per extra, and in each the file of its name in
-``scripts/smoke``. ``make extras-check ARGS="cryoet large"`` takes only some.
+``make extras-check`` runs this: one environment per extra, and in each the file
+``scripts/smoke/with_NAME.py``. ``make extras-check ARGS="cryoet large"`` takes only some.
 """
 
 import argparse
@@ -52,7 +52,8 @@ def check(extra: str, wheel: Path, folder: Path, python: str) -> str:
     installed = time.monotonic()
     place = folder / f"{extra}-run"
     place.mkdir()
-    run([interpreter, SMOKE / f"{extra}.py"], cwd=place)
+    name = "without_extras" if extra == "core" else f"with_{extra}"
+    run([interpreter, SMOKE / f"{name}.py"], cwd=place)
     ran = time.monotonic()
     return f"installed in {installed - began:.0f} s, works ({ran - installed:.0f} s)"
 

@@ -1,9 +1,5 @@
 """Methods on the input."""
 
-import sys
-from pathlib import Path
-
-sys.path.remove(str(Path(__file__).parent))  # this file has captum's name
 import torch
 
 import respondcam as rc
