@@ -20,10 +20,10 @@ def refused(line: str, extra: str) -> None:
 
 command("demo")
 ball = rc.Volume(np.random.default_rng(0).random((16, 16, 16)), unit="mm")
-for name in ("a.nii.gz", "a.mrc", "a.nrrd", "a.npy"):
+for name in ("a.nii.gz", "a.mrc", "a.npz"):
     rc.write_volume(name, ball)
     assert rc.read_volume(name).shape == (16, 16, 16)
-for name in ("net.onnx", "net.keras", "scan.tif", "scan.mha"):
+for name in ("net.onnx", "net.keras", "scan.tif"):
     Path(name).write_bytes(b"content that is not reached")
 Path("bundle/configs").mkdir(parents=True)
 Path("bundle/configs/metadata.json").write_text("{}")
