@@ -13,7 +13,7 @@ particles = "--data groel --data p97 --size 24"
 command(f"simulate {particles} --per-class 1 --snr 0.5 --out particles")
 command(f"simulate {particles} --per-class 1 --route projection --tilt-step 10 --out tilts")
 command(f"train {particles} --per-class 4 --epochs 1 --snr 0.5 --out training")
-network = "--model paper:cnn-2 --weights training/model.safetensors"
+network = "--model paper:cnn-2 --model-arg size=24 --weights training/model.safetensors"
 command(f"average particles/particles.star --class p97 {network} --out average")
 assert any(Path("average").glob("*.mrc"))
 index = np.indices((12, 12, 12)) - 5.5

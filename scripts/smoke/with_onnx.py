@@ -14,6 +14,6 @@ image = torch.rand(1, 1, 8, 8, 8)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about the age of this exporter; the other needs onnxscript
     torch.onnx.export(net, (image,), "net.onnx", dynamo=False, opset_version=17)
-explanation = rc.RespondCAM(load_model("onnx:net.onnx").model)(image, target=1)
+explanation = rc.RespondCAM(load_model("onnx:net.onnx").module)(image, target=1)
 torch.testing.assert_close(explanation.scores[0, 0], net(image)[0, 1].detach())
 assert explanation.account.gap.abs().max() < 1e-5
