@@ -10,7 +10,6 @@ from tests.fuzz.readers import READERS, Reader
 
 from respondcam.errors import InputError
 
-
 # they build a network for each file
 COSTLY = ("export", "nnunet", "metadata", "keras", "bundle", "torchscript", "untrusted")
 CHOSEN = [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in READERS]

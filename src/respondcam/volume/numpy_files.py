@@ -122,15 +122,15 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if archive.getinfo(name).file_size > _SMALL:
         raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
-    with archive.open(name) as stream:
-        shape, _, dtype = _array_layout(cast(BufferedIOBase, stream), path)
-    if prod(shape) * dtype.itemsize > _SMALL:
-        raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
-    with archive.open(name) as stream:
-        try:
+    try:
+        with archive.open(name) as stream:
+            shape, _, dtype = _read_header(cast(BufferedIOBase, stream))
+        if prod(shape) * dtype.itemsize > _SMALL:
+            raise ValueError(f"it declares an array of shape {shape}")
+        with archive.open(name) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-        except ValueError as error:
-            raise VolumeError(f"{str(path)!r} has a damaged array {name!r}: {error}") from error
+    except ValueError as error:
+        raise VolumeError(f"{str(path)!r} has a damaged array {name!r}: {error}") from error
 
 
 def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarray:

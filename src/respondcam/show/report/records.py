@@ -140,6 +140,7 @@ def _is_record(found: Any) -> bool:
     numbers = [found.get("account", {}).get(name) for name in _ACCOUNT]
     return (
         all(isinstance(text, str) for text in texts)
+        and found["settings"].get("nonfinite", "error") in ("error", "zero", "keep")
         and all(isinstance(number, int | float | None) for number in numbers)
         and isinstance(found.get("notes", []), list)
         and _are_channels(found.get("channels") or {})
@@ -162,7 +163,7 @@ def _are_channels(found: Any) -> bool:
 def _by_score(item: tuple[Path, Mapping[str, Any]]) -> tuple[str, str, float]:
     record = item[1]
     score = record.get("account", {}).get("score")
-    return record["settings"]["method"], record["layer"], -(score or 0.0)
+    return record["settings"]["method"], record["layer"], -float(score or 0.0)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -211,7 +212,8 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
     # a format may not know the unit that the image's own file told
     map = Volume(map.voxels, map.affine, unit) if map.unit == "voxel" else map
     account = record.get("account", {})
-    parts = [account.get(part) for part in _ACCOUNT]
+    numbers = [account.get(part) for part in _ACCOUNT]
+    parts = [None if number is None else float(number) for number in numbers]
     whole = all(part is not None for part in parts)
     return ReportMap(
         volume=map,
