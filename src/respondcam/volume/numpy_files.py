@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
-from respondcam.volume.volume import Volume
+from respondcam.volume.volume import Unit, Volume
 
 _OWN_ARRAYS = {"voxels", "affine", "unit"}
 _SMALL = 4096  # bytes; more than an affine or a unit takes
@@ -102,6 +102,10 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Volume:
     if names.keys() >= _OWN_ARRAYS:
         affine = _read_small(archive, names["affine"], path)
         unit: Any = str(_read_small(archive, names["unit"], path))
+        if affine.shape != (4, 4) or affine.dtype.kind not in "iuf" or unit not in get_args(Unit):
+            raise VolumeError(
+                f"{str(path)!r} has a damaged place: affine of shape {affine.shape}, unit {unit!r}"
+            )
         return Volume(_read_member(archive, names["voxels"], path), affine, unit, path)
     if len(names) != 1:
         raise VolumeError(
