@@ -156,7 +156,8 @@ def in_words(error: BaseException) -> str:
     text = text if len(text) < 300 else f"{text[:300]}..."
     return (
         f"Something went wrong inside respondcam ({type(error).__name__}: {text}). Run it again "
-        f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that."
+        f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that with what "
+        f"respondcam --version --json prints."
     )
 
 
