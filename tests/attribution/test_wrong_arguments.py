@@ -33,8 +33,8 @@ def test_an_explanation_without_its_model_has_no_account():
 
 
 def test_resolutions_of_a_map():
-    model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-    explanation = rc.RespondCAM(model, layer="1")(torch.ones(1, 1, 2, 2, 2), target=0)
+    model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.Flatten(), nn.Linear(16, 2))
+    explanation = rc.RespondCAM(model, layer="0")(torch.ones(1, 1, 2, 2, 2), target=0)
     with pytest.raises(InputError, match="neither 'layer' nor 'input'"):
         inspect.unwrap(type(explanation).volume)(explanation, resolution="finest")
 
