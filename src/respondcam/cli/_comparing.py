@@ -244,6 +244,7 @@ def _of_method(
             scorer,
             one.place().detach(),
             comparison.wanted,
+            heights=one.place("value").detach(),
             mask=parts["mask"],
             background=parts["background"],
             explanation=one if is_method else None,

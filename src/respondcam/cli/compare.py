@@ -58,8 +58,8 @@ def compare(
             "--metric",
             metavar="NAME",
             help="account, deletion, insertion, drop, road, arcc, location, boxes, classes, "
-            "stability, randomised; may be repeated; all. [default: account, deletion, insertion, drop, and "
-            "location where there are masks]",
+            "stability, randomised; may be repeated; all. [default: account, deletion, insertion, "
+            "drop, and location where there are masks]",
         ),
     ] = None,
     masks: Annotated[

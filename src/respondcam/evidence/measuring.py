@@ -99,6 +99,7 @@ def measure(
     maps: Float[Tensor, "1 1 *spatial"],
     wanted: Wanted,
     *,
+    heights: Float[Tensor, "1 1 *spatial"] | None = None,
     mask: Bool[Tensor, "1 *inside"] | None = None,
     background: Bool[Tensor, "1 *outside"] | None = None,
     explanation: Explanation | None = None,
@@ -112,6 +113,8 @@ def measure(
         Of the image and the target.
     maps
         Placed.
+    heights
+        The map's values in the same voxels, as `locate` takes them.
     mask
         What it should lie on; without one, figures of localisation are left out.
     background
@@ -130,10 +133,11 @@ def measure(
     figures |= _changed(scorer, maps, wanted.how, groups, background)
     counts = None
     if mask is not None and groups & set(NEED_MASK):
-        (found,) = locate(maps[:, 0], mask, background=background)
+        top = maps if heights is None else heights
+        (found,) = locate(maps[:, 0], mask, heights=top[:, 0], background=background)
         figures |= found.figures() if "location" in groups else {}
         notes += [found.note] if found.note else []
-        (counts,) = pooled_counts(maps[:, 0], mask, boxes="boxes" in groups)
+        (counts,) = pooled_counts(top[:, 0], mask, boxes="boxes" in groups)
     if explanation is not None and "account" in groups:
         figures["open"] = float(explanation.account.relative_gap[0, 0])
     if method is not None:
