@@ -75,7 +75,7 @@ def locate(
     maps: Float[Tensor, "image *spatial"],
     masks: Bool[Tensor, "image *inside"],
     *,
-    heights: Float[Tensor, "image *spatial"] | None = None,
+    heights: Float[Tensor, "image *heights"] | None = None,
     background: Bool[Tensor, "image *outside"] | None = None,
 ) -> list[Located]:
     """Compare maps with masks of what they should lie on.
