@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  ?= build/tools
 JOBS   ?= 2
 # One thread for each test process: more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
 
-.PHONY: help demo test quick lint format docs bench clean
+.PHONY: help demo test quick lint format docs bench clean release-check extras-check licences audit
 
 help:
 	@echo "make demo    set up, then explain a phantom with the network in the package"
@@ -16,6 +17,10 @@ help:
 	@echo "make lint    ruff and pyright alone;  make format  rewrites"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
+	@echo "make release-check   build what would be published, look into it, use it"
+	@echo "make extras-check    each extra alone in an empty environment"
+	@echo "make licences        writes docs/licences.md"
+	@echo "make audit           known vulnerabilities of the pinned packages"
 
 $(STAMP): pyproject.toml hatch_build.py package-lock.json $(wildcard requirements/*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,6 +53,22 @@ format: $(STAMP)
 
 bench:
 	$(MAKE) -C benchmarks table ARGS="$(ARGS)"
+
+# What packages the release, in an environment of its own: the tests do without.
+$(TOOLS)/.installed: requirements/release.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet -r requirements/release.txt
+	touch $@
+
+release-check extras-check: %-check: $(TOOLS)/.installed
+	PATH="$(abspath $(TOOLS))/bin:$$PATH" $(TOOLS)/bin/python scripts/$*_check.py $(ARGS)
+
+licences: $(STAMP)
+	$(BIN)/python scripts/licences.py
+
+# A package that cannot be looked up counts as a failure: silence must not pass for safety.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/constraints.txt $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

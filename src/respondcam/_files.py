@@ -121,4 +121,5 @@ def slug(text: str) -> str:
     >>> slug("class 3 (20S/proteasome)")
     'class-3-20S-proteasome'
     """
+    text = re.sub(r",(?!\w)", "", text)  # of a list of numbers they stay
     return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"

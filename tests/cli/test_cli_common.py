@@ -28,6 +28,21 @@ def test_a_missing_package_gives_the_command_that_installs_it():
     assert isinstance(caught.value, ImportError)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["raise RuntimeError('operator torchvision::nms does not exist')", "from math import nothing"],
+)
+def test_a_package_that_cannot_be_imported_is_told_from_one_that_is_missing(
+    tmp_path, monkeypatch, line
+):
+    (tmp_path / "mixed_up.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError, match="installed, but cannot be imported") as caught:
+        require("mixed_up", extra="onnx", purpose="turn ONNX into PyTorch")
+    assert str(caught.value.__cause__)[:20] in str(caught.value)
+    assert "pip install --upgrade 'respondcam[onnx]'" in str(caught.value)
+
+
 def outcome(error: BaseException, capsys) -> tuple[int, str]:
     @guarded
     def command() -> None:

@@ -45,7 +45,6 @@ except SystemExit as end:
                 ["--help"],
                 [],
                 ["--version"],
-                ["--version", "--json"],
                 *([command, "--help"] for command in ("demo", "explain", "layers", "audit")),
             )
         ),
@@ -83,9 +82,6 @@ def test_version(cli):
     from respondcam import __version__
 
     assert cli("--version").out == f"respondcam {__version__}\n"
-    versions = json.loads(cli("--version", "--json").out)
-    assert versions["respondcam"] == __version__
-    assert {"python", "torch", "numpy"} <= set(versions)
     misplaced = cli("--json", "demo")
     assert misplaced.code == 2
     assert "behind the command" in misplaced.err

@@ -25,6 +25,8 @@ def test_train_then_explain(tmp_path: Path) -> None:
     told = json.loads(text)
     assert told["classes"] == ["groel", "p97"]
     assert len(told["history"]) == 2
+    _, text, _ = run("train", *QUICK, "--out", str(out))  # done: only says it again
+    assert f"--model paper:cnn-2 --model-arg size=16 --weights {out / 'model.safetensors'}" in text
     card = (out / "card.md").read_text("utf-8")
     assert "groel, p97" in card
     assert '"snr": "0.1"' in card

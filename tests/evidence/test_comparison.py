@@ -101,3 +101,18 @@ def test_measuring_gives_each_figure_as_measured_alone() -> None:
     assert {"deletion", "insertion", "drop", "increase", "road"} == set(control.figures)
     with pytest.raises(InputError, match="beauty"):
         Wanted(("beauty",))
+
+
+def test_a_notebook_shows_a_comparison_as_a_table_with_names_escaped() -> None:
+    results = [
+        Result(str(n), method, "<b>conv</b>", {"drop": n / 10 + shift})
+        for n in range(8)
+        for method, shift in (("respond", 0.0), ("<script>", 1.0))
+    ]
+    page = compare(results)._repr_html_()
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+    assert "0.3500" in page
+    assert "1.350" in page
+    assert ">*<" in page  # the difference is clear of zero

@@ -10,6 +10,7 @@ import zarr
 from ome_zarr_models.v05.image import Image
 
 import respondcam as rc
+from respondcam.large import explain_large
 from respondcam.volume.lazy import open_volume
 
 
@@ -79,6 +80,27 @@ def test_segmentation_with_every_class_as_a_channel(run, reference, tomogram):
     expected, _ = reference(explainer, voxels, 8, 4, "all", mean=False)
     assert outcome.labels == ("class 0", "class 1", "class 2")
     np.testing.assert_allclose(finest(outcome), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "options"),
+    [
+        ("integrated-respond", "second", {"nodes": 3}),
+        ("ablation", "second", {}),
+        ("eigen", "second", {}),
+        ("hires", "second", {"precision": "bf16"}),
+        ("integrated-gradients", None, {"nodes": 2}),
+    ],
+)
+def test_every_method_works_in_windows(run, reference, tomogram, method, layer, options):
+    settings = run.settings(stitch="sum", method=method, layer=layer, options=options, batch=1)
+    outcome = explain_large(tomogram, tomogram.parent / "out", run.model(), settings)
+    voxels = rc.read_volume(tomogram).voxels
+    explainer = rc.METHODS[method](run.model(), *([layer] if layer else []), **options)
+    wanted, _ = reference(explainer, voxels, 8, 4, 1, mean=False)
+    found = rc.read_volume(outcome.store).voxels
+    np.testing.assert_allclose(found, wanted[0], atol=2e-5 * np.abs(wanted).max())
+    assert any("bfloat16" in note for note in outcome.notes) == ("precision" in options)
 
 
 def test_axes_and_normalisation_count_within_each_window(run, tomogram):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from respondcam.errors import InputError, VolumeError
 from respondcam.large import explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
+from respondcam.volume.ome_zarr import create_image
 
 
 def stop_after(monkeypatch, name: str, count: int, error: BaseException) -> None:
@@ -146,6 +148,46 @@ def test_a_volume_truncated_during_the_run(run, tomogram, monkeypatch, straight,
         run(stitch="sum", target="all")
     tomogram.write_bytes(whole)
     assert bytes_of(run(stitch="sum", target="all").store) == straight
+
+
+@pytest.mark.parametrize("change", ["written anew", "truncated", "deleted", "turned up"])
+@pytest.mark.parametrize("chunk", [8, 64], ids=["chunks", "one chunk"])
+def test_an_image_changed_during_the_run(run, tomogram, monkeypatch, tmp_path, change, chunk):
+    store, aside = tmp_path / "changing.ome.zarr", tmp_path / "aside"
+    volume = rc.read_volume(tomogram)
+    create_image(store, volume, chunk=chunk)[0][...] = volume.voxels
+    last = sorted(file for file in (store / "0" / "c").rglob("*") if file.is_file())[-1]
+    if change == "turned up":
+        last.replace(aside)  # chunks of background may be missing
+        volume = rc.read_volume(store)
+    shutil.copytree(store, tmp_path / "whole")
+
+    def changed(job, opened, tile):
+        region = reading(job, opened, tile)
+        if change == "written anew":
+            last.write_bytes(last.read_bytes())
+        elif change == "truncated":
+            last.write_bytes(b"")
+        elif change == "deleted":
+            last.unlink(missing_ok=True)
+        elif not last.exists():
+            shutil.copy(aside, last)
+        return region
+
+    def explained():
+        return run(source=store, stitch="sum", target="all")
+
+    reading = local.read_region
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "read_region", changed)
+        with pytest.raises(VolumeError, match="changed during the run"):
+            explained()
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "whole", store)
+    found = rc.read_volume(explained().store)
+    rc.write_volume(tmp_path / "same.mrc", volume)
+    plain = rc.read_volume(run(source=tmp_path / "same.mrc", stitch="sum", target="all").store)
+    np.testing.assert_array_equal(found.voxels, plain.voxels)
 
 
 def test_two_runs_on_one_output(run, tmp_path):

@@ -612,3 +612,44 @@ def test_need_45_a_map_of_a_randomised_network_is_another() -> None:
     )
     assert len(check.layers) >= 3
     assert check.verdict
+
+
+MEMORY = """
+import resource, sys
+import torch
+from torch import nn
+import respondcam as rc
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(
+    nn.Conv3d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool3d(4), nn.Conv3d(16, 16, 3), nn.ReLU(),
+    nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 3),
+).eval()
+image, small = torch.randn(1, 1, 88, 88, 88), torch.randn(1, 1, 16, 16, 16)
+explainer = rc.RespondCAM(model, "4")
+with torch.inference_mode():
+    model(small)
+explainer(small, target=1).account
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+if sys.argv[1] == "map":
+    explanation = explainer(image, target=1)
+    explanation.account, explanation.place()
+else:
+    with torch.inference_mode():
+        model(image)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_need_30_a_map_of_a_big_volume_needs_little_more_than_inference() -> None:
+    pytest.importorskip("resource")
+    needed = [
+        float(subprocess.run([sys.executable, "-c", MEMORY, what], capture_output=True, check=True,
+                             text=True).stdout)
+        for what in ("inference", "map")
+    ]  # fmt: skip
+    assert needed[0] > 60  # MiB: the first layer's output is seen at all
+    assert needed[1] < 1.25 * needed[0]

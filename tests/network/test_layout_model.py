@@ -6,10 +6,11 @@ import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+import respondcam as rc
 from respondcam.errors import InputError, LayerError, ModelError, PlacementWarning
 from respondcam.network.layout import forget, to_grid, trace_layers
 from respondcam.network.layout import trace as module_under_test
@@ -380,3 +381,47 @@ def test_lazy_modules_are_asked_to_be_run_first():
     model = nn.Sequential(nn.LazyConv1d(2, 3))
     with pytest.raises(ModelError, match="Run the model once"):
         trace_layers(model, {"0": model[0]}, torch.zeros(1, 1, 9))
+
+
+def test_a_layer_on_an_input_without_axes_has_no_grid_and_is_listed() -> None:
+    class Timed(nn.Module):
+        """As in diffusion models: an image and a time, which has an embedding of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.time, self.end = (
+                nn.Conv3d(1, 2, 3),
+                nn.Linear(1, 2),
+                nn.Conv3d(2, 1, 1),
+            )
+
+        def forward(self, image: Tensor, time: Tensor) -> Tensor:
+            moved = self.time(time[:, None].float())
+            return self.end(self.image(image) + moved[..., None, None, None]).flatten(1)
+
+    model, given = Timed(), (torch.zeros(1, 1, 6, 6, 6), torch.tensor([3]))
+    table = {row.name: row for row in rc.inspect(model, given)}
+    assert table["image"].grid is not None
+    assert table["time"].grid is None
+    assert "no grid" in table["time"].note
+    with pytest.raises(LayerError, match="no grid to map"):
+        rc.RespondCAM(model, "time")(given, target=0)
+
+
+def test_a_layer_called_on_an_image_and_on_a_time_is_explained_on_the_image() -> None:
+    class Timed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.image, self.time = nn.ReLU(), nn.Conv3d(1, 2, 3), nn.Linear(1, 2)
+
+        def forward(self, image: Tensor, time: Tensor) -> Tensor:
+            moved = self.act(self.time(time[:, None].float()))
+            return (self.act(self.image(image)) + moved[..., None, None, None]).mean((2, 3, 4))
+
+    torch.manual_seed(0)
+    model, given = Timed(), (torch.randn(1, 1, 6, 6, 6), torch.tensor([3]))
+    with pytest.warns(UserWarning, match="called 2 times"):
+        found = rc.HiResCAM(model, "act")(given, target=0)
+    torch.testing.assert_close(found.maps[0, 0], model.image(given[0])[0, 0].relu().detach() / 64)
+    with pytest.raises(LayerError, match="no grid to map"):
+        rc.HiResCAM(model, "act#0")(given, target=0)

@@ -71,11 +71,12 @@ def loaded_by(code: str) -> set[str]:
         "import respondcam",
         "import respondcam.volume",
         "from respondcam import Volume, read_volume",
+        "import respondcam.show.napari",
         HELP,
     ],
 )
 def test_light_to_import(code: str) -> None:
-    heavy = {"torch", "matplotlib", "SimpleITK", "dask", "monai", "scipy"}
+    heavy = {"torch", "matplotlib", "SimpleITK", "dask", "monai", "scipy", "napari", "qtpy"}
     assert loaded_by(code) & heavy == set()
 
 

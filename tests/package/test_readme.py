@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +46,16 @@ def test_the_python_runs_as_it_stands(after_the_demo: Path) -> None:
     assert "Explanation(method='respond'" in run.stdout
     assert "baseline" in run.stdout
     assert (after_the_demo / "map.mrc").stat().st_size > 1024
+
+
+@pytest.mark.slow
+def test_the_picture_is_the_one_that_the_demo_makes(after_the_demo: Path) -> None:
+    shown = ROOT / "docs" / "images" / "demo-p97.png"
+    assert shown.stat().st_size < 200_000
+    made = after_the_demo / "respondcam-demo" / "phantoms-0.respond.conv5.p97.png"
+    one, other = (np.asarray(Image.open(path).convert("L"), float) for path in (shown, made))
+    assert one.shape == other.shape
+    assert np.abs(one - other).mean() < 3  # of 255: fonts differ a little between machines
 
 
 NETWORK = """

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,21 @@ def test_without_a_network_the_build_goes_on_and_says_so(build, tmp_path, monkey
 def test_it_can_be_left_out(build, tmp_path, monkeypatch):
     monkeypatch.setenv("RESPONDCAM_VIEWER", "off")
     assert "RESPONDCAM_VIEWER=off" in build.bring(tmp_path / "vendor")
+
+
+@pytest.mark.parametrize("wanted", ["required", ""])
+def test_a_package_without_it_is_refused_where_it_is_required(build, monkeypatch, wanted):
+    warnings = []
+    hook = build.CustomBuildHook()
+    hook.app = SimpleNamespace(display_warning=warnings.append)
+    monkeypatch.setattr(build, "bring", lambda _: "npm failed")
+    monkeypatch.setenv("RESPONDCAM_VIEWER", wanted)
+    if wanted:
+        with pytest.raises(RuntimeError, match="required, but npm failed"):
+            hook.initialize("1", {})
+    else:
+        hook.initialize("1", {})
+        assert warnings == ["npm failed"]
 
 
 def test_the_lock_pins_everything_and_names_no_registry():

@@ -371,7 +371,13 @@ def test_a_large_page_opens_in_time(browser, tmp_path):
     before, start = seconds_of(browser), time.perf_counter()
     watched = open_page(browser, path)
     wall, computed = time.perf_counter() - start, seconds_of(browser) - before
+    marks = watched.page.evaluate(
+        "Object.fromEntries(performance.getEntriesByType('mark').map(m => [m.name, m.startTime]))"
+    )
     keep(watched.page, "report-large")
     watched.page.context.close()
-    print(f"opened in {wall:.1f} s, of which {computed:.1f} s computing")  # noqa: T201
-    assert computed < 10  # with every pixel computed in software; 3 s is the aim with a screen
+    print(f"opened in {wall:.1f} s, of which {computed:.1f} s computing; {marks}")  # noqa: T201
+    # The planes with the map over them are there before the view in three dimensions is begun,
+    # which takes about half of the time where every pixel is computed in software.
+    assert marks["respondcam-planes"] < marks["respondcam-ready"]
+    assert computed < 8

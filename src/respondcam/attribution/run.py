@@ -115,7 +115,14 @@ class Run:
         return with_axes(tensor, copies * len(image), image.shape[2:])
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
-        """The method's map, (batch, *grid), of one target."""
+        """The method's map, (batch, *grid), of one target.
+
+        A layer may be called on an image and on something without places, such as the time of a
+        diffusion model: then there is nothing to keep of the latter.
+        """
+        calls = self.traces[name].calls
+        if calls[call].grid is None and any(one.grid for one in calls):
+            return activation.new_zeros(0)
         axes = self.traced(name, call).axes
         assert axes is not None  # `traced` raises where there is no grid
         return self.finish(name, call, to_grid(activation, axes), to_grid(gradient, axes))
@@ -171,6 +178,7 @@ class Run:
             Why this layer was chosen, empty if the user chose it.
         """
         call = _call_number(layer, len(kept))
+        self.traced(layer.name, call)
         maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
         assert self.scores is not None
         trace = self.traces[layer.name]

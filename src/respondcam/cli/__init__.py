@@ -39,7 +39,7 @@ app = typer.Typer(
 def root(
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
     as_json: bool = typer.Option(
-        False, "--json", help="With --version: also the versions of what it uses, as JSON."
+        False, "--json", help="With --version: all that a report of a fault needs, as JSON."
     ),
 ) -> None:
     """See where a 3-D network looked, as maps whose sum follows the class score."""
@@ -51,23 +51,14 @@ def root(
 
 
 def _print_version(as_json: bool) -> None:
-    from respondcam import __version__
-
     if as_json:
-        print_json({"respondcam": __version__, **_versions()})
+        from respondcam.cli._about import about
+
+        print_json(about())
     else:
+        from respondcam import __version__
+
         typer.echo(f"respondcam {__version__}")
-
-
-def _versions() -> dict[str, str]:
-    """Versions of Python and of what decides on the numbers, without importing any of it."""
-    import platform
-    from importlib import metadata
-
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "numpy", "safetensors", "mrcfile", "nibabel", "matplotlib"):
-        found[package] = metadata.version(package)
-    return found
 
 
 _COMMANDS = {

@@ -19,10 +19,11 @@ from respondcam.cli._audit_classes import (
     print_classes,
 )
 from respondcam.cli._batch import Batch
-from respondcam.cli._common import console, number, percent, print_json
+from respondcam.cli._common import number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
+from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
-from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
+from respondcam.cli._tables import print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.errors import InputError
 from respondcam.evidence import (
@@ -32,6 +33,8 @@ from respondcam.evidence import (
     sum_to_score,
     summarise,
 )
+from respondcam.show.report.content import Table
+from respondcam.show.report.evidence import table_of, write_evidence
 
 _FIGURES = ("score", "baseline", "mapped", "gap", "relative_gap")
 _OVER_CLASSES = ("l1", "tau", "open_share")
@@ -120,8 +123,8 @@ def class_summaries_of(batch: Batch[list[Row]]) -> dict[str, list[ClassAudit]]:
     return {method: classes_of(accounts) for method, accounts in by_method.items()}
 
 
-def check_csv(path: Path | None) -> None:
-    """Find out before the work whether the table can be written."""
+def check_file(path: Path | None, option: str) -> None:
+    """Find out before the work whether a file can be written."""
     if path is None:
         return
     try:
@@ -131,8 +134,8 @@ def check_csv(path: Path | None) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"--csv {str(path)!r} cannot be written: {error.strerror or error}. Give a file in a "
-            f"folder that exists and that you may write to."
+            f"{option} {str(path)!r} cannot be written: {error.strerror or error}. Give a file in "
+            f"a folder that exists and that you may write to."
         ) from error
 
 
@@ -155,6 +158,32 @@ def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[Class
             writer.writerows(cells)
 
 
+def write_page(
+    path: Path,
+    batch: Batch[list[Row]],
+    summaries: dict[str, AuditSummary],
+    classes: dict[str, list[ClassAudit]],
+    notes: Sequence[str],
+) -> None:
+    """Write the verdicts and all tables as a web page."""
+    lead = [
+        line
+        for method, one in summaries.items()
+        for line in (f"{method}, {one.images} volumes: {one.verdict}", interval_words(one))
+    ]
+    tables = [
+        table_of("Volume by volume", [_cells(s, row) for s, rows in batch.done for row in rows])
+    ]
+    if cells := class_cells(classes):
+        tables.insert(0, table_of("Class by class", cells))
+    failed = [(str(source.path), words) for source, words in batch.failed]
+    if failed:
+        tables.append(Table("Not audited", ("file", "why"), failed))
+    said = [note for _, rows in batch.done for row in rows for note in row.notes]
+    title = "Do the maps add up?"
+    write_evidence(path, title, lead=lead, tables=tables, notes=[*notes, *said])
+
+
 def _cells(source: Source, row: Row) -> dict[str, Any]:
     account = {name: row.account[name] for name in _FIGURES}
     over_classes = (row.figures.l1, row.figures.tau, row.figures.relative_gap)
@@ -173,7 +202,7 @@ def report(
     summaries: dict[str, AuditSummary],
     classes: dict[str, list[ClassAudit]],
     notes: Sequence[str],
-    csv_file: Path | None,
+    files: tuple[Path | None, Path | None],
     *,
     as_json: bool,
 ) -> None:
@@ -185,9 +214,12 @@ def report(
         _print_tables(batch, summaries, classes)
     if len(batch.done) + len(batch.failed) > 1:
         print_plain(f"{len(batch.done)} of {len(batch.done) + len(batch.failed)} volumes audited.")
+    csv_file, page = files
     if csv_file:
         also = f" and {classes_beside(csv_file)}" if class_cells(classes) else ""
         print_plain(f"Written: {csv_file}{also}")
+    if page:
+        print_plain(f"Open in a browser: {page}")
     print_notes(
         notes, {s.path.name: [n for row in rows for n in row.notes] for s, rows in batch.done}
     )
@@ -198,18 +230,16 @@ def _print_tables(
     summaries: dict[str, AuditSummary],
     classes: dict[str, list[ClassAudit]],
 ) -> None:
-    table = new_table(
-        "file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open", left=3
-    )
+    titles = ("file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open")
+    cells = []
     for source, rows in batch.done:
         for row in rows:
             values = [row.account[name] for name in _FIGURES[:4]]
             figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
             head = (source.path.name, row.method, row.predicted)
-            add_row(table, *head, *figures, percent(row.figures.relative_gap))
-    for source, _ in batch.failed:
-        add_row(table, source.path.name, "failed", *[""] * 8)
-    console().print(table)
+            cells.append([*head, *figures, percent(row.figures.relative_gap)])
+    cells += [[source.path.name, "failed", *[""] * 8] for source, _ in batch.failed]
+    print_fitting(titles, cells, left=3, spare=("baseline", "mapped"))
     print_classes(classes)
     for method, summary in summaries.items():
         spreads = [

@@ -101,6 +101,10 @@ ReportOption = Annotated[
         "--report", help="Also write a web page for each volume, with an interactive viewer."
     ),
 ]
+PageOption = Annotated[
+    bool,
+    typer.Option("--report", help="Also write a web page with the figures and tables."),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,7 +156,8 @@ def in_words(error: BaseException) -> str:
     text = text if len(text) < 300 else f"{text[:300]}..."
     return (
         f"Something went wrong inside respondcam ({type(error).__name__}: {text}). Run it again "
-        f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that."
+        f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that with what "
+        f"respondcam --version --json prints."
     )
 
 

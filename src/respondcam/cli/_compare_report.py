@@ -15,10 +15,18 @@ from respondcam.evidence.comparison import METRICS, Compared, Result, compare
 from respondcam.evidence.controls import CONTROLS
 from respondcam.evidence.intervals import Interval
 from respondcam.show import comparison_figure, save_figure
+from respondcam.show.report.content import Table
+from respondcam.show.report.evidence import table_of, write_evidence
 
 
 def report(
-    comparison: Comparison, batch: Batch[dict[str, Any]], out: Path, *, as_json: bool
+    comparison: Comparison,
+    batch: Batch[dict[str, Any]],
+    out: Path,
+    *,
+    with_page: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Summarise all volumes, write the files, and print the table or the document."""
     results = [r for source, record in batch.done for r in results_of(source, record)]
@@ -31,12 +39,16 @@ def report(
     document = _document(comparison, batch, rows, notes)
     if rows:
         document["files"] = _write(out, rows, results, document, len(batch.done))
+    if rows and with_page:
+        document["files"]["page"] = str(_write_page(out, rows, results, document))
     if as_json:
         print_json(document)
+    if as_json or quiet:
         return
     if rows:
         _print_table(rows)
-        _print_verdict(rows)
+        for line in _verdict(rows):
+            print_plain(line)
     resumed = f", {comparison.resumed} of them by an earlier run" if comparison.resumed else ""
     total = len(batch.done) + len(batch.failed)
     print_plain(f"{len(batch.done)} of {total} volumes compared{resumed}.")
@@ -69,6 +81,29 @@ def _write(
     with whole_file(files["document"]) as beside:
         beside.write_text(to_json({**document, "files": named}) + "\n", encoding="utf-8")
     return named
+
+
+def _write_page(
+    out: Path, rows: Sequence[Compared], results: Sequence[Result], document: dict[str, Any]
+) -> Path:
+    settings = {name: to_json(value) for name, value in document["settings"].items()}
+    figures = {
+        METRICS[name].title: f"{METRICS[name].better or 'neither'} is better: {METRICS[name].words}"
+        for name in document["metrics"]
+    }
+    return write_evidence(
+        out / "compare.html",
+        "Methods compared",
+        lead=[f"{document['volumes']} volumes.", *_verdict(rows)],
+        figures={"Means of all figures with their intervals": out / "compare.png"},
+        tables=[
+            table_of("All figures", compared_cells(rows)),
+            Table("What the figures are", ("figure", "what"), list(figures.items())),
+            table_of("Volume by volume", volume_cells(results)),
+            Table("To repeat it", ("setting", "value"), list(settings.items())),
+        ],
+        notes=document["notes"],
+    )
 
 
 def _document(
@@ -126,7 +161,7 @@ def _print_table(rows: Sequence[Compared]) -> None:
     print_plain("* its 95 % interval excludes zero (by chance 1 in 20 would)")
 
 
-def _print_verdict(rows: Sequence[Compared]) -> None:
+def _verdict(rows: Sequence[Compared]) -> list[str]:
     """In how many figures each method is clearly better or worse than the first."""
     tally: dict[tuple[str, str], list[int]] = {}
     for row in rows:
@@ -138,11 +173,11 @@ def _print_verdict(rows: Sequence[Compared]) -> None:
         counts[0] += sign * row.difference.low > 0 and sign * row.difference.high > 0
         counts[1] += sign * row.difference.low < 0 and sign * row.difference.high < 0
     first = rows[0]
-    for (method, layer), (better, worse, total) in tally.items():
-        print_plain(
-            f"{method} at {layer} against {first.method} at {first.layer}: better (*) in {better} "
-            f"of {total} figures, worse in {worse}."
-        )
+    return [
+        f"{method} at {layer} against {first.method} at {first.layer}: better (*) in {better} "
+        f"of {total} figures, worse in {worse}."
+        for (method, layer), (better, worse, total) in tally.items()
+    ]
 
 
 def _few(rows: Sequence[Compared]) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from respondcam.attribution import (
 )
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
+from respondcam.attribution.naming import with_class_names
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.cli._common import choice, parse_arguments, pick_device
@@ -241,7 +242,7 @@ def explain_source(
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
-        explanations = tuple(_with_names(explanation, class_names) for explanation in found)
+        explanations = tuple(with_class_names(explanation, class_names) for explanation in found)
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
@@ -285,22 +286,6 @@ def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
     """Read a volume, and prepare it for the network: normalised, and turned if need be."""
     volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
     return volume, _normalized(volume, settings.normalize, turned=settings.axes == "xyz")
-
-
-def _with_names(explanation: Explanation, class_names: Sequence[str]) -> Explanation:
-    """Call targets by the names of their classes where these are known."""
-    labels = list(explanation.targets)
-    for target, label in enumerate(labels):
-        number = class_of(explanation, target)
-        if number is not None and number < len(class_names):
-            labels[target] = label.replace(f"class {number}", class_names[number], 1)
-    return replace(explanation, targets=tuple(labels))
-
-
-def class_of(explanation: Explanation, target: int) -> int | None:
-    """Number of the class that a target of the first sample stands for; None if it is no class."""
-    classes = getattr(explanation, "classes", None)
-    return None if classes is None else int(classes[0, target])
 
 
 def notes_on(explanation: Explanation, explained: Explained) -> list[str]:

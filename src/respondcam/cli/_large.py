@@ -98,6 +98,7 @@ def explain_windows(
     out: Path,
     *,
     overwrite: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """What ``respondcam explain`` does when a window is given.
@@ -128,8 +129,9 @@ def explain_windows(
         _report_estimates(batch, notes, as_json=as_json)
         batch.leave()
         return
-    done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite)
-    _report(done, notes, as_json=as_json)
+    done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite, quiet=quiet)
+    if not quiet or as_json:
+        _report(done, notes, as_json=as_json)
     done.leave()
 
 
@@ -202,6 +204,7 @@ def _run(
     out: Path,
     *,
     overwrite: bool,
+    quiet: bool,
 ) -> Batch[Outcome]:
     with _client(asked) as client:
 
@@ -216,7 +219,7 @@ def _run(
                 verify=asked.verify,
                 overwrite=overwrite,
                 export_to=cast(Any, asked.export),
-                say=say,
+                say=(lambda line: None) if quiet else say,
             )
 
         try:

@@ -9,6 +9,7 @@ import typer
 
 from respondcam.cli import _simulating
 from respondcam.cli._common import choice, percent, pick_device, print_json
+from respondcam.cli._reporting import read_table
 from respondcam.cryoet.imaging import Imaging
 from respondcam.cryoet.simulation_plan import Simulation
 from respondcam.errors import InputError
@@ -19,6 +20,7 @@ from respondcam.paper.natural_images import reproduce_natural_images
 from respondcam.paper.networks import EFFORTS, NETWORKS, SNRS, Laboratory, Plan, quiet, snr_in_words
 from respondcam.paper.table1 import Row, columns
 from respondcam.paper.table1_run import reproduce_table1
+from respondcam.show.report.evidence import write_evidence
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,20 @@ def report(made: Sequence[Made], *, as_json: bool) -> None:
             typer.echo(line)
         for path in one.files:
             typer.echo(f"Open: {path}")
+
+
+def write_page(made: Sequence[Made], folder: Path) -> Made:
+    """Write a page with the figures and tables of the experiments, which lie in `folder`."""
+    pictures = [path for one in made for path in one.files if path.suffix == ".png"]
+    tables = [path for one in made for path in one.files if path.suffix == ".csv"]
+    page = write_evidence(
+        folder / "reproduction.html",
+        "The publication reproduced",
+        lead=[f"{one.name}: {line}" for one in made for line in one.lines],
+        figures={f"{path.stem}": path for path in pictures},
+        tables=[read_table(path) for path in tables],
+    )
+    return Made("page", (page,))
 
 
 def _laboratory(wanted: Wanted) -> Laboratory:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from respondcam.cli._common import console, number, percent
+from respondcam.cli._fitting import print_fitting
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +50,7 @@ def explain_table(
     rows = [_account_cells(source, one) for source, one in maps]
     rows += [[source.path.name, "failed", *[""] * 6] for source, _ in failed]
     if done or len(failed) > 1:
-        _print_accounts(rows)
+        print_fitting(_ACCOUNT_TITLES, rows, left=3, spare=("baseline", "mapped"))
     if outputs:
         _print_outputs(done, failed)
 
@@ -64,29 +65,6 @@ def _account_cells(source: "Source", one: "OneMap") -> list[str]:
     return [*names, *figures, percent(account["relative_gap"])]
 
 
-def _print_accounts(rows: "Sequence[Sequence[str]]") -> None:
-    """Print accounts; where the screen is too narrow, what all rows share goes above the table."""
-    screen = console()
-    columns = list(range(len(_ACCOUNT_TITLES)))
-    table = _chosen_columns(rows, columns)
-    wide = screen.options.update(width=1000)
-    if screen.measure(table, options=wide).maximum > screen.width:
-        shared = [c for c in (0, 1, 2) if len({row[c] for row in rows}) == 1]
-        if shared:
-            told = (f"{_ACCOUNT_TITLES[c]}: {rows[0][c]}" for c in shared)
-            print_plain(", ".join(told))
-        table = _chosen_columns(rows, [c for c in columns if c not in shared])
-    screen.print(table)
-
-
-def _chosen_columns(rows: "Sequence[Sequence[str]]", columns: "Sequence[int]") -> "Table":
-    left = sum(column < 3 for column in columns)
-    table = new_table(*(_ACCOUNT_TITLES[column] for column in columns), left=left)
-    for row in rows:
-        add_row(table, *(row[column] for column in columns))
-    return table
-
-
 def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
     """Print what comes through each channel: one table for all, the gap of each account last."""
     found = [
@@ -99,23 +77,24 @@ def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
         return
     known = found[0][1].record["channels"]
     titles = [title for title in ("shapley", "flow", "drop") if title in known]
-    table = new_table("file", "class", "channel", *titles, left=3)
+    rows = []
     for source, one in found:
         record = one.record["channels"]
         columns = [[*record[title]["channels"], record[title]["gap"]] for title in titles]
         for row, name in enumerate((*record["names"], "gap")):
             figures = [number(column[row]) for column in columns]
-            add_row(table, source.path.name, one.record["target"]["name"], name, *figures)
-    console().print(table)
+            rows.append([source.path.name, one.record["target"]["name"], name, *figures])
+    print_fitting(("file", "class", "channel", *titles), rows, left=3)
 
 
 def layer_table(layers: "LayerTable") -> None:
     """Print the layers of a network with the chosen one in bold."""
     titles, rows = layers.cells()
-    table = new_table(*titles, left=len(titles))
     for layer, cells in zip(layers.rows, rows, strict=True):
-        add_row(table, *cells, style="bold" if layer.chosen else "")
-    console().print(table)
+        cells[-1] = "chosen" if layer.chosen else cells[-1]  # why is said below
+    bold = [number for number, layer in enumerate(layers.rows) if layer.chosen]
+    spare = ("calls", "offset", "kind")
+    print_fitting(titles, rows, left=len(titles), spare=spare, grouped=False, bold=bold)
     if layers.chosen:
         print_plain(f"Chosen when no layer is named: {layers.chosen}, {layers.reason}.")
     else:

@@ -1,6 +1,7 @@
 """What ``respondcam train`` does with its options."""
 
 import hashlib
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from respondcam.network.sources import BUILT_IN, load_model
 
 # seeds of poses that are far apart for any two --seed
 _LEARN, _MEASURE = 1, 2
+_USUAL_SIZE = 40  # of the publication's networks unless told otherwise
 _SHARE = 0.1  # of a folder's images to measure on
 
 
@@ -142,11 +144,7 @@ def run(
 ) -> TrainingResult:
     """Build the network and train it, with a line of progress on a terminal."""
     where = pick_device(device)
-    arguments = parse_arguments(pairs)
-    if spec in BUILT_IN and spec.startswith("paper:"):
-        arguments.setdefault("classes", len(source.classes))
-        if source.size is not None:
-            arguments.setdefault("size", source.size)
+    arguments = _model_arguments(spec, pairs, source)
     torch.manual_seed(how.seed)
     network = load_model(spec, arguments=arguments).module
     with _progress(how.epochs) as on_epoch:
@@ -163,8 +161,35 @@ def run(
         )
 
 
-def report(result: TrainingResult, source: Source, spec: str, *, as_json: bool) -> None:
-    """Say how well it does and where it is."""
+def _model_arguments(spec: str, pairs: Sequence[str] | None, source: Source) -> dict[str, Any]:
+    """What the network is built with: as asked, and what the images say of the publication's."""
+    arguments = parse_arguments(pairs)
+    if spec in BUILT_IN and spec.startswith("paper:"):
+        arguments.setdefault("classes", len(source.classes))
+        if source.size is not None:
+            arguments.setdefault("size", source.size)
+    return arguments
+
+
+def _address(spec: str, pairs: Sequence[str] | None, source: Source) -> str:
+    """Options that build the same network again; the weights themselves tell how many classes."""
+    arguments = _model_arguments(spec, pairs, source)
+    if spec in BUILT_IN:
+        arguments.pop("classes", None)
+        arguments = {n: v for n, v in arguments.items() if (n, v) != ("size", _USUAL_SIZE)}
+    given = [f"--model-arg {shlex.quote(f'{n}={json.dumps(v)}')}" for n, v in arguments.items()]
+    return " ".join([f"--model {shlex.quote(spec)}", *given])
+
+
+def report(
+    result: TrainingResult,
+    source: Source,
+    spec: str,
+    pairs: Sequence[str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say how well it does, where it is, and the command that explains with it."""
     if as_json:
         print_json({**asdict(result), "classes": source.classes})
         return
@@ -174,7 +199,10 @@ def report(result: TrainingResult, source: Source, spec: str, *, as_json: bool) 
         f"({result.samples_per_second:.0f} images/s, {result.precision})"
     )
     typer.echo(f"Weights: {result.weights}, with a card beside them")
-    typer.echo(f"Explain: respondcam explain FILE --model {spec} --weights {result.weights}")
+    typer.echo(
+        f"Explain: respondcam explain FILE {_address(spec, pairs, source)} "
+        f"--weights {shlex.quote(str(result.weights))}"
+    )
 
 
 def _command() -> str:

@@ -11,11 +11,11 @@ from respondcam import __version__
 from respondcam._files import slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
+from respondcam.attribution.naming import class_of
 from respondcam.cli._common import to_json
 from respondcam.cli._explaining import (
     Explained,
     Settings,
-    class_of,
     notes_on,
     sha256_of,
 )

@@ -44,6 +44,10 @@ def audit(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Also write a web page with the tables."),
+    ] = None,
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -63,7 +67,8 @@ def audit(
     from respondcam.cli._inputs import find_sources, without_channel_files
 
     sources = find_sources(files)
-    _auditing.check_csv(csv_file)
+    _auditing.check_file(csv_file, "--csv")
+    _auditing.check_file(page, "--report")
     layers = (layer,) if layer else ()
     settings = [
         Settings(name, layers, "all", normalize, axes, output=output)
@@ -84,6 +89,8 @@ def audit(
     classes = _auditing.class_summaries_of(batch)
     if csv_file:
         _auditing.write_csv(csv_file, batch, classes)
+    if page:
+        _auditing.write_page(page, batch, summaries, classes, notes)
     if not quiet or as_json:
-        _auditing.report(batch, summaries, classes, notes, csv_file, as_json=as_json)
+        _auditing.report(batch, summaries, classes, notes, (csv_file, page), as_json=as_json)
     batch.leave()

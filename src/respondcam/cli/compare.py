@@ -13,6 +13,8 @@ from respondcam.cli._common import (
     ModelOption,
     NormalizeOption,
     OutputOption,
+    PageOption,
+    QuietOption,
     TrustOption,
     WeightsOption,
 )
@@ -110,13 +112,16 @@ def compare(
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
+    with_page: PageOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Compare methods, layers and controls: accounts, faithfulness, localisation, sanity.
 
     One row per figure, method and layer: the mean over volumes, its 95 % interval by bootstrap, and
     the difference to the first method on the same volumes. Writes compare.csv, volumes.csv,
-    compare.json and compare.png, and one record per volume, so that a run that was stopped goes on.
+    compare.json, compare.png, with --report compare.html, and one record per volume, so that a run
+    that was stopped goes on.
     """
     from respondcam.cli import _compare_report
     from respondcam.cli._batch import run_batch
@@ -147,5 +152,5 @@ def compare(
         asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
     )
     done = run_batch(sources, comparison.measure)
-    _compare_report.report(comparison, done, out, as_json=as_json)
+    _compare_report.report(comparison, done, out, with_page=with_page, quiet=quiet, as_json=as_json)
     done.leave()

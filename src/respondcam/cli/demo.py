@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption, ReportOption
+from respondcam.cli._common import DeviceOption, JSONOption, QuietOption, ReportOption
 
 
 def demo(
@@ -21,6 +21,7 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Which scene.", min=0)] = 0,
     device: DeviceOption = "auto",
     with_report: ReportOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Explain a phantom with the network in the package, and say what to open.
@@ -50,5 +51,6 @@ def demo(
         records = [one.files["record"] for _, maps in batch.done for one in maps]
         reports, pages = reports_of(records, out)
         batch.code = batch.code or reports.code
-    _demo.report(batch, pages, real=bool(data), as_json=as_json)
+    if not quiet or as_json:
+        _demo.report(batch, pages, real=bool(data), as_json=as_json)
     batch.leave()

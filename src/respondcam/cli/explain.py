@@ -179,7 +179,14 @@ def explain(
     if window is not None:
         network = _large.Network(model, weights, model_arg, device, trust)
         _large.explain_windows(
-            files, network, asked, vars(settings), out, overwrite=overwrite, as_json=as_json
+            files,
+            network,
+            asked,
+            vars(settings),
+            out,
+            overwrite=overwrite,
+            quiet=quiet,
+            as_json=as_json,
         )
         return
     sources = find_sources(files)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption
+from respondcam.cli._common import DeviceOption, JSONOption, PageOption, QuietOption
 
 
 def reproduce(
@@ -52,6 +52,8 @@ def reproduce(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights, poses and noise.")] = 0,
     device: DeviceOption = "auto",
+    with_page: PageOption = False,
+    quiet: QuietOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """Make an experiment of the publication again, from the data to the table or figure.
@@ -75,6 +77,10 @@ def reproduce(
         weights=weights,
         seed=seed,
         device=device,
-        loud=not as_json,
+        loud=not (as_json or quiet),
     )
-    _reproducing.report(_reproducing.run(wanted), as_json=as_json)
+    made = _reproducing.run(wanted)
+    if with_page:
+        made.append(_reproducing.write_page(made, out))
+    if not quiet or as_json:
+        _reproducing.report(made, as_json=as_json)

@@ -124,4 +124,4 @@ def train(
     )
     result = _training.run(model, model_arg, source, schedule, out, device)
     if not quiet or as_json:
-        _training.report(result, source, model, as_json=as_json)
+        _training.report(result, source, model, model_arg, as_json=as_json)

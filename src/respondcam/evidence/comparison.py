@@ -108,7 +108,22 @@ class Compared:
     difference: Interval | None
 
 
-def compare(results: Sequence[Result], *, seed: int = 0) -> list[Compared]:
+class ComparedTable(list[Compared]):
+    """Rows of a comparison, in the order of the figures; a notebook shows them as a table."""
+
+    def cells(self) -> tuple[list[str], list[list[object]]]:
+        """Column titles and the cells of every row, for any renderer."""
+        titles = ["figure", "better", "method", "layer", "mean", "95 %", "", "to the first", ""]
+        return titles, [_cells(row) for row in self]
+
+    def _repr_html_(self) -> str:
+        from respondcam.show import table_html
+
+        titles, rows = self.cells()
+        return table_html(rows, titles)
+
+
+def compare(results: Sequence[Result], *, seed: int = 0) -> ComparedTable:
     """Summarise results; the first method and layer among them is what others are compared with.
 
     Raises
@@ -130,7 +145,7 @@ def compare(results: Sequence[Result], *, seed: int = 0) -> list[Compared]:
     for result in results:
         groups.setdefault((result.method, result.layer), {})[result.image] = result
     first = next(iter(groups))
-    found = []
+    found = ComparedTable()
     draws = _Draws(seed)
     for metric in METRICS:
         for key, by_image in groups.items():
@@ -138,6 +153,22 @@ def compare(results: Sequence[Result], *, seed: int = 0) -> list[Compared]:
             if one is not None:
                 found.append(Compared(metric, *key, *one))
     return found
+
+
+def _cells(row: Compared) -> list[object]:
+    other = row.difference
+    star = "" if other is None else "*" if other.clear_of_zero else "not clear of zero"
+    return [
+        METRICS[row.metric].title,
+        METRICS[row.metric].better,
+        row.method,
+        row.layer,
+        row.value.mean,
+        row.value.low,
+        row.value.high,
+        "" if other is None else other.mean,
+        star,
+    ]
 
 
 def _compared(

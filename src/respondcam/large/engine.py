@@ -296,6 +296,7 @@ def probe(engine: Engine, window: Float[np.ndarray, "channel z y x"]) -> Probe:
         raise InputError(f"Layer {found.layer!r} has no grid of three axes. Choose another one.")
     notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
     notes += [found.grid.note] if found.grid.note else []
+    notes += [found.precision.note] if found.precision is not None else []
     return Probe(
         found.layer,
         found.layer_reason,

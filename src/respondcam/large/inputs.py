@@ -5,7 +5,7 @@ once costs little beside running a network over it, and a sample would miss a ch
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from respondcam.errors import VolumeError
@@ -35,34 +35,61 @@ def digest(path: Path) -> str:
 
 
 def signature(path: Path) -> str:
-    """Size and time of change; of a folder, those of all files in it."""
+    """Size and time of change; of a folder, those of all files in it and the newest time."""
     try:
         if path.is_file():
             return _stamp(path)
-        whole = hashlib.sha256()
-        for file in _files(path):
-            whole.update(f"{file.relative_to(path)} {_stamp(file)}\n".encode())
-        return whole.hexdigest()
+        whole, newest = hashlib.sha256(), path.stat().st_mtime_ns
+        for entry in sorted(path.rglob("*")):
+            newest = max(newest, entry.stat().st_mtime_ns)
+            if entry.is_file():
+                whole.update(f"{entry.relative_to(path)} {_stamp(entry)}\n".encode())
+        return f"{whole.hexdigest()} {newest}"
     except OSError as error:
         raise VolumeError(f"Cannot read {str(path)!r}: {error}") from error
 
 
-def check_unchanged(path: Path, before: str) -> None:
-    """Raise if a file was changed since its signature was taken (folders are not looked through).
+def check_unchanged(path: Path, before: str, files: Iterable[Path]) -> None:
+    """Raise if what is read was changed since the volume's signature was taken.
+
+    Of a folder, only the files that are read are looked at, and the folders they are in, whose
+    time says that a file has come or gone: a store can have a hundred thousand files. A chunk that
+    is not there would else be read as the fill value.
+
+    Parameters
+    ----------
+    path
+        The volume.
+    before
+        Its signature.
+    files
+        Those that are read.
 
     Raises
     ------
     VolumeError
-        If it was.
+        If it was changed.
     """
-    if path.is_dir():
-        return
-    if not path.exists() or _stamp(path) != before:
+    try:
+        same = _stamp(path) == before if path.is_file() else _older(path, before, files)
+    except OSError:
+        same = False
+    if not same:
         raise VolumeError(
             f"{str(path)!r} was changed during the run, so its maps would be of two volumes. What "
             f"is done is kept: put the same file back and run the command again, or start anew "
             f"with --overwrite"
         )
+
+
+def _older(folder: Path, before: str, files: Iterable[Path]) -> bool:
+    """Whether nothing on the way to these files is newer than all of the folder was before."""
+    newest = int(before.rpartition(" ")[2])
+    looked_at = {folder}
+    for file in files:
+        looked_at.update([file, *(above for above in file.parents if folder in above.parents)])
+    there = [entry for entry in looked_at if entry == folder or entry.exists()]
+    return all(entry.stat().st_mtime_ns <= newest for entry in there)
 
 
 def _stamp(file: Path) -> str:

@@ -57,9 +57,10 @@ def read_region(job: Job, volume: LazyVolume, tile: Index) -> np.ndarray:
         If they cannot be read, or the volume has changed since the run began.
     """
     start, stop = zip(*job.plan.tile_region(tile), strict=True)
-    check_unchanged(job.source, job.signature)
+    files = volume.files(start, stop)
+    check_unchanged(job.source, job.signature, files)
     region = volume.read(start, stop)
-    check_unchanged(job.source, job.signature)
+    check_unchanged(job.source, job.signature, files)
     return finite_region(region, job.settings, job.source)
 
 

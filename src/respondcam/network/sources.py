@@ -338,7 +338,7 @@ def _attribute(module: ModuleType, name: str, spec: str) -> Any:
     own = [n for n in candidates if getattr(vars(module)[n], "__module__", "") == module.__name__]
     listed = near or own[:8] or candidates[:8]
     hint = f"It has {', '.join(listed)}." if listed else "It defines no function or class."
-    raise ModelError(f"{spec!r}: there is no {name!r} in {module.__name__}. {hint}")
+    raise ModelError(f"{spec!r}: there is no {name!r} in {spec.rpartition(':')[0]!r}. {hint}")
 
 
 def _may_build(value: Any) -> bool:

@@ -21,7 +21,7 @@ from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
-from respondcam.network.trees import map_tensors, plain, private_copy, tensors, weights
+from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input."""
@@ -196,7 +196,8 @@ def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    if scripted := [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
+        scripted = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
         raise ModelError(
             f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
             f"Put respondcam.network.torchscript.as_module(part) in its place."

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from respondcam.network.trees import weights
+from respondcam.network.trees import modules_of, weights
 
 _lock = threading.RLock()
 
@@ -65,7 +65,7 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
     with _lock:
         flags = _held.setdefault(model, _Flags())
         flags.passes += 1
-        flags.training += [(m, True) for m in model.modules() if m.training]
+        flags.training += [(m, True) for m in modules_of(model) if m.training]
         for module, _ in flags.training:
             module.training = False
         if constant_parameters:

@@ -46,6 +46,31 @@ def tensors(tree: Any) -> Iterator[Tensor]:
                 yield from tensors(getattr(leaf, entry.name))
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model, each once, in the order of ``model.modules()``.
+
+    Without its generators nested in generators, since every map walks over the model: a network of
+    400 modules otherwise pays milliseconds.
+
+    Examples
+    --------
+    >>> shared = nn.ReLU()
+    >>> [type(m).__name__ for m in modules_of(nn.Sequential(nn.Linear(3, 2), shared, shared))]
+    ['Sequential', 'Linear', 'ReLU']
+    """
+    found: dict[int, nn.Module] = {}
+    pending = [model]
+    while pending:
+        module = pending.pop()
+        if id(module) in found:
+            continue
+        found[id(module)] = module
+        children = module._modules
+        if len(children):
+            pending += [child for child in reversed(list(children.values())) if child is not None]
+    return list(found.values())
+
+
 def weights(model: nn.Module, *, buffers: bool = False) -> list[Tensor]:
     """Parameters of a model, each once, and its buffers; several times faster than the iterators.
 
@@ -55,9 +80,12 @@ def weights(model: nn.Module, *, buffers: bool = False) -> list[Tensor]:
     [(2, 3), (2,)]
     """
     found: dict[int, Tensor] = {}
-    for module in model.modules():
-        for held in (module._parameters, module._buffers if buffers else {}):
-            found.update((id(t), t) for t in held.values() if t is not None)
+    for module in modules_of(model):
+        for held in (module._parameters, module._buffers) if buffers else (module._parameters,):
+            if len(held):
+                for tensor in held.values():
+                    if tensor is not None:
+                        found[id(tensor)] = tensor
     return list(found.values())
 
 

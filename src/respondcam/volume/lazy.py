@@ -46,6 +46,10 @@ class Stored(Protocol):
         """One box, as float32."""
         ...
 
+    def files(self, start: Sequence[int], stop: Sequence[int]) -> list[Path]:
+        """Which files hold a box; one that is not there is a chunk of the fill value."""
+        ...
+
 
 @dataclass(frozen=True)
 class RawArray:
@@ -94,6 +98,10 @@ class RawArray:
         except OSError as error:
             raise VolumeError(f"Cannot read {str(self.path)!r}: {error}") from error
         return out
+
+    def files(self, start: Sequence[int], stop: Sequence[int]) -> list[Path]:
+        """The file."""
+        return [self.path]
 
     def _plane(
         self, file: int, where: Sequence[int], start: Sequence[int], stop: Sequence[int]
@@ -149,14 +157,22 @@ class LazyVolume:
         VolumeError
             If they cannot be read.
         """
+        found = self.stored.read(*self._box(start, stop))
+        found = found.transpose(self.order)
+        return np.ascontiguousarray(found if len(self.order) > 3 else found[None])
+
+    def files(self, start: Sequence[int], stop: Sequence[int]) -> list[Path]:
+        """Which files hold the voxels from `start` to `stop` (z, y, x)."""
+        return self.stored.files(*self._box(start, stop))
+
+    def _box(self, start: Sequence[int], stop: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Corners of a box in the order of what is stored."""
         channels = () if len(self.order) == 3 else (self.space.channels,)
         box = [(0, n) for n in channels] + list(zip(start, stop, strict=True))
         stored: list[tuple[int, int]] = [(0, 0)] * len(box)
         for axis, span in zip(self.order, box, strict=True):
             stored[axis] = span
-        found = self.stored.read([a for a, _ in stored], [b for _, b in stored])
-        found = found.transpose(self.order)
-        return np.ascontiguousarray(found if channels else found[None])
+        return [a for a, _ in stored], [b for _, b in stored]
 
 
 def placeholder(

@@ -11,6 +11,7 @@ affine in an attribute of ours, which reading goes by.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ class ZarrArray:
         """
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         return _values(self.array, box, self.path)
+
+    def files(self, start: Sequence[int], stop: Sequence[int]) -> list[Path]:
+        """Files of the chunks, or shards, that a box lies in."""
+        sizes = self.array.shards or self.array.chunks
+        spans = [range(a // n, -(-b // n)) for a, b, n in zip(start, stop, sizes, strict=True)]
+        folder = self.path / self.array.path
+        return [folder / self.array.metadata.encode_chunk_key(key) for key in product(*spans)]
 
 
 def read(path: Path) -> Volume:
@@ -318,14 +326,20 @@ class _Squeezed:
         return tuple(self.inner.shape[axis] for axis in self.axes)
 
     def read(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-        low, high = [0] * len(self.inner.shape), [1] * len(self.inner.shape)
-        for axis, a, b in zip(self.axes, start, stop, strict=True):
-            low[axis], high[axis] = a, b
-        found = self.inner.read(low, high)
+        found = self.inner.read(*self._box(start, stop))
         rest = [axis for axis in range(found.ndim) if axis not in self.axes]
         return found.transpose(*self.axes, *rest).reshape(
             [b - a for a, b in zip(start, stop, strict=True)]
         )
+
+    def files(self, start: Sequence[int], stop: Sequence[int]) -> list[Path]:
+        return self.inner.files(*self._box(start, stop))
+
+    def _box(self, start: Sequence[int], stop: Sequence[int]) -> tuple[list[int], list[int]]:
+        low, high = [0] * len(self.inner.shape), [1] * len(self.inner.shape)
+        for axis, a, b in zip(self.axes, start, stop, strict=True):
+            low[axis], high[axis] = a, b
+        return low, high
 
 
 def _place(

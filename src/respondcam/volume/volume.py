@@ -210,14 +210,34 @@ class Volume:
         >>> Volume(np.zeros((2, 3, 4))).tensor().shape
         torch.Size([1, 1, 2, 3, 4])
         """
+        import torch
+
+        voxels = self.normalized(normalize).voxels.reshape(self.channels, *self.shape)
+        return torch.from_numpy(voxels.copy()).unsqueeze(0)
+
+    def normalized(self, normalize: str) -> "Volume":
+        """Change the intensities as a network expects them; the place in the world stays.
+
+        Parameters
+        ----------
+        normalize
+            A name of `NORMALIZATIONS`: "none", "zscore", "minmax" or "percentile", per channel.
+
+        Raises
+        ------
+        VolumeError
+            If the name is unknown.
+
+        Examples
+        --------
+        >>> Volume(np.array([[[1.0, 3.0]]]), unit="mm").normalized("zscore").voxels.ravel()
+        array([-1.,  1.], dtype=float32)
+        """
         if normalize not in NORMALIZATIONS:
             accepted = ", ".join(repr(name) for name in NORMALIZATIONS)
             raise VolumeError(f"normalize must be one of {accepted}, received {normalize!r}")
-        import torch
-
         voxels = self.voxels.reshape(self.channels, *self.shape)
-        normalized = np.ascontiguousarray(NORMALIZATIONS[normalize](voxels))
-        return torch.from_numpy(normalized).unsqueeze(0)
+        return self.with_voxels(NORMALIZATIONS[normalize](voxels).reshape(self.voxels.shape))
 
     def _repr_html_(self) -> str:
         from respondcam.show import volume_html

@@ -296,6 +296,8 @@ def _settled(one: _Seen, frames: Sequence[_Frame], note: str) -> LayerCall:
     if layout is None:
         return _even(one.shape, frames[0], f"positions are lost at {lost}")
     frame = frames[layout.frame]
+    if not frame.spatial:
+        return _even(one.shape, frame, "it comes from an input without spatial axes")
     try:
         grid, axes = read_grid(layout, frame.spatial)
         batch = [digit.size for dim in layout.dims for digit in dim.digits if digit.batch]
@@ -310,7 +312,8 @@ def _settled(one: _Seen, frames: Sequence[_Frame], note: str) -> LayerCall:
 
 def _even(shape: tuple[int, ...], frame: _Frame, problem: str) -> LayerCall:
     """Assume that the output spans the input evenly, if it has the axes for that."""
-    if len(shape) != 2 + len(frame.spatial) or shape[0] != frame.batch:
+    spread = len(shape) == 2 + len(frame.spatial) and shape[0] == frame.batch
+    if not frame.spatial or not spread:
         return LayerCall(shape, None, None, frame.number, problem)
     note = f"assumed to span the input evenly, since {problem}"
     grid, axes = even_grid(shape[2:], frame.spatial, note), plain_axes(shape[1], shape[2:])

@@ -10,7 +10,7 @@ from typing import Any
 from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
-from respondcam.volume import Volume, read_volume
+from respondcam.volume import Unit, Volume, read_volume
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_report(found: Found) -> Report:
     return Report(
         name=found.volume.name,
         volume=volume,
-        maps=[_map(path, record, volume) for path, record in records],
+        maps=[read_map(path, record, volume.unit) for path, record in records],
         facts=_facts(found.volume, [record for _, record in records]),
         tables=[table for _, record in records for table in _tables(record)],
     )
@@ -143,11 +143,27 @@ def _volume_path(recorded: Path, folder: Path) -> Path:
     )
 
 
-def _map(path: Path, record: Mapping[str, Any], volume: Volume) -> ReportMap:
+def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
+    """Read one map on the layer's grid, and what its record says.
+
+    Parameters
+    ----------
+    path
+        Of the record.
+    record
+        Its content.
+    unit
+        Of the image, for maps in a format that may not know it.
+
+    Raises
+    ------
+    InputError
+        If the map cannot be read.
+    """
     file = path.parent / record["files"]["layer"]
     map = read_volume(file)
     # a format may not know the unit that the image's own file told
-    map = Volume(map.voxels, map.affine, volume.unit) if map.unit == "voxel" else map
+    map = Volume(map.voxels, map.affine, unit) if map.unit == "voxel" else map
     account = record.get("account", {})
     parts = [account.get(part) for part in ("score", "baseline", "mapped", "gap")]
     whole = all(part is not None for part in parts)

@@ -242,6 +242,40 @@
     told();
   }
 
+  // Without a graphics card every second counts, so nothing is computed that this page never shows.
+
+  function knownWindow() {
+    // black and white are known: no search through all voxels for them
+    niivue.NVImage.prototype.calMinMax = function () {
+      const [low, high] = data.window;
+      this.cal_min = this.robust_min = this.global_min = low;
+      this.cal_max = this.robust_max = this.global_max = high;
+      return [low, high, low, high];
+    };
+  }
+
+  function withoutLight() {
+    // the slopes of the image light its surface, which is switched off here (no illumination)
+    const blur = nv.blurShader, refresh = nv.refreshLayers, gl = nv.gl;
+    if (!blur) return;
+    const use = blur.use;
+    blur.use = (...given) => {
+      use.apply(blur, given);
+      gl.drawArrays = () => {};
+    };
+    nv.refreshLayers = (...given) => {
+      try {
+        refresh.apply(nv, given);
+      } finally {
+        delete gl.drawArrays;
+      }
+    };
+  }
+
+  function nextFrame() {
+    return new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
+  }
+
   async function addImage() {
     const buffer = await unpack(data.volume), view = new DataView(buffer);
     const start = view.getFloat32(108, true);
@@ -249,9 +283,8 @@
     state.slope = view.getFloat32(112, true);
     state.inter = view.getFloat32(116, true);
     state.values = new Float32Array(state.grey.length);
+    knownWindow();
     image = await niivue.NVImage.new(buffer.slice(0), "image.nii");
-    image.cal_min = data.window[0];
-    image.cal_max = data.window[1];
     // the colours lie on the same grid: the same header, but four bytes for red, green, blue, opacity
     const colours = new ArrayBuffer(start + 4 * state.grey.length);
     new Uint8Array(colours).set(new Uint8Array(buffer, 0, start));
@@ -344,6 +377,7 @@
     });
     nv.opts.crosshairWidth = 0.25;
     await nv.attachToCanvas(at("canvas"), false);
+    withoutLight();
     nv.onLocationChange = told;
     await addImage();
     await show(0);
@@ -356,8 +390,15 @@
     layout();
     delete nv.drawScene;
     state.ready = true;
+    // the planes first: they are there in no time, and the view in three dimensions is not
+    nv.draw3D = () => {};
+    goTo(data.maps[0].peak);
+    delete nv.draw3D;
+    performance.mark("respondcam-planes");
+    await nextFrame();
     listen();
     goTo(data.maps[0].peak);
+    performance.mark("respondcam-ready");
     document.body.dataset.ready = "yes";
   }
 
