@@ -33,7 +33,8 @@ trains small networks on images with one object each and explains them on images
 objects of different classes, of which one class is asked for: the map should lie on that object,
 not on the other, and not in the middle. Shapes are planted in noise, as in SE3D; particles are
 simulated subtomograms with the missing wedge, at a signal-to-noise ratio of 1. `--quick` takes a
-few images and writes nothing.
+few images and writes nothing. It needs `respondcam[cryoet,captum]` and, for the other libraries,
+`requirements.txt`.
 
 Controls know nothing of the asked class: `channel-sum` is the plain sum of the layer's channels,
 `centre` a Gaussian in the middle, `uniform` the same value everywhere. Means over images; the
@@ -100,13 +101,13 @@ def places_lines(places: Sequence[Places], trainings: int) -> list[str]:
         "*centroid* is the positive part's centre of mass, *peak* the largest value. *over*: the",
         "ratio of the mean distances, resized over the other; above 1 the other is nearer.",
         "",
-        "The two figures disagree. On the padded networks placed maps have the nearer centroid and",
-        "resized maps the nearer peak; without padding it is the other way round. Peaks lie 5 voxels",
-        "and more from objects of radius 2, whichever way is taken; why was not examined. Objects and",
-        "training matter too: with the larger shapes above and a network that names one of three,",
-        "an earlier form of this table (one training) had ratios of 0.8 to 1.0 on padded networks",
-        "for both figures. So this shows an advantage for the centroid of small objects, not for",
-        "pointing in general.",
+        "The two figures disagree. On the padded networks placed maps have the nearer centroid",
+        "and resized maps the nearer peak; without padding it is the other way round. Peaks lie 4",
+        "voxels and more from objects of radius 2, whichever way is taken; why was not examined.",
+        "Objects and training matter too: with the larger shapes above and networks that name one",
+        "of three, an earlier form of this table (one training) had ratios of 0.8 to 1.0 on padded",
+        "networks for both figures. So this shows an advantage for the centroid of small objects,",
+        "not for pointing in general.",
         "",
         "| network | found | figure | placed | values | resized | over placed | over values |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",

@@ -179,6 +179,11 @@ def open_comparison(
     backgrounds = find_masks(asked.background, sources, "--background")
     spec, weights, arguments, device, trust = network
     loaded, notes = open_model(spec, weights, arguments, device, trust=trust)
+    if loaded.preparation is not None:
+        raise InputError(
+            f"{loaded.spec} comes with its own preprocessing, which compare does not run. Switch "
+            f"it off with --model-arg preprocess=false, and give volumes that are preprocessed."
+        )
     explainers = {name: make_explainer(loaded, one) for name, one in settings.items()}
     if asked.controls:
         explainers["channel-sum"] = _channel_sum(loaded, asked)
