@@ -35,12 +35,18 @@ reports: NiiVue (BSD-2-Clause) and the parts in it (MIT, ISC, BSD), whose texts 
 beside the script, in `respondcam/show/vendor/niivue.licenses.txt`.
 
 This list is made by `make licences` from what the packages say of themselves, in the versions of
-`requirements/constraints.txt`. It is no legal advice.
+`requirements/constraints.txt` and with a CPU build of PyTorch. It is no legal advice. The usual
+Linux wheels of PyTorch also bring NVIDIA's CUDA libraries (packages `nvidia-*`, proprietary, under
+NVIDIA's terms), in installations and in container images.
+"""
+CARE = """
+Weak copyleft (MPL, LGPL) asks nothing of a program that imports a package, only of changes to the
+package itself; both go with Apache-2.0.
 """
 
 
 def main() -> None:
-    """Write the page, or with ``--check`` say whether what it names is still what is asked for."""
+    """Write the page."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     brought, absent = everything(project)
     PAGE.write_text(page(brought, absent), "utf-8")
@@ -101,7 +107,12 @@ def licence(name: str) -> str:
     first = next((x.strip() for x in (about.get("License") or "").splitlines() if x.strip()), "")
     if said:
         return " and ".join(sorted(set(said)))
-    return first if 0 < len(first) <= 60 else "not stated"
+    if 0 < len(first) <= 60:
+        return first
+    files = [f for f in metadata.files(name) or [] if "LICEN" in f.name.upper()]
+    text = files[0].read_text("utf-8") if files else ""
+    title = next((x.strip() for x in text.splitlines() if x.strip()), "")
+    return f"{title} (by its file)" if 0 < len(title) <= 60 else "not stated"
 
 
 def kind(text: str) -> str:
@@ -132,7 +143,8 @@ def page(brought: dict[str, set[str]], absent: dict[str, set[str]]) -> str:
         )
     if absent:
         parts.append("\nNot installed where this list was made, and so not looked at:\n")
-        parts += [f"{name} ({by(groups)})" for name, groups in sorted(absent.items())]
+        parts.append(", ".join(f"{name} ({by(groups)})" for name, groups in sorted(absent.items())))
+        parts.append(".\n")
     return "".join(parts)
 
 
@@ -144,7 +156,10 @@ def care(rows: dict[str, tuple[str, str]], brought: dict[str, set[str]]) -> list
             lines.append(f"| {name} | {sort} | {text} | {by(brought[name])} |\n")
     if not lines:
         return ["Nothing: every licence below is permissive.\n"]
-    return ["| package | kind | licence | brought by |\n|---|---|---|---|\n", *lines]
+    strong = any("strong copyleft" in line for line in lines)
+    about = "" if strong else " No package that was looked at is\nunder the GPL or AGPL.\n"
+    head = "| package | kind | licence | brought by |\n|---|---|---|---|\n"
+    return [head, *lines, CARE.rstrip() + about]
 
 
 def by(groups: set[str]) -> str:

@@ -100,6 +100,7 @@ def test_a_dumb_terminal_gets_plain_text(tmp_path, volumes, nets) -> None:
     assert "2 of 2 volumes audited." in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

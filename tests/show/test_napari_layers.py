@@ -330,3 +330,26 @@ def test_a_single_map_is_known_by_the_record_beside_it(tmp_path: Path) -> None:
     assert one[1]["contrast_limits"][0] == -one[1]["contrast_limits"][1]
     (image,) = read_by_name(tmp_path / "scan.nii.gz")
     assert image[1]["colormap"] == "gray"
+
+
+def test_maps_of_windows_are_known_by_what_their_store_says(tmp_path: Path) -> None:
+    from respondcam.large import LargeSettings, explain_large
+    from respondcam.network.sources import LoadedModel
+
+    volume = spotted(np.diag([2.0, 3.0, 4.0, 1.0]))
+    rc.write_volume(tmp_path / "scan.nii.gz", volume)
+    settings = LargeSettings(window=(4, 4, 4), layer="pool", target="all", stitch="sum")
+    model = LoadedModel(Spot().eval(), "spot", ("bright", "dark"))
+    explain_large(tmp_path / "scan.nii.gz", tmp_path, model, settings)
+    (store,) = tmp_path.glob("*.ome.zarr")
+    first, second = [layer(data) for data in read_by_name(store)]
+    assert [first.visible, second.visible] == [True, False]
+    assert "pool · respond" in first.name
+    assert first.contrast_limits[0] == -first.contrast_limits[1]
+    assert tuple(first.scale) == pytest.approx((4.0, 3.0, 2.0))
+    peak = np.unravel_index(int(np.argmax(first.data)), first.data.shape)
+    assert np.abs(np.array(peak) - (2.5, 6.5, 10.5)).max() <= 1
+    plain = tmp_path / "plain.ome.zarr"
+    rc.write_volume(plain, volume)
+    ((_, options, _),) = read_by_name(plain)
+    assert options["colormap"] == "gray"

@@ -12,7 +12,7 @@ from typing import Any
 
 from respondcam.errors import InputError, MissingExtraError
 from respondcam.show.napari.layers import image_layers
-from respondcam.show.napari.saved import saved_map
+from respondcam.show.napari.saved import saved_maps
 from respondcam.volume import read_volume
 from respondcam.volume.io import module_of
 
@@ -36,8 +36,7 @@ def read_layers(path: str) -> list[Any]:
     """
     place = Path(path)
     try:
-        found = saved_map(place)
-        return [found] if found is not None else image_layers(read_volume(place))
+        return saved_maps(place) or image_layers(read_volume(place))
     except InputError as error:
         from napari.utils.notifications import show_error
 

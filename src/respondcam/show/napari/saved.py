@@ -55,16 +55,42 @@ def saved_layers(given: Sequence[str | Path], *, resolution: str = "input") -> l
     return layers
 
 
-def saved_map(path: Path) -> LayerData | None:
-    """Make a layer of a map's file by the record beside it; None if it is no such file."""
+def saved_maps(path: Path) -> list[LayerData]:
+    """Make layers of what turns out to be maps; none if it is another image.
+
+    A file is known by the record beside it, an image that ``explain --window`` made by what it
+    holds about itself: each target is a layer then.
+    """
+    if path.is_dir():
+        return _window_maps(path)
     record = _record_beside(path)
     if record is None:
-        return None
+        return []
     from respondcam.show.report.records import read_map
 
     found = read_map(record, json.loads(record.read_text("utf-8")), "voxel")
     map = read_volume(path)
-    return map_layer(map, _caption(found, path.name), about={"record": str(record)})
+    return [map_layer(map, _caption(found, path.name), about={"record": str(record)})]
+
+
+def _window_maps(path: Path) -> list[LayerData]:
+    try:
+        ours = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]["respondcam"]
+        names, settings = ours["channels"], ours["manifest"]["settings"]
+        method, layer, stitch = (str(settings[key]) for key in ("method", "layer", "stitch"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    whole = read_volume(path)
+    maps = whole.voxels.reshape(-1, *whole.shape)
+    return [
+        map_layer(
+            whole.with_voxels(map),
+            Caption(target=str(name), layer=layer, method=method),
+            about={"store": str(path), "stitch": stitch},
+            visible=number == 0,
+        )
+        for number, (name, map) in enumerate(zip(names, maps, strict=True))
+    ]
 
 
 def _record_beside(path: Path) -> Path | None:
