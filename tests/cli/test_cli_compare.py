@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from respondcam import METHODS, IntegratedRespondCAM, read_volume
+from respondcam.cli import _comparing
 from respondcam.evidence import class_sensitivity
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
@@ -250,3 +251,17 @@ def test_what_has_no_figure_is_said_in_words(call, nets, tmp_path) -> None:
     assert same.code == 0, same.err
     assert "likeness of classes is undefined" in same.out
     assert "3 values are too few for an interval" in same.out
+
+
+def test_networks_that_bring_their_own_preprocessing_are_refused(call, monkeypatch) -> None:
+    plain = _comparing.open_model
+
+    def prepared(*given, **options):
+        loaded, notes = plain(*given, **options)
+        object.__setattr__(loaded, "preparation", object())  # any one; none of it is run
+        return loaded, notes
+
+    monkeypatch.setattr(_comparing, "open_model", prepared)
+    result = call()
+    assert result.code == 2, result.err
+    assert "--model-arg preprocess=false" in result.err
