@@ -8,13 +8,21 @@ JOBS   ?= 2
 # One thread for each test process: more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
 
-.PHONY: help demo test quick lint format docs bench clean release-check extras-check licences audit
+# The folders whose every line and branch the tests are to reach, and the tests of them.
+CORE  := attribution network volume
+TESTS := $(CORE:%=tests/%) tests/bundles tests/fuzz tests/mutants tests/large $(CORE:%=src/respondcam/%)
+ORDER ?= $(shell date +%j)
+
+.PHONY: help demo test quick lint format docs bench clean release-check extras-check licences audit coverage mutants shuffled
 
 help:
 	@echo "make demo    set up, then explain a phantom with the network in the package"
 	@echo "make test    set up, then run every check: format, lint, types, all tests"
 	@echo "make quick   the tests without the slow ones"
 	@echo "make lint    ruff and pyright alone;  make format  rewrites"
+	@echo "make coverage  lines and branches of the core that tests reach; fails under 95 %"
+	@echo "make mutants   change the mathematics in every small way: a test must notice"
+	@echo "make shuffled  the quick tests in an order of the day, or ORDER=number"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
 	@echo "make release-check   build what would be published, look into it, use it"
@@ -38,6 +46,17 @@ test: lint docs
 
 quick: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+shuffled: $(STAMP)
+	RESPONDCAM_TEST_ORDER=$(ORDER) $(PYTEST) -m "not slow"
+
+coverage: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov=respondcam --cov-branch --cov-report= $(TESTS)
+	$(BIN)/python -m coverage report --show-missing --skip-covered --fail-under=95 \
+		--include='src/respondcam/attribution/*,src/respondcam/network/*,src/respondcam/volume/*'
+
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,25 @@ torch.manual_seed(SEED)  # what test files draw while they are read
 def seeded() -> None:
     """Every test and docstring example draws the same random numbers, whatever ran before it."""
     torch.manual_seed(SEED)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With RESPONDCAM_TEST_ORDER, a number: files, and the tests in each, in an order drawn by it.
+
+    A test that needs another one to run before it fails then.
+    """
+    seed = os.environ.get("RESPONDCAM_TEST_ORDER")
+    if seed is None:
+        return
+    drawn = random.Random(int(seed))
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    files = list(by_file.values())
+    drawn.shuffle(files)
+    for tests in files:
+        drawn.shuffle(tests)
+    items[:] = [item for tests in files for item in tests]
 
 
 @pytest.fixture(scope="session")

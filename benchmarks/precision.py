@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from history import remember
 from monai.networks.nets import DenseNet121, resnet18
 from torch import Tensor, nn
 
@@ -82,6 +83,8 @@ def measure(name: str, size: int, rounds: int) -> None:
 
 def report(case: str, times: dict[str, list[tuple[float, float]]], note: str) -> None:
     print(f"{case}: {note}")
+    middle = {kind: statistics.median(cpu for cpu, _ in pairs) for kind, pairs in times.items()}
+    remember("precision", {f"{case}: {kind}: CPU s": round(t, 4) for kind, t in middle.items()})
     for number, clock in enumerate(("CPU ", "wall")):
         base = [pair[number] for pair in times["inference"]]
         for kind, pairs in times.items():

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from history import remember
 from torch import Tensor, nn
 
 from families.catalogue import FAMILIES, Family
@@ -128,6 +129,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(f"{'family':34s} {'inference':>10s} {'by hand':>9s} {'map':>9s}  map / by hand")
+    figures: dict[str, float] = {}
     for name in asked.families or FAMILIES:
         family = FAMILIES[name]
         if not importlib.util.find_spec(family.needs):
@@ -135,11 +137,15 @@ def main() -> None:
             continue
         found = milliseconds(family, asked.seconds, asked.times)
         low = {what: statistics.quantiles(times)[0] for what, times in found.items()}
+        figures[f"{name}: map / by hand"] = round(low["map"] / low["by hand"], 4)
+        figures[f"{name}: map / inference"] = round(low["map"] / low["inference"], 4)
         print(
             f"{name:34s} {low['inference']:7.1f} ms {low['by hand']:6.1f} ms "
             f"{low['map']:6.1f} ms  {low['map'] / low['by hand']:.3f}",
             flush=True,
         )
+    if figures:
+        remember("families of networks", figures, seconds=asked.seconds, times=asked.times)
 
 
 if __name__ == "__main__":

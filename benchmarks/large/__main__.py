@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+from benchmarks.history import remember
+
 CHEAP = [(64, 128, 128), (64, 256, 256), (128, 512, 512), (512, 512, 512), (512, 1024, 1024)]
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     parser.add_argument("--folder", default=".", help="For volumes and results, gigabytes")
     asked = parser.parse_args()
     print("shape z y x | workers | Mvoxel | wall s | CPU s | CPU s/Mvoxel | peak MiB")
+    figures: dict[str, float] = {}
     for shape in CHEAP[: asked.rows]:
         for workers in (0, 1, 2):
             options = ["--shape", *map(str, shape), "--layer", "1", "--folder", asked.folder]
@@ -27,6 +30,9 @@ def main() -> None:
             voxels = shape[0] * shape[1] * shape[2] / 1e6
             cpu = one.get("workers_cpu_s", 0) + one["cpu_s"]
             peak = max(one["peak_mib"], one.get("worker_peak_mib", 0))
+            case = f"{'x'.join(map(str, shape))}, {workers or 'no'} workers"
+            figures[f"{case}: CPU s/Mvoxel"] = round(cpu / voxels, 5)
+            figures[f"{case}: peak MiB"] = round(peak, 1)
             print(
                 f"{shape} | {workers or 'in process'} | {voxels:.0f} | {one['wall_s']:.1f} | "
                 f"{cpu:.1f} | {cpu / voxels:.3f} | {peak:.0f}",
@@ -39,6 +45,8 @@ def main() -> None:
         f"{demo['plain_cpu_s']:.1f} s CPU, all of the run {demo['cpu_s']:.1f} s CPU; "
         f"windows/s {demo['wall_ratio']:.3f} of plain inference"
     )
+    figures["demo network: windows/s of plain inference"] = round(demo["wall_ratio"], 4)
+    remember("large volumes", figures)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from history import remember
 
 from planted.measuring import placed_or_resized, results, seeded
 from planted.networks import accuracy, fine, trained
@@ -83,6 +84,8 @@ def main() -> None:
         document = to_json({"lines": lines, "cells": cells, "facts": facts})
         with whole_file(HERE / "results" / f"{part}.json") as beside:
             beside.write_text(document + "\n", encoding="utf-8")
+        plain = json.loads(document)
+        remember(f"planted objects: {part}", {"cells": plain["cells"]}, facts=plain["facts"])
         files = [HERE / "results" / f"{name}.json" for name in PARTS]
         known = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
         with whole_file(HERE / "README.md") as beside:

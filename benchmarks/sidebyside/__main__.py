@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from history import remember, side_by_side_figures
+
 from sidebyside import machine, table
 from sidebyside.cases import CASES, Case, case_named
 from sidebyside.libraries import INFERENCE, LIBRARIES
@@ -137,6 +139,13 @@ def main() -> None:
     if given.small:
         print(table.render(results))
     else:
+        remember(
+            "side by side",
+            side_by_side_figures(results),
+            packages=packages,
+            command=results["command"],
+            options=results["options"],
+        )
         print(f"wrote {path} and the table in {HERE / 'README.md'}")
 
 

@@ -1,12 +1,14 @@
 """Files appear whole or not at all."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from respondcam.errors import InputError
 
@@ -123,3 +125,34 @@ def slug(text: str) -> str:
     """
     text = re.sub(r",(?!\w)", "", text)  # of a list of numbers they stay
     return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"
+
+
+_DEEPEST = 200  # no record of ours goes down further
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that anybody may have written.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it is no JSON, or goes down so far that reading it would end the process.
+
+    Examples
+    --------
+    >>> path = Path(tempfile.mkdtemp(), "deep.json")
+    >>> _ = path.write_text("[" * 100_000)
+    >>> read_json(path)
+    Traceback (most recent call last):
+    ValueError: it goes down 100000 levels
+    """
+    text = path.read_text(encoding="utf-8")
+    level = deepest = 0
+    for bracket in re.finditer(r"[\[{\]}]", text):
+        level += 1 if bracket[0] in "[{" else -1
+        deepest = max(deepest, level)
+    if deepest > _DEEPEST:
+        raise ValueError(f"it goes down {deepest} levels")
+    return json.loads(text)

@@ -142,3 +142,38 @@ def test_every_requirement_is_pinned_and_agrees_with_development() -> None:
 
 def test_file_names_are_plain(machine: ModuleType) -> None:
     assert machine.slug("AMD EPYC (7763) @ 2.4GHz", 2) == "amd-epyc-7763-2-4ghz-2-cores"
+
+
+def test_every_run_is_one_line_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import history
+
+    file = tmp_path / "results" / "history.jsonl"
+    history.remember("first", {"a": 1.5}, file=file)
+    history.remember("second", {"b": 2}, file=file, options={"rounds": 3})
+    first, second = history.remembered(file)
+    assert (first["benchmark"], first["figures"]) == ("first", {"a": 1.5})
+    assert (second["figures"], second["options"]) == ({"b": 2}, {"rounds": 3})
+    assert first["machine"]["cores"] > 0
+    assert {"torch", "respondcam"} <= first["versions"].keys()
+    assert len(first["date"]) == len("2030-01-02T00:00:00+00:00")
+
+
+def test_the_history_that_is_kept_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import history
+
+    runs = list(history.remembered())
+    assert runs
+    for run in runs:
+        assert {"benchmark", "date", "commit", "machine", "versions", "figures"} <= run.keys()
+
+
+def test_figures_of_the_table_are_relative_to_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import history
+
+    one = {"inference": {"ms": [2.0, 4.0, 3.0]}, "ours": {"ms": [6.0]}, "failed": {"error": "x"}}
+    case = {"case": "net", "time": one, "memory": {"inference": {"mib": [5]}, "ours": {"mib": [4]}}}
+    found = history.side_by_side_figures({"cases": [case]})
+    assert found == {"net: ours: time": 2.0, "net: ours: memory": 0.8}

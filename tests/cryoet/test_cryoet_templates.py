@@ -47,6 +47,14 @@ def test_names_come_in_the_order_given_and_can_be_chosen(folder):
     assert list(load_templates(given, only=["b-map", "groel"], size=24)) == ["b-map", "groel"]
 
 
+def test_what_lies_here_under_a_phantoms_name_is_taken_and_said(folder, tmp_path, monkeypatch):
+    (folder / "a-model.pdb").unlink()
+    folder.rename(tmp_path / "p97")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RespondCAMWarning, match="'p97' is the name of a phantom, but also"):
+        assert list(load_templates(["p97"], size=24)) == ["b-map"]
+
+
 def test_all_phantoms_are_what_is_simulated_unless_told():
     assert list(load_templates(only=["p97"], size=24)) == ["p97"]
     with pytest.raises(VolumeError, match=", ".join(PHANTOMS)):

@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.mutate import mutated
 from tests.fuzz.readers import READERS
+from tests.fuzz.structured import hostile
 
 from respondcam.errors import InputError
 
-SECONDS = 5
+SECONDS = 5  # of work; where others work too, it may take longer
+PATIENCE = 60  # until what does not work either has hung
 BYTES = 2**30
 
 
@@ -52,34 +53,34 @@ def hunt(
     random_ = random.Random(seed)
     outcomes: Counter[str] = Counter()
     findings: list[Finding] = []
-    for suffix, good in seeds:  # also brings the imports, outside the limits
-        if (what := _outcome(reader.read, _stored(folder, suffix, good))) != "read":
-            raise ValueError(f"the good {suffix} file of {name!r} is not read: {what}")
+    expected = "read" if reader.opens else "worded"
+    for name_, good in seeds:  # also brings the imports, outside the limits
+        path = reader.store(folder, name_, good)
+        if (what := _outcome(reader.read, path, limited=False)) != expected:
+            raise ValueError(f"the good {name_} file of {name!r} is not {expected}: {what}")
     with _limits():
         for _ in range(inputs):
-            suffix, good = random_.choice(seeds)
-            data = mutated(good, random_, reader.header)
-            what = _outcome(reader.read, _stored(folder, suffix, data))
+            name_, good = random_.choice(seeds)
+            data = hostile(good, random_, reader.header)
+            what = _outcome(reader.read, reader.store(folder, name_, data))
+            if reader.folder:  # only one of its files is hostile
+                reader.store(folder, name_, good)
             outcomes[what.split(":")[0]] += 1
             if what not in ("read", "worded"):
-                findings.append(Finding(what, data, suffix))
+                findings.append(Finding(what, data, name_.replace("/", "-")))
     return outcomes, findings
 
 
-def _stored(folder: Path, suffix: str, data: bytes) -> Path:
-    path = folder / f"hostile{suffix}"
-    path.write_bytes(data)
-    return path
-
-
-def _outcome(read: object, path: Path) -> str:
+def _outcome(read: object, path: Path, *, limited: bool = True) -> str:
     assert callable(read)
-    signal.alarm(SECONDS)
+    _set_clocks(SECONDS * limited, PATIENCE * limited)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read(path)
     except InputError as error:
+        if cause := _out_of_memory(error):
+            return f"memory: {cause}"
         return "worded" if str(error).strip() else "wordless: an empty message"
     except _Hang:
         return f"hang: more than {SECONDS} s"
@@ -87,8 +88,23 @@ def _outcome(read: object, path: Path) -> str:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"crash: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
     finally:
-        signal.alarm(0)
+        _set_clocks(0, 0)
     return "read"
+
+
+def _set_clocks(work: float, patience: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, work)
+    signal.setitimer(signal.ITIMER_REAL, patience)
+
+
+def _out_of_memory(error: BaseException | None) -> str:
+    """What wanted more memory than the limit, behind an error that has words."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _hung(*_: object) -> None:
@@ -101,11 +117,12 @@ def _limits() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, before[1]))
-    handler = signal.signal(signal.SIGALRM, _hung)
+    handlers = {one: signal.signal(one, _hung) for one in (signal.SIGALRM, signal.SIGPROF)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, handler)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 

@@ -1,14 +1,12 @@
 """Every reader of files from elsewhere, with good files of its kinds to start from."""
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
+from tests.fuzz.folder_readers import FOLDER_READERS
+from tests.fuzz.network_readers import NETWORK_READERS
+from tests.fuzz.reader import Reader
 
 from respondcam.volume import Volume, read_volume, write_volume
 
@@ -44,25 +42,6 @@ _rlnOpticsGroup #8
 a.mrc 10.0 20.0 30.0 1.0 2.0 3.0 1
 b.mrc 40.0 50.0 60.0 0.0 0.0 0.0 1
 """
-
-
-@dataclass(frozen=True)
-class Reader:
-    """What is fed with hostile files.
-
-    Parameters
-    ----------
-    read
-        Path -> anything; a worded error is the only exception allowed.
-    seeds
-        Suffix -> a good file, made in a folder that is given.
-    header
-        How many bytes of a file decide on most.
-    """
-
-    read: Callable[[Path], object]
-    seeds: Callable[[Path], dict[str, bytes]]
-    header: int = 1024
 
 
 def _volume(suffixes: tuple[str, ...]) -> Callable[[Path], dict[str, bytes]]:
@@ -113,26 +92,6 @@ def _slice(path: Path, z: float) -> None:
     data.save_as(path, enforce_file_format=True)
 
 
-@cache
-def _network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-
-
-def _weights(path: Path) -> object:
-    from respondcam.network.weights import load_weights
-
-    return load_weights(_network(), path)
-
-
-def _weight_files(folder: Path) -> dict[str, bytes]:
-    from safetensors.torch import save
-
-    stream = io.BytesIO()
-    torch.save(_network().state_dict(), stream)
-    return {".safetensors": save(_network().state_dict()), ".pt": stream.getvalue()}
-
-
 def _star(path: Path) -> object:
     from respondcam.cryoet.particles_star import read_particles
 
@@ -152,7 +111,7 @@ def _structures(folder: Path) -> dict[str, bytes]:
     return {".pdb": GEMMI_PDB.encode(), ".cif": document.as_string().encode()}
 
 
-READERS = {
+READERS: dict[str, Reader] = {
     "mrc": Reader(read_volume, _volume((".mrc", ".map.gz"))),
     "nifti": Reader(read_volume, _volume((".nii", ".nii.gz")), 348),
     "nrrd": Reader(read_volume, _volume((".nrrd",)), 400),
@@ -160,7 +119,8 @@ READERS = {
     "tiff": Reader(read_volume, _volume((".tif",)), 600),
     "numpy": Reader(read_volume, _arrays, 256),
     "dicom": Reader(read_volume, _dicom, 1400),
-    "weights": Reader(_weights, _weight_files, 700),
     "star": Reader(_star, lambda folder: {".star": STAR.encode()}, 700),
     "structure": Reader(_structure, _structures, 1000),
+    **NETWORK_READERS,
+    **FOLDER_READERS,
 }

@@ -10,13 +10,22 @@ from tests.fuzz.readers import READERS, Reader
 
 from respondcam.errors import InputError
 
+# they build a network for each file
+COSTLY = ("export", "nnunet", "metadata", "keras", "bundle", "torchscript", "untrusted")
+CHOSEN = [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in READERS]
 
-@pytest.mark.parametrize("name", READERS)
+
+@pytest.mark.parametrize("name", CHOSEN)
 def test_no_hostile_file_gets_past_the_reader(name, tmp_path):
-    outcomes, findings = hunt(name, 150, seed=1, folder=tmp_path)
+    inputs = 30 if name in COSTLY else 150
+    outcomes, findings = hunt(name, inputs, seed=1, folder=tmp_path)
     assert not findings, [finding.what for finding in findings]
-    assert outcomes["worded"] > 15  # the files are hostile ...
-    assert outcomes["read"] > 0  # ... and not beyond recognition
+    if name == "bundle":  # refused whatever it holds, which its reader takes for granted
+        assert outcomes["read"] == inputs
+        return
+    assert outcomes["worded"] > inputs / 10  # the files are hostile ...
+    if READERS[name].opens:
+        assert outcomes["read"] > 0  # ... and not beyond recognition
 
 
 def test_changes_are_the_same_for_the_same_seed_and_leave_the_good_file_alone():

@@ -13,7 +13,7 @@ import torch
 import typer
 
 from respondcam import __version__
-from respondcam._files import slug, whole_file
+from respondcam._files import read_json, slug, whole_file
 from respondcam.attribution import Explanation
 from respondcam.cli._common import console, number, print_json, to_json
 from respondcam.cli._explaining import Settings, make_explainer, noted, sha256_of
@@ -219,7 +219,7 @@ def _check_free(record: Path, identity: dict[str, Any]) -> None:
     if not record.exists():
         return
     try:
-        there = json.loads(record.read_text("utf-8"))["run"]
+        there = read_json(record)["run"]
     except (OSError, ValueError, KeyError, TypeError):
         there = None
     if there != json.loads(json.dumps(identity)):  # lists and tuples are one in JSON

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from respondcam._files import make_folder, whole_file
+from respondcam._files import make_folder, read_json, whole_file
 from respondcam.cli._common import to_json
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import METRICS, Compared, Result
-from respondcam.evidence.se3d import Se3dCounts
+from respondcam.evidence.se3d import BINS, CUTS, Se3dCounts
 
 _MANIFEST = "manifest.json"
 _RECORDS = "volumes"
@@ -55,8 +55,13 @@ class Folder:
         """The record of a volume, if that very volume and mask were measured before."""
         path = self.records / f"{name}.json"
         record = _read(path) if path.exists() else None
-        if not record or record.get("identity") != json.loads(to_json(identity)):
+        if not isinstance(record, dict):
             return None
+        if record.get("identity") != json.loads(to_json(identity)):
+            return None
+        if not isinstance(record.get("notes"), list):
+            raise _damaged(path, "no notes")
+        results_of(name, record, path)  # before the work, not behind it
         return record
 
     def keep(self, name: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,13 +96,46 @@ def from_record(image: str, record: Mapping[str, Any]) -> Result:
     """The result that `to_record` wrote."""
     kept = record["counts"]
     counts = kept and Se3dCounts(
-        np.array(kept["bins"]),
-        np.array(kept["cuts"]),
+        _pair(kept["bins"]),
+        _pair(kept["cuts"]),
         int(kept["voxels"]),
-        None if kept["boxes"] is None else np.array(kept["boxes"]),
+        None if kept["boxes"] is None else _pair(kept["boxes"]),
     )
+    if kept and (counts.bins.shape, counts.cuts.shape) != ((2, len(BINS) - 1), (2, len(CUTS))):
+        raise ValueError(f"counts of shape {counts.bins.shape} and {counts.cuts.shape}")
     figures = {n: float("nan") if v is None else float(v) for n, v in record["figures"].items()}
-    return Result(image, record["method"], record["layer"], figures, counts)
+    return Result(image, str(record["method"]), str(record["layer"]), figures, counts)
+
+
+def _pair(values: Any) -> np.ndarray:
+    """Two rows of finite numbers."""
+    found = np.array(values)
+    if found.dtype.kind not in "iuf" or found.ndim != 2 or len(found) != 2:
+        raise ValueError("counts that are no two rows of numbers")
+    if not np.isfinite(found).all():
+        raise ValueError("counts that are not finite")
+    return found
+
+
+def results_of(name: str, record: Mapping[str, Any], path: Path | None = None) -> list[Result]:
+    """What the record of a volume holds.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return [from_record(name, one) for one in record["results"]]
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise _damaged(path or Path(name), repr(error)) from error
+
+
+def _damaged(path: Path, how: str) -> InputError:
+    return InputError(
+        f"{str(path)!r} is damaged as a record of a comparison ({how}). Remove it: the volume is "
+        f"then measured again."
+    )
 
 
 def compared_cells(rows: Sequence[Compared]) -> list[dict[str, Any]]:
@@ -146,7 +184,7 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> Path:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as a record of a comparison ({error}). Remove it, or "

@@ -8,8 +8,8 @@ from typing import Any
 from respondcam._files import whole_file
 from respondcam.cli._batch import Batch
 from respondcam.cli._common import console, number, print_json, to_json
-from respondcam.cli._compare_files import compared_cells, volume_cells, write_csv
-from respondcam.cli._comparing import NO_LAYER, Comparison, results_of
+from respondcam.cli._compare_files import compared_cells, results_of, volume_cells, write_csv
+from respondcam.cli._comparing import NO_LAYER, Comparison
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
 from respondcam.evidence.comparison import METRICS, Compared, Result, compare
 from respondcam.evidence.controls import CONTROLS
@@ -29,7 +29,7 @@ def report(
     as_json: bool = False,
 ) -> None:
     """Summarise all volumes, write the files, and print the table or the document."""
-    results = [r for source, record in batch.done for r in results_of(source, record)]
+    results = [r for source, record in batch.done for r in results_of(source.name, record)]
     rows = (
         compare(_ordered(results, comparison.asked.names()), seed=comparison.asked.seed)
         if results

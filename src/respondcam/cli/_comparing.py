@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.methods import make as make_method
 from respondcam.cli._common import choice, parse_arguments
-from respondcam.cli._compare_files import Folder, from_record, to_record
+from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
 from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import (
@@ -151,11 +151,6 @@ class Comparison:
                 "notes": own + notes,
             },
         )
-
-
-def results_of(source: Source, record: Mapping[str, Any]) -> list[Result]:
-    """What a record holds."""
-    return [from_record(source.name, one) for one in record["results"]]
 
 
 def open_comparison(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from respondcam import __version__
-from respondcam._files import slug
+from respondcam._files import read_json, slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.naming import class_of
@@ -211,7 +211,7 @@ def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwri
 
 def _identity(path: Path) -> Any:
     try:
-        return _identity_of(json.loads(path.read_text(encoding="utf-8")))
+        return _identity_of(read_json(path))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

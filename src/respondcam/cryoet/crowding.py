@@ -62,7 +62,9 @@ def crowded_boxes(
     return labels, Poses(rotations, shifts)
 
 
-def _box(radii: Tensor, particles: int, size: int, generator: torch.Generator) -> tuple:
+def _box(
+    radii: Tensor, particles: int, size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Kinds (particle,) and places (particle, 3) of one box."""
     device = generator.device
     for _ in range(_SETS):

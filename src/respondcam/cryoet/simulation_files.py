@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from respondcam._files import make_folder, whole_file
+from respondcam._files import make_folder, read_json, whole_file
 from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.volume import Volume
@@ -43,7 +43,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
     manifest = folder / MANIFEST
     if manifest.is_file():
         try:
-            there = json.loads(manifest.read_text(encoding="utf-8"))
+            there = read_json(manifest)
         except ValueError:
             there = None
         if there != record:

@@ -1,6 +1,7 @@
 """The kinds of particles to simulate, from whatever names them: files, identifiers, phantoms."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from respondcam.cryoet.fetching import (
 )
 from respondcam.cryoet.phantoms import PHANTOMS, phantom
 from respondcam.cryoet.structures import STRUCTURE_SUFFIXES, density_from_structure
-from respondcam.errors import VolumeError
+from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume, read_suffixes, stem
 
 ALL_PHANTOMS = "phantoms"
@@ -124,6 +125,13 @@ def _load(
 def _listed(given: str) -> list[tuple[str, Path | None]]:
     """Names of the kinds that one given name stands for, each with its file if it has one."""
     path = Path(given).expanduser()
+    if path.exists() and given in (*PHANTOMS, ALL_PHANTOMS):
+        warnings.warn(
+            f"{given!r} is the name of a phantom, but also of something in this folder, which is "
+            f"taken. Rename that, or run the command elsewhere, for the phantom.",
+            RespondCAMWarning,
+            stacklevel=4,
+        )
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if _is_density(file))
         if not files:

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from respondcam._files import make_folder, whole_file
+from respondcam._files import make_folder, read_json, whole_file
 from respondcam._version import __version__
 from respondcam.cryoet.model_card import card
 from respondcam.errors import InputError
@@ -78,7 +78,8 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
     manifest = folder / MANIFEST
     if manifest.is_file():
         try:
-            there = json.loads(manifest.read_text("utf-8"))["record"]
+            there = read_json(manifest)["record"]
+            there = there if isinstance(there, dict) else {}
         except (ValueError, KeyError, TypeError):
             there = {}
         there, now = _comparable(there), _comparable(record)
@@ -104,7 +105,9 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """All but what may differ in ways that do not matter: the command's wording, the version."""
-    facts = {name: value for name, value in record.get("facts", {}).items() if name != "command"}
+    facts = record.get("facts")
+    facts = facts if isinstance(facts, Mapping) else {}
+    facts = {name: value for name, value in facts.items() if name != "command"}
     kept = {name: value for name, value in record.items() if name != "respondcam"}
     return {**kept, "facts": facts}
 
@@ -124,14 +127,20 @@ def _write_manifest(folder: Path, document: Mapping[str, Any]) -> None:
 
 def finished(folder: Path, model: nn.Module) -> TrainingResult | None:
     """What a training that was finished in this folder gave."""
-    document = json.loads((folder / MANIFEST).read_text("utf-8"))
+    document = read_json(folder / MANIFEST)
     if "result" not in document or not (folder / WEIGHTS).is_file():
         return None
     load_weights(model, folder / WEIGHTS)
     model.eval()
-    result = document["result"]
-    history = tuple(Epoch(**epoch) for epoch in result.pop("history"))
-    return TrainingResult(weights=folder / WEIGHTS, history=history, **result)
+    try:
+        result = dict(document["result"])
+        history = tuple(Epoch(**epoch) for epoch in result.pop("history"))
+        return TrainingResult(weights=folder / WEIGHTS, history=history, **result)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{str(folder / MANIFEST)!r} is damaged: {error!r}. Delete it to train anew, or give "
+            f"another folder."
+        ) from error
 
 
 def write_training(

@@ -23,8 +23,8 @@ from respondcam.errors import InputError
 from respondcam.evidence.boxes import box_overlaps
 
 IOU = (0.3, 0.5, 0.7)
-_BINS = np.append(np.arange(0, 1, 0.01), [1.0, 2.0])  # the last bin holds the maximum alone
-_CUTS = np.linspace(0, 1, 100)
+BINS = np.append(np.arange(0, 1, 0.01), [1.0, 2.0])  # the last bin holds the maximum alone
+CUTS = np.linspace(0, 1, 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def se3d_counts(one: np.ndarray, mask: np.ndarray, *, boxes: bool = True) -> Se3
     """Count what one map contributes; `boxes` takes most of the time."""
     heat = scaled(one)
     inside, outside = heat[mask], heat[~mask]
-    bins = np.stack([np.histogram(part, bins=_BINS)[0] for part in (inside, outside)])
+    bins = np.stack([np.histogram(part, bins=BINS)[0] for part in (inside, outside)])
     cuts = np.stack([_at_or_above(part) for part in (inside, outside)])
     found = np.stack(box_overlaps(heat, mask)) if boxes and heat.ndim == 3 else None
     return Se3dCounts(bins, cuts, int(mask.sum()), found)
@@ -166,7 +166,7 @@ def _best_f1(cuts: np.ndarray, total: int) -> tuple[float, float, float, float]:
     best = int(f1.argmax())
     counted = hits[best] + misses[best]
     precision = hits[best] / counted if counted else 0.0
-    return float(f1[best]), float(_CUTS[best]), float(precision), float(hits[best] / total)
+    return float(f1[best]), float(CUTS[best]), float(precision), float(hits[best] / total)
 
 
 def _box_accuracies(overlaps: np.ndarray | None) -> tuple[list[float], list[float]]:
@@ -182,4 +182,4 @@ def _box_accuracies(overlaps: np.ndarray | None) -> tuple[list[float], list[floa
 
 def _at_or_above(values: np.ndarray) -> np.ndarray:
     ordered = np.sort(values)
-    return len(ordered) - np.searchsorted(ordered, _CUTS, side="left")
+    return len(ordered) - np.searchsorted(ordered, CUTS, side="left")

@@ -65,16 +65,13 @@ def _take(path: Path, own: str) -> None:
 
 
 def _remove_if_stale(path: Path) -> None:
-    text = ""
     try:
-        text = path.read_text(encoding="utf-8")
-        holder: dict[str, Any] = json.loads(text)
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
-    except ValueError:
-        holder = {}
+    holder = _holder(text)
     here = holder.get("host") == socket.gethostname()
-    if here and _started(int(holder["pid"])) != holder.get("started"):
+    if here and _started(holder["pid"]) != holder.get("started"):
         # renamed first, so that of two runs that see a stale lock only one removes it
         aside = path.with_name(f"{path.name}.stale.{os.getpid()}.{time.monotonic_ns()}")
         with contextlib.suppress(FileNotFoundError):
@@ -90,6 +87,16 @@ def _remove_if_stale(path: Path) -> None:
         f"Another run ({who}) is at work on {str(path.parent)!r}. Wait for it, or give another "
         f"folder with --out. If it is gone, delete {str(path)!r}."
     )
+
+
+def _holder(text: str) -> dict[str, Any]:
+    """Who holds the lock; empty where its file does not say so."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    known = isinstance(found, dict) and type(found.get("pid")) is int and found["pid"] > 0
+    return found if known else {}
 
 
 def _started(pid: int) -> str | None:

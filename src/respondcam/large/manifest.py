@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from respondcam._files import whole_file
+from respondcam._files import read_json, whole_file
 from respondcam.errors import InputError
 
 NAME = "manifest.json"
@@ -21,7 +21,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / NAME
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("it holds no JSON object")
+        return found
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

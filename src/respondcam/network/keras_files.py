@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from respondcam._extras import require
 from respondcam.errors import ModelError, RespondCAMWarning
+from respondcam.network.keras_config import check_config
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _ANY_SIZE = 16  # voxels along an axis that the file leaves open
@@ -60,11 +61,14 @@ def load_keras(path: str | os.PathLike[str]) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_config(keras, file, _LAYERS)
             original = keras.models.load_model(file, compile=False)
+        network, softmax = _translated(original, file)
+        _compare(original, network.eval(), softmax, file)
+    except ModelError:
+        raise
     except Exception as error:  # a different one for every kind of damage
         raise ModelError(f"The Keras file {str(file)!r} cannot be read: {_short(error)}") from error
-    network, softmax = _translated(original, file)
-    _compare(original, network.eval(), softmax, file)
     if softmax:
         warnings.warn(
             f"the softmax at the end of {file.name} is left out: the scores before it are "

@@ -1,11 +1,13 @@
 """Networks from files that hold the network itself: TorchScript, torch.export, whole pickles.
 
 What a file is shows in its content, not in its name. TorchScript is opened by PyTorch's own
-interpreter, which runs no Python. Opening a torch.export archive evaluates expressions that it
-holds, and a pickle can run anything: both need `trust`.
+interpreter, which runs no Python, but could write files: a program that would needs `trust`.
+Opening a torch.export archive evaluates expressions that it holds, and a pickle can run anything:
+both need `trust`.
 """
 
 import contextlib
+import io
 import pickle
 import sys
 import warnings
@@ -18,6 +20,7 @@ import torch
 from torch import nn
 
 from respondcam.errors import ModelError
+from respondcam.network.archives import names_in, reaching_calls
 from respondcam.network.torchscript import as_module
 
 SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".pt2", ".ckpt")
@@ -34,7 +37,8 @@ def load_model_file(path: str | Path, *, trust: bool = False) -> nn.Module:
         A TorchScript program, scripted or traced; an archive of ``torch.export.save``; or a model
         pickled as a whole.
     trust
-        Open files that can run code when they are opened: all but TorchScript.
+        Open files that can run code when they are opened: all but TorchScript, and TorchScript
+        that uses operators on files.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def load_model_file(path: str | Path, *, trust: bool = False) -> nn.Module:
     _check(file)
     kind = _kind(file)
     if kind == "TorchScript":
-        return _program(file)
+        return _program(file, trust=trust)
     if kind == "torch.export":
         return _exported(file, trust=trust)
     return _pickled(file, trust=trust)
@@ -85,9 +89,8 @@ def _kind(path: Path) -> str:
         head = file.read(16)
     if head.startswith(b"PK"):
         try:
-            with zipfile.ZipFile(path) as archive:
-                names = {part for name in archive.namelist() for part in name.split("/")[-2:]}
-        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+            names = {part for name in names_in(path) for part in name.split("/")[-2:]}
+        except ValueError as error:
             raise ModelError(
                 f"The model file {str(path)!r} is damaged or cut short ({_telling(error)}). "
                 f"Copy or download it again."
@@ -112,11 +115,20 @@ def _weights_only(path: Path) -> str:
     )
 
 
-def _program(path: Path) -> nn.Module:
+def _program(path: Path, *, trust: bool) -> nn.Module:
     try:
+        reaching = [] if trust else reaching_calls(path)
+        if reaching:
+            raise ModelError(
+                f"The TorchScript program {str(path)!r} uses {', '.join(reaching)}: it could "
+                f"write or read files of yours, already when it is opened. If you know who made "
+                f"this file and trust them, allow it with --trust (trust=True)."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript's age
             script = torch.jit.load(path, map_location="cpu")
+    except ModelError:
+        raise
     except Exception as error:  # a different one for every kind of damage
         raise ModelError(
             f"The TorchScript program {str(path)!r} cannot be opened: {_telling(error)}. It is "
@@ -156,7 +168,8 @@ def _pickled(path: Path, *, trust: bool) -> nn.Module:
     try:
         with warnings.catch_warnings():  # about pickles that it is going to refuse
             warnings.simplefilter("ignore")
-            torch.load(path, map_location="cpu", weights_only=True)
+            held = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
+            torch.load(held, map_location="cpu", weights_only=True)
         raise ModelError(_weights_only(path))
     except pickle.UnpicklingError as error:
         if not trust:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from respondcam._extras import require
+from respondcam._files import read_json
 from respondcam.errors import InputError, ModelError
 from respondcam.network.options import as_options
 from respondcam.network.weights import LoadedWeights, copy_weights, file_sha256, load_weights
@@ -223,7 +224,7 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except ValueError as error:
         raise ModelError(f"{str(path)!r} is no JSON: {error}. Copy it again.") from error
     return found if isinstance(found, Mapping) else {}

@@ -14,7 +14,6 @@ packages, need ``trust``.
 import contextlib
 import inspect
 import io
-import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,9 @@ import torch
 from torch import nn
 
 from respondcam._extras import require
+from respondcam._files import read_json
 from respondcam.errors import InputError, ModelError
+from respondcam.network.nnunet_architecture import check_architecture
 from respondcam.network.weights import (
     LoadedWeights,
     copy_weights,
@@ -35,8 +36,7 @@ from respondcam.network.weights import (
     read_checkpoint,
 )
 
-# Packages whose classes plans may name without `trust`.
-_OWN = ("dynamic_network_architectures.", "nnunetv2.", "torch.nn.")
+_SPARE = 1 << 20  # weights by which plans and checkpoint may differ: then copying says how
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,10 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
             configuration = plans.get_configuration(name)
             labels = plans.get_label_manager(dataset)
             _check_configuration(folder, name, configuration, trust=trust)
+            if not isinstance(dataset.get("channel_names", dataset.get("modality")), dict):
+                raise ModelError(f"{str(folder / 'dataset.json')!r} names no channels.")
+            for one in checkpoints:
+                _check_size(folder, one, plans, configuration, dataset)
             networks = tuple(_network(one, plans, configuration, dataset) for one in checkpoints)
     for network, checkpoint, file in zip(networks, checkpoints, files, strict=True):
         copy_weights(network, checkpoint["network_weights"], file)
@@ -169,7 +173,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         hint = f"Did you mean nnunet:{inner[0]}? " if inner else ""
         raise ModelError(f"{str(folder)!r} has no {name}. {hint}{_LAYOUT}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ModelError(f"{str(path)!r} is no JSON: {error}. Copy it again.") from error
     if not isinstance(content, dict):
@@ -250,15 +254,22 @@ def _check_configuration(folder: Path, name: str, configuration: Any, *, trust: 
             f"of {configuration.previous_stage_name!r} or of 3d_fullres."
         )
     architecture = configuration.configuration["architecture"]
-    named = [architecture["network_class_name"]]
-    arguments = architecture["arch_kwargs"]
-    named += [arguments.get(key) for key in architecture["_kw_requires_import"]]
-    foreign = [text for text in named if text is not None and not str(text).startswith(_OWN)]
-    if foreign and not trust:
+    check_architecture(architecture, f"The plans of {str(folder)!r} ({name})", trust=trust)
+
+
+def _check_size(
+    folder: Path, checkpoint: Mapping[str, Any], plans: Any, configuration: Any, dataset: Any
+) -> None:
+    """Build the network without memory: plans can describe one that no machine holds."""
+    with torch.device("meta"):
+        planned = _network(checkpoint, plans, configuration, dataset)
+    wanted = sum(value.numel() for value in planned.state_dict().values())
+    stored = checkpoint["network_weights"].values()
+    held = sum(value.numel() for value in stored if isinstance(value, torch.Tensor))
+    if wanted > 2 * held + _SPARE:
         raise ModelError(
-            f"The plans of {str(folder)!r} ({name}) name {', '.join(map(str, foreign))}, which is "
-            f"no part of nnU-Net: building that network runs code of other packages. If you know "
-            f"who made this folder and trust them, allow it with --trust (trust=True)."
+            f"The plans of {str(folder)!r} describe a network of {wanted} weights, and its "
+            f"checkpoint holds {held}: they do not belong together, or are damaged."
         )
 
 

@@ -42,11 +42,14 @@ def load_onnx(path: str | Path) -> nn.Module:
         raise ModelError(f"The ONNX file {str(file)!r} {what}. Give a file: onnx:network.onnx.")
     onnx = require("onnx", extra="onnx", purpose="read ONNX files")
     converter = require("onnx2torch", extra="onnx", purpose="turn ONNX into PyTorch")
-    proto = _supported(_read(onnx, file), file)
+    proto = _read(onnx, file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            proto = _supported(proto, file)
             network: nn.Module = converter.convert(proto)
+    except ModelError:
+        raise
     except Exception as error:  # whatever an operator's translation raises
         raise ModelError(
             f"The ONNX file {str(file)!r} cannot be turned into a PyTorch network: "
@@ -70,7 +73,6 @@ def _read(onnx: Any, path: Path) -> Any:
         ) from error
     if not proto.graph.node:
         raise ModelError(f"The ONNX file {str(path)!r} holds no network. Is it an ONNX file?")
-    _name_once(proto.graph)
     return proto
 
 
@@ -80,7 +82,7 @@ def _name_once(graph: Any) -> None:
     outputs = {value.name for value in graph.output}
     kept = []
     for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in original:
+        if node.op_type == "Identity" and node.input and node.input[0] in original:
             original[node.output[0]] = original[node.input[0]]
             if node.output[0] not in outputs:
                 continue
@@ -100,8 +102,8 @@ def _missing_data(path: Path, error: BaseException) -> ModelError:
 
 def _supported(proto: Any, path: Path) -> Any:
     """The network with operators that can be translated, or an error that names the others."""
-    unknown = _unknown_operators(proto)
-    if not unknown:
+    _name_once(proto.graph)
+    if not _unknown_operators(proto):
         return proto
     from onnx import version_converter
 

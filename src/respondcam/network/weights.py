@@ -6,6 +6,7 @@ containers and refuses the rest; opening the rest takes an explicit ``trust``.
 """
 
 import hashlib
+import io
 import json
 import pickle
 import struct
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from respondcam.errors import ModelError
+from respondcam.network.archives import names_in
 
 # names under which training frameworks keep the state dict (Lightning, plain torch, nnU-Net)
 _NESTS = ("state_dict", "model_state_dict", "model", "network_weights")
@@ -202,15 +204,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that torch would describe in words of its own."""
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"The weights file {str(path)!r} is damaged or cut short: its archive has no end. "
+            f"Copy or download it again."
+        )
     try:
-        if not zipfile.is_zipfile(path):
-            raise ModelError(
-                f"The weights file {str(path)!r} is damaged or cut short: its archive has no end. "
-                f"Copy or download it again."
-            )
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+        names = {name.partition("/")[2] for name in names_in(path)}
+    except ValueError as error:
         raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise ModelError(
@@ -228,7 +229,9 @@ def _read_pickle(path: Path, *, trust: bool) -> Any:
     try:
         with warnings.catch_warnings():  # about pickles that it is going to refuse
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # a pickle as a whole: it may claim lengths that only the file's end refutes
+            held = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
+            return torch.load(held, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not trust:
             raise ModelError(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from respondcam._files import make_folder, whole_file
+from respondcam._files import make_folder, read_json, whole_file
 from respondcam._version import __version__
 from respondcam.cryoet.imaging import Imaging
 from respondcam.cryoet.simulation_files import density_digests
@@ -173,10 +173,10 @@ class Laboratory:
         manifest = self.folder / _MANIFEST
         if manifest.is_file():
             try:
-                there = json.loads(manifest.read_text("utf-8"))
+                there = read_json(manifest)
             except ValueError:
                 there = {}
-            _check_same(there, record, self.folder)
+            _check_same(there if isinstance(there, dict) else {}, record, self.folder)
             return
         make_folder(self.folder)
         with whole_file(manifest) as beside:

@@ -209,7 +209,11 @@ def _reader(source: Path) -> ModuleType:
 
 def check_readable(source: Path) -> None:
     """Raise a worded error for what is missing, empty or no file."""
-    if not source.exists():
+    try:
+        there = source.exists()
+    except OSError as error:  # a name that no file can have
+        raise VolumeError(f"Cannot read {str(source)!r}: {error}") from error
+    if not there:
         raise VolumeError(f"There is no file or folder {str(source)!r}")
     if source.is_dir():
         return

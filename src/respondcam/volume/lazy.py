@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from respondcam._files import whole_file
+from respondcam._files import read_json, whole_file
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import open_stream
 from respondcam.volume.volume import Unit, Volume
@@ -278,7 +278,7 @@ def _rewritten(source: Path, scratch: Path) -> LazyVolume:
         facts = [list(space.voxels.shape), space.affine.tolist(), space.unit]
         with whole_file(place) as beside:
             beside.write_text(json.dumps(facts), encoding="utf-8")
-    shape, affine, unit = json.loads(place.read_text(encoding="utf-8"))
+    shape, affine, unit = read_json(place)
     space = placeholder(shape, np.array(affine), unit, source)
     return LazyVolume(space, lay_open(numbers).stored, tuple(range(len(shape))))
 

@@ -10,15 +10,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
+from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
-from respondcam.volume.volume import Volume
+from respondcam.volume.volume import Unit, Volume
 
 _OWN_ARRAYS = {"voxels", "affine", "unit"}
 _SMALL = 4096  # bytes; more than an affine or a unit takes
@@ -83,6 +84,7 @@ _DAMAGE = (
     NotImplementedError,
     RuntimeError,
     UnicodeDecodeError,  # in the name of an entry
+    tokenize.TokenError,  # out of an attempt at Python 2's headers
 )
 
 
@@ -100,6 +102,10 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Volume:
     if names.keys() >= _OWN_ARRAYS:
         affine = _read_small(archive, names["affine"], path)
         unit: Any = str(_read_small(archive, names["unit"], path))
+        if affine.shape != (4, 4) or affine.dtype.kind not in "iuf" or unit not in get_args(Unit):
+            raise VolumeError(
+                f"{str(path)!r} has a damaged place: affine of shape {affine.shape}, unit {unit!r}"
+            )
         return Volume(_read_member(archive, names["voxels"], path), affine, unit, path)
     if len(names) != 1:
         raise VolumeError(
@@ -120,11 +126,15 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if archive.getinfo(name).file_size > _SMALL:
         raise VolumeError(f"{str(path)!r} has an array {name!r} that is too large for its purpose")
-    with archive.open(name) as stream:
-        try:
+    try:
+        with archive.open(name) as stream:
+            shape, _, dtype = _read_header(cast(BufferedIOBase, stream))
+        if prod(shape) * dtype.itemsize > _SMALL:
+            raise ValueError(f"it declares an array of shape {shape}")
+        with archive.open(name) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-        except ValueError as error:
-            raise VolumeError(f"{str(path)!r} has a damaged array {name!r}: {error}") from error
+    except ValueError as error:
+        raise VolumeError(f"{str(path)!r} has a damaged array {name!r}: {error}") from error
 
 
 def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarray:

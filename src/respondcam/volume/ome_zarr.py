@@ -20,10 +20,11 @@ import numpy as np
 from respondcam._extras import require
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
-from respondcam.volume._stream import check_size
+from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume.geometry import LENGTH_UNITS, scaled
 from respondcam.volume.lazy import LazyVolume, placeholder
 from respondcam.volume.volume import Unit, Volume
+from respondcam.volume.zarr_chunks import check_chunks, check_declared
 
 OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
@@ -52,6 +53,7 @@ class ZarrArray:
         VolumeError
             If a chunk is damaged.
         """
+        check_chunks(self.array, start, stop, self.path)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         return _values(self.array, box, self.path)
 
@@ -72,7 +74,7 @@ def read(path: Path) -> Volume:
         If it is no image with z, y, x and at most channels, or damaged.
     """
     lazy = lay_open(path)
-    check_size(path, lazy.space.voxels.shape, 4, 1 << 62)
+    check_size(path, lazy.space.voxels.shape, 4, UNBOUNDED)
     voxels = lazy.read((0, 0, 0), lazy.space.shape)
     space = lazy.space
     return Volume(
@@ -92,20 +94,24 @@ def lay_open(path: Path) -> LazyVolume:
     VolumeError
         As for `read`.
     """
-    group = _open_group(path)
-    attributes = dict(group.attrs)
-    scales = attributes.get("ome", attributes).get("multiscales")
-    if not scales:
-        raise VolumeError(
-            f"{str(path)!r} is a Zarr group without OME-Zarr metadata (multiscales), so nobody "
-            f"knows which array is the image. Write it as OME-Zarr 0.4 or 0.5"
-        )
+    zarr = require("zarr", extra="large", purpose="read OME-Zarr images")
     try:
-        return _image(path, group, scales[0], attributes.get(OURS, {}))
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        if isinstance(error, VolumeError):
-            raise
+        group = zarr.open_group(str(path), mode="r")
+        attributes = dict(group.attrs)
+    except Exception as error:  # zarr raises what its parsing stumbles over
+        raise VolumeError(f"{str(path)!r} cannot be read as a Zarr group: {error!r}") from error
+    try:
+        scales = attributes.get("ome", attributes).get("multiscales")
+        if scales:
+            return _image(path, group, scales[0], attributes.get(OURS, {}))
+    except VolumeError:
+        raise
+    except Exception as error:
         raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
+    raise VolumeError(
+        f"{str(path)!r} is a Zarr group without OME-Zarr metadata (multiscales), so nobody knows "
+        f"which array is the image. Write it as OME-Zarr 0.4 or 0.5"
+    )
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
@@ -286,14 +292,6 @@ def _three(chunk: int | Sequence[int]) -> Sequence[int]:
     return (chunk,) * 3 if isinstance(chunk, int) else chunk
 
 
-def _open_group(path: Path) -> Any:
-    zarr = require("zarr", extra="large", purpose="read OME-Zarr images")
-    try:
-        return zarr.open_group(str(path), mode="r")
-    except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-        raise VolumeError(f"{str(path)!r} cannot be read as a Zarr group: {error}") from error
-
-
 def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, Any]) -> LazyVolume:
     finest = scales["datasets"][0]
     array = group[finest["path"]]
@@ -306,6 +304,7 @@ def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, 
             f"{str(path)!r} has the axes {', '.join(names)} of lengths {array.shape}; accepted "
             f"are z, y, x and at most c, or further ones of length 1"
         )
+    check_declared(array, path)
     kept = (("c",) if "c" in long else ()) + ("z", "y", "x")
     affine, unit = _place(path, scales, finest, names, own)
     shape = [array.shape[names.index(axis)] for axis in kept]

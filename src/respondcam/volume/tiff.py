@@ -53,26 +53,18 @@ def read(path: Path) -> Volume:
     VolumeError
         If the file is damaged, or holds a single image, a time series, or several stacks.
     """
-    _check_chain(path)
-    try:
-        with _open(path) as file:
-            series = _only_stack(file, path)
-            plain = series.keyframe.compression == 1
-            check_size(path, series.shape, series.dtype.itemsize, None if plain else UNBOUNDED)
-            affine, unit, factor = _place(file, path)
-            voxels = _ordered(series.asarray(), series.axes)
-    except VolumeError:
-        raise
-    except _DAMAGE as error:
-        raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
+    with _stack(path) as (file, series):
+        plain = series.keyframe.compression == 1
+        check_size(path, series.shape, series.dtype.itemsize, None if plain else UNBOUNDED)
+        affine, unit, factor = _place(file, path)
+        voxels = _ordered(series.asarray(), series.axes)
     about = {"format": "tiff", "unit_factor": factor}
     return Volume(voxels, scaled(affine, factor), unit, path, about)
 
 
 def lay_open(path: Path) -> LazyVolume | None:
     """Open a stack whose numbers stand one after the other; None if they do not."""
-    with _open(path) as file:
-        series = _only_stack(file, path)
+    with _stack(path) as (file, series):
         if series.dataoffset is None or series.keyframe.compression != 1:
             return None
         affine, unit, factor = _place(file, path)
@@ -81,7 +73,7 @@ def lay_open(path: Path) -> LazyVolume | None:
         sizes = dict(zip(series.axes, series.shape, strict=True))
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
         stored = RawArray(path, series.dataoffset, tuple(sizes[a] for a in kept), dtype)
-    check_size(path, stored.shape, dtype.itemsize, in_memory=False)
+        check_size(path, stored.shape, dtype.itemsize, in_memory=False)
     about = {"format": "tiff", "unit_factor": factor}
     shape = [sizes[axis] for axis in layout]
     space = placeholder(shape, scaled(affine, factor), unit, path, about)
@@ -90,8 +82,7 @@ def lay_open(path: Path) -> LazyVolume | None:
 
 def unpack(path: Path, target: Path) -> Volume:
     """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
-    with _open(path) as file:
-        series = _only_stack(file, path)
+    with _stack(path) as (file, series):
         affine, unit, factor = _place(file, path)
         layout = _layout(series.axes, series.shape) or ""
         sizes = dict(zip(series.axes, series.shape, strict=True))
@@ -205,6 +196,19 @@ def _number(file: IO[bytes], at: int, kind: str) -> int | None:
     file.seek(at)
     data = file.read(struct.calcsize(kind))
     return struct.unpack(kind, data)[0] if len(data) == struct.calcsize(kind) else None
+
+
+@contextlib.contextmanager
+def _stack(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The open file and its only stack; damage that shows while the block reads has words."""
+    _check_chain(path)
+    try:
+        with _open(path) as file:
+            yield file, _only_stack(file, path)
+    except VolumeError:
+        raise
+    except _DAMAGE as error:
+        raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
 
 
 def _only_stack(file: Any, path: Path) -> Any:

@@ -99,7 +99,7 @@ def receptive_energy(
             score = (here.float() * signs.to(grid.device)).sum()
             more = number + 1 < len(voxels)
             (slope,) = torch.autograd.grad(score, image, retain_graph=more, allow_unused=True)
-            if slope is None:
+            if slope is None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise LayerError("The layer's output has no gradient with respect to the input.")
             found.append(_marginals(slope))
         return found

@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from respondcam.network.layout import rules_mix, rules_resize, rules_shape, rules_spatial  # noqa: F401
+from respondcam.network.layout import (  # noqa: F401
+    rules_mix,  # pyright: ignore[reportUnusedImport]
+    rules_resize,  # pyright: ignore[reportUnusedImport]
+    rules_shape,  # pyright: ignore[reportUnusedImport]
+    rules_spatial,  # pyright: ignore[reportUnusedImport]
+)
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
 from respondcam.network.layout.hollow import HollowRun
 from respondcam.network.layout.rules import RULES, Call, base_name, named, pointwise

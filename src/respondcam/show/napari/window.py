@@ -17,7 +17,7 @@ def bring_qt() -> None:
     """
     require("napari", extra="napari", purpose="show volumes and maps in its viewer")
     try:
-        import qtpy.QtWidgets  # noqa: F401
+        import qtpy.QtWidgets  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:  # qtpy's own errors are of this kind too
         why = " ".join(str(error).split()) or type(error).__name__
         raise MissingExtraError(

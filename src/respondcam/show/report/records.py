@@ -1,5 +1,6 @@
 """Reports from what ``respondcam explain`` left behind: the maps and their JSON records."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from respondcam._files import read_json
 from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
@@ -76,10 +78,14 @@ def read_report(found: Found) -> Report:
     InputError
         If the volume or a map is not there, or the volume has changed since it was explained.
     """
-    records = [(path, json.loads(path.read_text("utf-8"))) for path in found.records]
+    records = [(path, read_json(path)) for path in found.records]
     folder, first = found.records[0].parent, records[0][1]
     place = _volume_path(found.volume, folder)
-    if _sha256(place) != first["input"]["sha256"]:
+    try:
+        same = _sha256(place) == first["input"]["sha256"]
+    except OSError as error:
+        raise InputError(f"The volume {str(place)!r} cannot be read: {error}") from error
+    if not same:
         raise InputError(
             f"{place} has changed since it was explained: its maps belong to another image. "
             f"Explain it again, or bring the old file back."
@@ -106,18 +112,58 @@ def _json_files(path: Path) -> list[Path]:
 def _record(path: Path) -> dict[str, Any] | None:
     """Read a record; None for any other JSON file."""
     try:
-        record = json.loads(path.read_text("utf-8"))
-        str(record["input"]["path"] + record["input"]["sha256"] + record["layer"])
-        str(record["target"]["name"] + record["files"]["layer"] + record["settings"]["method"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(path)
+    except (OSError, ValueError):
         return None
-    return record
+    return record if _is_record(record) else None
+
+
+_NEEDED = {
+    "input": ("path", "sha256"),
+    "target": ("name",),
+    "files": ("layer",),
+    "settings": ("method",),
+}
+_ACCOUNT = ("score", "baseline", "mapped", "gap")
+_PARTS = ("shapley", "flow", "drop")
+
+
+def _is_record(found: Any) -> bool:
+    """Whether all that is read of a record is there and of its kind."""
+    if not isinstance(found, dict) or not isinstance(found.get("layer"), str):
+        return False
+    sections = [found.get(name) for name in _NEEDED]
+    sections += [found.get(name, {}) for name in ("model", "account", "evidence")]
+    if not all(isinstance(section, dict) for section in sections):
+        return False
+    texts = [found[section].get(name) for section, names in _NEEDED.items() for name in names]
+    numbers = [found.get("account", {}).get(name) for name in _ACCOUNT]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and found["settings"].get("nonfinite", "error") in ("error", "zero", "keep")
+        and all(isinstance(number, int | float | None) for number in numbers)
+        and isinstance(found.get("notes", []), list)
+        and _are_channels(found.get("channels") or {})
+    )
+
+
+def _are_channels(found: Any) -> bool:
+    if not isinstance(found, dict) or not all(isinstance(found.get(p, {}), dict) for p in _PARTS):
+        return False
+    names = found.get("names", [])
+    parts = [found[part] for part in _PARTS if part in found]
+    return isinstance(names, list) and all(
+        isinstance(part.get("channels"), list)
+        and len(part["channels"]) == len(names)
+        and "gap" in part
+        for part in parts
+    )
 
 
 def _by_score(item: tuple[Path, Mapping[str, Any]]) -> tuple[str, str, float]:
     record = item[1]
     score = record.get("account", {}).get("score")
-    return record["settings"]["method"], record["layer"], -(score or 0.0)
+    return record["settings"]["method"], record["layer"], -float(score or 0.0)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -134,9 +180,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _volume_path(recorded: Path, folder: Path) -> Path:
     """Find the volume where it was, or, when the folder has moved, beside the maps."""
-    for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
-        if place.exists():
-            return place
+    with contextlib.suppress(OSError):  # a name that no file can have
+        for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
+            if place.is_file() or place.is_dir():
+                return place
     raise InputError(
         f"The volume {str(recorded)!r} is not there any more. Run the command in the folder in "
         f"which it was explained, or put the file beside its maps in {str(folder)!r}."
@@ -165,7 +212,8 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
     # a format may not know the unit that the image's own file told
     map = Volume(map.voxels, map.affine, unit) if map.unit == "voxel" else map
     account = record.get("account", {})
-    parts = [account.get(part) for part in ("score", "baseline", "mapped", "gap")]
+    numbers = [account.get(part) for part in _ACCOUNT]
+    parts = [None if number is None else float(number) for number in numbers]
     whole = all(part is not None for part in parts)
     return ReportMap(
         volume=map,
@@ -194,9 +242,9 @@ def _tables(record: Mapping[str, Any]) -> list[Table]:
     ]
     channels = record.get("channels")
     if channels:
-        parts = [part for part in ("shapley", "flow", "drop") if part in channels]
+        parts = [part for part in _PARTS if part in channels]
         columns = [[*channels[part]["channels"], channels[part]["gap"]] for part in parts]
-        names = [*channels["names"], "gap"]
+        names = [*channels.get("names", []), "gap"]
         rows = [list(row) for row in zip(names, *columns, strict=True)]
         found.append(Table(f"What came through each channel: {name}", ("channel", *parts), rows))
     return found

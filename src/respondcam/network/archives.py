@@ -1,0 +1,100 @@
+"""Zip archives that torch wrote, looked into before torch opens them.
+
+torch stores what it writes as it is, so an archive's contents cannot be much longer than the file;
+one that unpacks to more was made to fill the memory.
+"""
+
+import io
+import pickletools
+import tokenize
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_FREE = 1 << 26  # bytes that may be unpacked whatever the file's size
+
+# What a TorchScript program can call that reaches beyond its tensors: files and other processes.
+_REACHING = {"save", "from_file", "load_tensor", "rpc_async", "rpc_sync", "rpc_remote"}
+_PLACES = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
+
+
+def names_in(path: Path) -> list[str]:
+    """Names of an archive's members.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or unpacks to far more than its own size.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, OSError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > 4 * path.stat().st_size + _FREE:
+        raise ValueError(f"it unpacks to {unpacked} bytes, many times its own size")
+    return [member.filename for member in members]
+
+
+def reaching_calls(path: Path) -> list[str]:
+    """Operators in a TorchScript archive that reach files or other processes.
+
+    A program can run code of its own while it is opened (``__setstate__``), so its source is read
+    before that. It is read by the reader that opens the program, so that both see the same.
+
+    Raises
+    ------
+    RuntimeError
+        If torch cannot read the archive.
+    """
+    reader: Any = torch._C.PyTorchFileReader(str(path))
+    found: set[str] = set()
+    for name in reader.get_all_records():
+        if name.endswith(".pkl"):
+            _check_pickle(reader.get_record(name))
+        if name.endswith(".py"):
+            source = reader.get_record(name).decode("utf-8", "replace")
+            found |= _words(source) & _REACHING
+    return sorted(found)
+
+
+def _check_pickle(data: bytes) -> None:
+    """Refuse a pickle with lengths and places beyond its end; torch would take memory for them."""
+    try:
+        for code, value, _ in pickletools.genops(data):
+            if code.name in _PLACES and int(str(value)) > len(data):
+                raise ValueError(f"place {value} in a pickle of {len(data)} bytes")
+    except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
+        raise RuntimeError(f"its data are damaged: {error}") from error
+
+
+def _words(source: str) -> set[str]:
+    r"""Names and texts of a program: an attribute can be named by either.
+
+    Examples
+    --------
+    >>> sorted(_words('getattr(torch, "s" "av\x65")(x)'))
+    ['getattr', 's', 'save', 'torch', 'x']
+    """
+    words: set[str] = set()
+    text = ""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.STRING:
+                text += _literal(token.string)
+                words.add(text)
+            elif token.type not in (tokenize.NL, tokenize.COMMENT):
+                text = ""
+                words.add(token.string)
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise RuntimeError(f"its program cannot be read: {error}") from error
+    return {word for word in words if word.isidentifier()}
+
+
+def _literal(token: str) -> str:
+    quote = token[-1]
+    body = token[token.index(quote) :].strip(quote)
+    return body.encode("latin-1", "backslashreplace").decode("unicode_escape", "replace")

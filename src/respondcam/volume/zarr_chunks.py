@@ -1,0 +1,112 @@
+"""What a Zarr array may ask for: sizes that its metadata and chunks declare, looked at first.
+
+A store may leave out chunks that are empty, and what compresses well takes a thousandth of its
+size, so the files of a store do not bound the voxels as those of other formats do. What is refused
+here is beyond both: it takes memory or time for voxels that nobody can have written.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from respondcam.errors import VolumeError
+
+_FREE = 1 << 28  # bytes that may be declared whatever is stored
+_RATIO = 5000  # bytes declared for one byte stored, beyond that
+_CHUNKS = 10_000  # chunks that may be declared whatever is stored
+_SLACK = 1 << 16  # bytes for checksums and headers
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def check_declared(array: Any, path: Path) -> None:
+    """Refuse an array that declares far more voxels, or chunks, than are stored.
+
+    Raises
+    ------
+    VolumeError
+        Before any memory is taken.
+    """
+    outer = array.shards or array.chunks
+    voxels, chunk = prod(array.shape), prod(outer)
+    declared = max(voxels, chunk) * max(4, np.dtype(array.dtype).itemsize)
+    files = [one.stat().st_size for one in _folder(array).rglob("*") if one.is_file()]
+    count = prod(-(-n // c) for n, c in zip(array.shape, outer, strict=True))
+    sparse = count > _CHUNKS and count > 100 * len(files)
+    if sparse or (declared > _FREE and declared > _RATIO * sum(files)):
+        raise VolumeError(
+            f"{str(path)!r} declares voxels of shape {tuple(array.shape)} in {count} chunks of "
+            f"shape {tuple(outer)}, but holds {len(files)} files of {sum(files)} bytes together: "
+            f"it is damaged or incomplete, or so sparse that it must be cropped first"
+        )
+
+
+def check_chunks(array: Any, start: Sequence[int], stop: Sequence[int], path: Path) -> None:
+    """Refuse chunks that say of themselves that they unpack to more than a chunk holds.
+
+    Only of compressors that say it: Blosc, and Zstandard as Zarr writes it.
+
+    Raises
+    ------
+    VolumeError
+        Before they are unpacked.
+    """
+    if array.shards:
+        return
+    limit = prod(array.chunks) * np.dtype(array.dtype).itemsize + _SLACK
+    blosc = any("blosc" in type(one).__name__.lower() for one in array.compressors)
+    for file in _chunk_files(array, start, stop):
+        try:
+            with file.open("rb") as stream:
+                head = stream.read(18)
+        except OSError:  # left out: it is empty
+            continue
+        if max(unpacked_size(head, blosc=blosc), file.stat().st_size // 2) > limit:
+            raise VolumeError(
+                f"{str(path)!r} has a damaged chunk: {file.name!r} unpacks to more than the "
+                f"{prod(array.chunks)} voxels of a chunk"
+            )
+
+
+def unpacked_size(head: bytes, *, blosc: bool = False) -> int:
+    """Bytes that a packed chunk says it unpacks to; 0 where it does not say.
+
+    Blosc has no mark by which it is known.
+
+    Examples
+    --------
+    >>> unpacked_size(bytes.fromhex("02013102 80000000 80000000 68000000"), blosc=True)
+    128
+    >>> unpacked_size(bytes.fromhex("28b52ffd 60e000"))  # 256 are added to sizes of two bytes
+    480
+    >>> unpacked_size(b"")
+    0
+    """
+    if head[:4] == _ZSTD and len(head) > 4:
+        return _zstd_size(head[4], head[5:])
+    return int.from_bytes(head[4:8], "little") if blosc else 0
+
+
+def _zstd_size(descriptor: int, rest: bytes) -> int:
+    """Frame content size of RFC 8878, section 3.1.1.1."""
+    single = descriptor >> 5 & 1
+    dictionary = (0, 1, 2, 4)[descriptor & 3]
+    width = (single, 2, 4, 8)[descriptor >> 6]
+    at = (0 if single else 1) + dictionary
+    size = int.from_bytes(rest[at : at + width], "little")
+    return size + 256 if width == 2 else size
+
+
+def _chunk_files(array: Any, start: Sequence[int], stop: Sequence[int]) -> Iterator[Path]:
+    spans = [range(a // c, -(-b // c)) for a, b, c in zip(start, stop, array.chunks, strict=True)]
+    folder = _folder(array)
+    for index in product(*spans):
+        yield folder / array.metadata.encode_chunk_key(index)
+
+
+def _folder(array: Any) -> Path:
+    return Path(str(array.store.root)) / array.path

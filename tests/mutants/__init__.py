@@ -1,0 +1,1 @@
+"""Mutation testing of the mathematics; see `tests.mutants.__main__`."""
