@@ -1,13 +1,14 @@
 """Measure the parts that are asked for, and write README.md from all that have been measured.
 
 In the folder ``benchmarks``: ``python -m planted`` for all, ``python -m planted places`` for one;
-``--small`` runs a part once on few images and prints it.
+``--quick`` runs a part once on few images and prints it.
 """
 
 import argparse
 import json
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,55 +28,46 @@ from respondcam.evidence.comparison import compare
 HERE = Path(__file__).parent
 SCENES = {"shapes": shapes, "particles": particles}
 PARTS = (*SCENES, "places")
-SIZES = {False: (300, 40, 8), True: (24, 9, 1)}  # images to learn from, to test on, epochs
+LEARN = {"shapes": (500, 14), "particles": (300, 8), "places": (500, 8)}  # images, epochs
+TEST, TRAININGS = {"shapes": 24, "particles": 24, "places": 60}, 3
+QUICK = ((24, 1), 9, 1)  # the same in small
 
 
-def scene(part: str, seed: int, *, small: bool) -> tuple[list[str], Any]:
+def scene(part: str, seed: int, *, quick: bool) -> tuple[list[str], Any]:
     """Every method and control where one of two objects is asked for."""
-    learn, test, epochs = SIZES[small]
+    (learn, epochs), test, _ = QUICK if quick else (LEARN[part], TEST[part], 1)
     make, base = SCENES[part], 1000 * seed + 10 * PARTS.index(part)
     model = trained(fine, make(learn, seeded(base), pairs=False), epochs, seed)
     right = accuracy(model, make(test, seeded(base + 1), pairs=False))
     images = make(test, seeded(base + 2), pairs=True)
     print(f"{part}: {100 * right:.0f} % of single objects right", flush=True)
-    rows = compare(results(model, images), seed=seed)
-    return scene_lines(part, right, len(images), rows), compared_cells(rows)
+    found, left_out = results(model, images)
+    rows = compare(found, seed=seed)
+    return scene_lines(part, right, len(images), rows, left_out), compared_cells(rows)
 
 
-def places(seed: int, *, small: bool) -> tuple[list[str], Any]:
+def places(seed: int, *, quick: bool) -> tuple[list[str], Any]:
     """Placed maps beside resized ones."""
-    learn, test, epochs = SIZES[small]
-    base = 1000 * seed + 50
-    found = placed_or_resized(
-        shapes(learn, seeded(base), pairs=False),
-        shapes(test, seeded(base + 1), pairs=False),
-        epochs,
-        seed,
+    (learn, epochs), test, trainings = (
+        QUICK if quick else (LEARN["places"], TEST["places"], TRAININGS)
     )
-    cells = [
-        {
-            "network": name,
-            "accuracy": right,
-            **{k: [vars(i) for i in v] for k, v in figures.items()},
-        }
-        for name, right, figures in found
-    ]
-    return places_lines(found), cells
+    found = placed_or_resized(learn, epochs, test, trainings, seed)
+    return places_lines(found, trainings), [asdict(one) for one in found]
 
 
 def main() -> None:
     """Read the command line."""
     options = argparse.ArgumentParser(prog="python -m planted")
     options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options.add_argument("--small", action="store_true", help="few images, nothing written")
+    options.add_argument("--quick", action="store_true", help="few images, nothing written")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     for part in asked.parts or PARTS:
         begin = time.process_time()
         measured = (
-            places(asked.seed, small=asked.small)
+            places(asked.seed, quick=asked.quick)
             if part == "places"
-            else scene(part, asked.seed, small=asked.small)
+            else scene(part, asked.seed, quick=asked.quick)
         )
         facts = {
             "respondcam": __version__,
@@ -85,7 +77,7 @@ def main() -> None:
             "cpu_seconds": round(time.process_time() - begin),
         }
         lines, cells = measured
-        if asked.small:
+        if asked.quick:
             print("\n".join(lines))
             continue
         (HERE / "results").mkdir(exist_ok=True)

@@ -1,112 +1,187 @@
 """Every method on every scene, and placed maps beside resized ones."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from planted.networks import STRIDED, accuracy, last_block, trained
-from planted.scenes import Images
+from planted.networks import STRIDED, last_block, trained
+from planted.peers import peers
+from planted.scenes import Images, specks
 from respondcam import METHODS
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result
 from respondcam.evidence.controls import CONTROLS, ChannelSum
 from respondcam.evidence.faithfulness import Changing
-from respondcam.evidence.intervals import Interval, bootstrap, paired
-from respondcam.evidence.measuring import Wanted, measure
-from respondcam.evidence.pointing import centroid_distance, centroids, peak_distance
+from respondcam.evidence.intervals import Interval, bootstrap
+from respondcam.evidence.measuring import Method, Wanted, measure
+from respondcam.evidence.pointing import centroid_distance, peak_distance
 from respondcam.evidence.scoring import Scorer
 
 WANTED = Wanted(
-    ("account", "deletion", "insertion", "location"),
+    ("account", "deletion", "insertion", "location", "boxes", "classes"),
     Changing(fill="mean", steps=5, at_once=16),
 )
+ON_INPUT: dict[str, dict[str, int]] = {
+    "integrated-gradients": {"nodes": 8},
+    "occlusion": {"window": 8},
+    "guided-backprop": {},
+}
 
 
-def results(model: nn.Module, images: Images) -> list[Result]:
-    """All figures of all methods and controls for the asked class of each image."""
+def results(model: nn.Module, images: Images) -> tuple[list[Result], dict[str, str]]:
+    """All figures of all methods, other libraries and controls; and what failed, with why."""
     layer = str(int(last_block(model)) - 1)  # type: ignore[arg-type]
-    explainers = {name: make(model, layer) for name, make in METHODS.items()}
-    explainers["channel-sum"] = ChannelSum(model, layer)
-    found, broken = [], set()
+    explainers = {name: _made(name, layer) for name in METHODS}
+    own = {name: make(model) for name, make in explainers.items()}
+    own["channel-sum"] = ChannelSum(model, layer)
+    others = peers(model, layer)
+    found: list[Result] = []
+    left_out: dict[str, str] = {}
     for n in range(len(images)):
         volume, mask = images.volumes[n : n + 1], images.masks[n : n + 1]
         label = int(images.labels[n])
         scorer = Scorer(model, volume, label)
-        for name, explain in explainers.items():
-            if name in broken:
+
+        def add(
+            name: str,
+            maps: Tensor,
+            mask: Tensor = mask,
+            scorer: Scorer = scorer,
+            n: int = n,
+            **more: Any,
+        ) -> None:
+            one = measure(scorer, maps, WANTED, mask=mask, **more)
+            found.append(Result(str(n), name, layer, one.figures, one.counts))
+
+        for name, explain in own.items():
+            if name in left_out:
                 continue
             try:
-                explanation = explain(volume, label)
+                explanation: Any = explain(volume, label)
             except InputError as error:
-                print(f"  {name} is left out: {error}")
-                broken.add(name)
+                left_out[name] = str(error)
                 continue
-            own = None if name in CONTROLS else explanation
-            maps = explanation.place().detach()
-            one = measure(scorer, maps, WANTED, mask=mask, explanation=own)
-            found.append(Result(str(n), name, layer, one.figures, one.counts))
+            more: dict[str, Any] = {}
+            if name not in CONTROLS:
+                method = Method(explainers[name], model, label)
+                more = {"explanation": explanation, "method": method}
+            top = explanation.place("value").detach()
+            add(name, explanation.place().detach(), heights=top, **more)
+        for name, run in others.items():
+            if name in left_out:
+                continue
+            try:
+                maps = run(volume, label)
+            except Exception as error:  # whatever another library makes of a volume
+                left_out[name] = f"{type(error).__name__}: {str(error)[:120]}"
+                continue
+            add(name, maps)
         for name in ("uniform", "centre"):
-            maps = CONTROLS[name](mask)[:, None].float()
-            one = measure(scorer, maps, WANTED, mask=mask)
-            found.append(Result(str(n), name, "-", one.figures, one.counts))
-    return found
+            add(name, CONTROLS[name](mask)[:, None].float())
+    return found, left_out
+
+
+def _made(name: str, layer: str) -> Callable[[nn.Module], Callable[..., Any]]:
+    """Network -> explainer of one method: of one layer, of it and the one below, of the input."""
+    if name in ON_INPUT:
+        return lambda model: METHODS[name](model, **ON_INPUT[name])
+    layers: Any = [str(int(layer) - 1), layer] if name == "refine" else layer
+    return lambda model: METHODS[name](model, layers)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Voxels from map to object in one network, over images and trainings.
+
+    Parameters
+    ----------
+    network
+        Its name.
+    found
+        Share of the images in which the object was found; only these count.
+    apart
+        Figure -> way -> distances, image by image.
+    ratios
+        Figure -> resized over placed: the ratio of the means, with its interval over images.
+    by_training
+        The ratios of each training alone.
+    """
+
+    network: str
+    found: float
+    apart: dict[str, dict[str, Interval]]
+    ratios: dict[str, Interval]
+    by_training: dict[str, list[float]]
 
 
 def placed_or_resized(
-    learn: Images, test: Images, epochs: int, seed: int
-) -> list[tuple[str, float, dict[str, tuple[Interval, Interval, Interval]]]]:
-    """Voxels from map to object for both ways, on the images that the network gets right.
+    count: int, epochs: int, tests: int, trainings: int, seed: int
+) -> list[Places]:
+    """How far maps point from the object: placed both ways, and resized."""
+    rows: dict[str, list[dict[tuple[str, str], list[float]]]] = {name: [] for name in STRIDED}
+    for training in range(trainings):
+        base = 1000 * (seed + training) + 50
+        learn = specks(count, seeded(base), pairs=True)
+        test = specks(tests, seeded(base + 1), pairs=False)
+        for name, make in STRIDED.items():
+            model = trained(make, learn, epochs, seed + training)
+            rows[name].append(_distances(model, test))
+    return [_summary(name, runs, tests * trainings) for name, runs in rows.items()]
 
-    ``grid peak`` looks at the geometry alone: the largest voxel of the raw map, put where the grid
-    has it, or where an evenly spread grid would.
-    """
-    rows = []
-    for name, make in STRIDED.items():
-        model = trained(make, learn, epochs, seed)
-        explain = METHODS["respond"](model, last_block(model))  # type: ignore[arg-type]
-        apart: dict[str, list[list[float]]] = {
-            "grid peak": [[], []],
-            "peak": [[], []],
-            "centroid": [[], []],
+
+def _distances(model: nn.Module, test: Images) -> dict[tuple[str, str], list[float]]:
+    explain = METHODS["respond"](model, last_block(model))  # type: ignore[arg-type]
+    apart: dict[tuple[str, str], list[float]] = {}
+    for n in range(len(test)):
+        volume, label, mask = test.volumes[n : n + 1], int(test.labels[n]), test.masks[n : n + 1]
+        with torch.inference_mode():
+            if float(model(volume)[0, label]) <= 0:
+                continue
+        explanation: Any = explain(volume, label)
+        ways = {
+            "placed": explanation.place().detach(),
+            "placed values": explanation.place("value").detach(),
+            "resized": _resized(explanation.maps, volume),
         }
-        for n in range(len(test)):
-            volume, label = test.volumes[n : n + 1], int(test.labels[n])
-            with torch.inference_mode():
-                if int(model(volume).argmax()) != label:
-                    continue
-            explanation = explain(volume, label)
-            for way, distance in enumerate(_grid_peak(explanation, test.masks[n : n + 1])):
-                apart["grid peak"][way].append(distance)
-            ways = (explanation.place().detach(), _resized(explanation.maps, volume))
-            for way, maps in enumerate(ways):
-                for what, measured in (("peak", peak_distance), ("centroid", centroid_distance)):
-                    distance = float(measured(maps[:, 0], test.masks[n : n + 1]))
-                    apart[what][way].append(distance)
-        figures = {
-            what: (bootstrap(placed), bootstrap(resized), paired(resized, placed))
-            for what, (placed, resized) in apart.items()
-        }
-        rows.append((name, accuracy(model, test), figures))
-    return rows
+        for way, maps in ways.items():
+            for what, measured in (("centroid", centroid_distance), ("peak", peak_distance)):
+                apart.setdefault((what, way), []).append(float(measured(maps[:, 0], mask)))
+    return apart
 
 
-def _grid_peak(explanation: Any, mask: Tensor) -> tuple[float, float]:
-    """From the largest raw voxel to the object, by the grid and by even spacing."""
-    grid, raw = explanation.grid, explanation.maps[0, 0]
-    at = torch.unravel_index(raw.argmax(), raw.shape)
-    middle = centroids(mask.double())[0]
-    found = []
-    for even in (False, True):
-        places = []
-        for axis, index in enumerate(at):
-            step = grid.input_shape[axis] / grid.shape[axis]
-            stride, offset = (
-                (step, step / 2 - 0.5) if even else (grid.stride[axis], grid.offset[axis])
-            )
-            places.append(offset + stride * int(index))
-        found.append(float((torch.tensor(places, dtype=torch.float64) - middle).norm()))
-    return found[0], found[1]
+def _summary(name: str, runs: list[dict[tuple[str, str], list[float]]], count: int) -> Places:
+    pooled: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        for key, values in run.items():
+            pooled.setdefault(key, []).extend(values)
+    apart: dict[str, dict[str, Interval]] = {}
+    for (what, way), values in pooled.items():
+        apart.setdefault(what, {})[way] = bootstrap(values)
+    kinds = [(what, way) for what in apart for way in ("placed", "placed values")]
+    ratios = {
+        f"{what}, {way}": ratio(pooled[what, "resized"], pooled[what, way]) for what, way in kinds
+    }
+    single = {
+        f"{what}, {way}": [ratio(run[what, "resized"], run[what, way]).mean for run in runs]
+        for what, way in kinds
+    }
+    found = len(pooled["peak", "placed"]) / count
+    return Places(name, found, apart, ratios, single)
+
+
+def ratio(upper: list[float], lower: list[float], resamples: int = 2000) -> Interval:
+    """Ratio of the means over the same images, with its 95 % interval by bootstrap."""
+    values = np.array([upper, lower])
+    values = values[:, np.isfinite(values).all(axis=0)]
+    drawn = np.random.default_rng(0).integers(0, values.shape[1], (resamples, values.shape[1]))
+    means = values[:, drawn].mean(axis=2)
+    low, high = np.quantile(means[0] / means[1], (0.025, 0.975))
+    mean = float(values[0].mean() / values[1].mean())
+    return Interval(mean, float(low), float(high), values.shape[1])
 
 
 def _resized(maps: Tensor, volume: Tensor) -> Tensor:

@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from planted.scenes import Images
+
+presence = functional.binary_cross_entropy_with_logits
 
 
 def _block(into: int, out: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
@@ -19,10 +22,10 @@ def _network(*blocks: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(*blocks, *head)
 
 
-def padded() -> nn.Sequential:
-    """Stride 2 with padding 1, three times: the grid starts at voxel 0, its stride is 8."""
+def halved() -> nn.Sequential:
+    """Two strided convolutions with padding: the grid starts at voxel 0, its stride is 4."""
     return _network(
-        _block(1, 8, 3, 2, 1), _block(8, 16, 3, 2, 1), _block(16, 24, 3, 2, 1), channels=24
+        _block(1, 8, 5, 2, 2), _block(8, 16, 3, 2, 1), _block(16, 24, 3, 1, 1), channels=24
     )
 
 
@@ -43,13 +46,19 @@ def unpadded() -> nn.Sequential:
 def pooled() -> nn.Sequential:
     """Overlapping max-pooling with padding, as a ResNet begins."""
     pool = nn.MaxPool3d(3, stride=2, padding=1)
-    return _network(_block(1, 8, 5, 2, 2), pool, _block(8, 24, 3, 2, 1), channels=24)
+    return _network(_block(1, 8, 5, 2, 2), pool, _block(8, 24, 3, 1, 1), channels=24)
+
+
+def patched() -> nn.Sequential:
+    """One wide convolution with a stride of 4."""
+    return _network(_block(1, 12, 7, 4, 3), _block(12, 24, 3, 1, 1), channels=24)
 
 
 STRIDED: dict[str, Callable[[], nn.Sequential]] = {
-    "stride 2, padding 1, three times": padded,
-    "no padding, strides 1, 2, 2": unpadded,
-    "stride 2, max-pooling 3/2, stride 2": pooled,
+    "convolutions 5 / 2 and 3 / 2, padded": halved,
+    "convolution 5 / 2, max-pooling 3 / 2, padded": pooled,
+    "convolution 7 / 4, padded": patched,
+    "strides 1, 2, 2, not padded": unpadded,
 }
 
 
@@ -59,7 +68,7 @@ def last_block(model: nn.Sequential) -> str:
 
 
 def trained(make: Callable[[], nn.Sequential], images: Images, epochs: int, seed: int) -> nn.Module:
-    """Train with Adam and a falling rate."""
+    """Train with Adam and a falling rate; labels are classes, or which classes are there."""
     torch.manual_seed(seed)
     model = make()
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-3)
@@ -69,8 +78,10 @@ def trained(make: Callable[[], nn.Sequential], images: Images, epochs: int, seed
     for _ in range(epochs):
         for batch in torch.randperm(len(images)).split(16):
             optimiser.zero_grad()
-            scores = model(images.volumes[batch])
-            nn.functional.cross_entropy(scores, images.labels[batch]).backward()
+            scores, labels = model(images.volumes[batch]), images.labels[batch]
+            (presence if labels.is_floating_point() else functional.cross_entropy)(
+                scores, labels
+            ).backward()
             optimiser.step()
             schedule.step()
     print(f"  trained {make.__name__} in {time.process_time() - begin:.0f} CPU-s", flush=True)

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from respondcam.attribution import Explanation
 from respondcam.attribution.placing import place, placing_matrix
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
@@ -253,3 +255,27 @@ def test_a_known_detector_is_where_its_object_is(kind, resized, placed):
     mean = torch.tensor(errors).mean(0).tolist()
     assert mean[1] < placed
     assert mean[0] == pytest.approx(resized, abs=0.4)
+
+
+def test_values_stay_flat_where_shares_are_denser_at_the_border():
+    """Stride 8 from voxel 0: the outermost voxel shares its value out to half of a tent."""
+    grid = grid_of([8], [0], [4], [32])
+    flat = Explanation(torch.ones(1, 1, 4), torch.ones(1, 1), ("a",), "conv", "respond", grid)
+    shares, values = flat.place()[0, 0], flat.place("value")[0, 0]
+    assert float(shares.sum()) == pytest.approx(4)
+    assert float(shares[0] / shares[8]) == pytest.approx(8 / 4.5)  # 1.78 per axis, 5.6 in 3-D
+    assert torch.equal(values, torch.ones(32))
+
+
+def test_values_against_the_definition():
+    """Between two centres the nearer one counts more; beyond the last its value goes on."""
+    grid = grid_of([4, 2], [1, -0.5], [5, 7], [20, 14])
+    maps = torch.randn(1, 1, 5, 7, dtype=torch.float64)
+    one = Explanation(maps, torch.ones(1, 1), ("a",), "conv", "respond", grid)
+    found = one.place("value")[0, 0]
+    lines = [
+        np.interp(np.arange(20), 1 + 4 * np.arange(5), column) for column in maps[0, 0].numpy().T
+    ]
+    expected = [np.interp(np.arange(14), -0.5 + 2 * np.arange(7), row) for row in np.array(lines).T]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    assert one.place("value").dtype == torch.float64

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from respondcam import METHODS, read_volume
+from respondcam import METHODS, IntegratedRespondCAM, read_volume
+from respondcam.cli import _comparing
+from respondcam.evidence import class_sensitivity
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
 from respondcam.evidence.scoring import Scorer
@@ -54,7 +56,7 @@ def test_figures_are_the_library_s(call, nets, folder, tmp_path) -> None:
     area = deletion(Scorer(model, volume, 1), maps, Changing(steps=3)).area
     assert float(row["deletion"]) == pytest.approx(area.item(), abs=1e-6)
     mask = torch.from_numpy(read_volume("masks/v1_mask.mrc").voxels.reshape(1, 8, 8, 8) > 0)
-    (found,) = locate(maps[:, 0], mask)
+    (found,) = locate(maps[:, 0], mask, heights=explanation.place("value")[:, 0])
     assert float(row["vxap"]) == pytest.approx(found.vxap, abs=1e-6)
     assert float(row["positive_mass"]) == pytest.approx(found.positive_mass, abs=1e-5)
     table = read(tmp_path / "respondcam-compare" / "compare.csv")
@@ -192,6 +194,11 @@ def test_background_is_left_alone(call, tmp_path, make) -> None:
         (("--fill", "ones"), "--fill is 'ones'"),
         (("--steps", "0"), "must be at least 1"),
         (("--target", "all"), "looks at one for each volume"),
+        (("--method-arg", "magic=1"), "no method that it is for has an option 'magic'"),
+        (("--method-arg", "ablation.weights=drop"), "'ablation' is not compared"),
+        (("--method-arg", "align=measured"), "an option by itself"),
+        (("--method", "ablation", "--precision", "bf16"), "run in float32 only: ablation"),
+        (("--precision", "fp8"), "--precision is 'fp8'. Accepted: fp32"),
     ],
 )
 def test_mistakes_are_worded(call, arguments, words) -> None:
@@ -199,3 +206,62 @@ def test_mistakes_are_worded(call, arguments, words) -> None:
     assert result.code == 2
     assert words in result.err
     assert "Traceback" not in result.err
+
+
+def test_options_of_methods_and_likeness_of_classes_are_the_library_s(call, nets, tmp_path) -> None:
+    asked = ("--method", "integrated-respond", "--method", "respond", "--target", 1,
+             "--layer", "first", "--metric", "account", "--metric", "classes")  # fmt: skip
+    given = ("--method-arg", "integrated-respond.nodes=2")
+    result = call(*asked, *given, "--json")
+    assert result.code == 0, result.err
+    model, volume = load_model(f"{nets}:net").module, read_volume("volumes/v1.mrc")
+    explainer = IntegratedRespondCAM(model, "first", nodes=2)
+    every = explainer(volume, "all")
+    rows = read(tmp_path / "respondcam-compare" / "volumes.csv")
+    (row,) = [r for r in rows if (r["volume"], r["method"]) == ("v1", "integrated-respond")]
+    likeness = class_sensitivity(every.maps, every.targets).mean
+    assert float(row["classes"]) == pytest.approx(likeness, abs=1e-5)
+    open_ = float(explainer(volume, 1).account.relative_gap)
+    assert float(row["open"]) == pytest.approx(open_, abs=1e-6)
+    other = call(*asked, "--json")
+    assert other.code == 2
+    assert "method_arguments was" in other.err
+
+
+def test_what_has_no_figure_is_said_in_words(call, nets, tmp_path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from nets import *\n"
+        "class Odd(nn.Module):\n"
+        "    def __init__(self, flat):\n"
+        "        super().__init__()\n"
+        "        self.net, self.flat = net(), flat\n"
+        "        if flat:\n"
+        "            self.net.second[0].weight.data.zero_()\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x) if self.flat else self.net(x) * float('nan')\n"
+        "def flat(): return Odd(True)\n"
+        "def nan(): return Odd(False)\n"
+    )
+    bad = call("--model", "odd.py:nan", "--layer", "net.second")
+    assert bad.code == 2
+    assert "NaN" in bad.err
+    assert "Traceback" not in bad.err
+    same = call("--model", "odd.py:flat", "--layer", "net.second", "--metric", "classes",
+                "--metric", "location", "--masks", "masks", "--out", "b")  # fmt: skip
+    assert same.code == 0, same.err
+    assert "likeness of classes is undefined" in same.out
+    assert "3 values are too few for an interval" in same.out
+
+
+def test_networks_that_bring_their_own_preprocessing_are_refused(call, monkeypatch) -> None:
+    plain = _comparing.open_model
+
+    def prepared(*given, **options):
+        loaded, notes = plain(*given, **options)
+        object.__setattr__(loaded, "preparation", object())  # any one; none of it is run
+        return loaded, notes
+
+    monkeypatch.setattr(_comparing, "open_model", prepared)
+    result = call()
+    assert result.code == 2, result.err
+    assert "--model-arg preprocess=false" in result.err

@@ -86,3 +86,11 @@ def test_summary_uses_the_population_s_deviation_and_leaves_undefined_values_out
 def test_verdicts(row, words):
     verdict = summarise([row]).verdict
     assert all(word in verdict for word in words), verdict
+
+
+def test_an_order_that_the_baseline_decides_is_not_held_against_the_maps():
+    """Everything is explained, but the scores' order comes from what the network adds anyway."""
+    score, baseline = torch.tensor([[5.0, 1.0]]), torch.tensor([[4.9, 0.1]])
+    rows = sum_to_score(score, baseline, score - baseline)
+    assert "no fault of the maps" in summarise(rows).verdict
+    assert "no fault" not in summarise(sum_to_score(score, baseline, 2 * baseline)).verdict

@@ -201,3 +201,18 @@ def test_what_cannot_be_measured_is_worded() -> None:
         locate(maps, masks)
     with pytest.raises(InputError, match="nothing to pool"):
         se3d_figures([])
+
+
+def test_heights_are_read_apart_from_shares() -> None:
+    """Masses come from the shares, everything that compares voxels from the values."""
+    maps, masks = some((6, 7, 8), images=2)
+    heights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(9)).to(maps)
+    both = locate(maps, masks, heights=heights)
+    apart = locate(maps, masks), locate(heights, masks)
+    for found, shares, values in zip(both, *apart, strict=True):
+        for name in ("positive_mass", "absolute_mass"):
+            assert getattr(found, name) == getattr(shares, name)
+        for name in ("peak_pointing", "peak_distance", "centroid_distance", "vxap", "max_f1"):
+            assert getattr(found, name) == getattr(values, name)
+    with pytest.raises(InputError, match="do not match"):
+        locate(maps, masks, heights=heights[:, 1:])

@@ -9,11 +9,13 @@ from scipy import stats
 from torch import nn
 
 from respondcam import GradCAM, RespondCAM
+from respondcam.attribution import Explanation
 from respondcam.errors import InputError, ModelError
 from respondcam.evidence.curves import correlation
 from respondcam.evidence.randomising import randomised_from_the_top
 from respondcam.evidence.sanity import class_sensitivity, randomised, stability
 from respondcam.evidence.similarity import rank_correlation
+from respondcam.network.grid import LayerGrid
 
 
 class Body(nn.Module):
@@ -145,3 +147,57 @@ def test_networks_that_cannot_be_randomised() -> None:
         next(randomised_from_the_top(nn.Flatten(), image))
     with pytest.raises(InputError, match="one layer"):
         randomised(Body(), lambda net: RespondCAM(net, ["first", "second"]), image)
+
+
+def test_class_sensitivity_against_numpy() -> None:
+    maps = torch.randn(2, 4, 3, 4, 5, dtype=torch.float64)
+    maps[:, 1] += 0.7 * maps[:, 0]
+    pairs = {}
+    for a in range(4):
+        for b in range(a + 1, 4):
+            rs = [np.corrcoef(m[a].ravel(), m[b].ravel())[0, 1] for m in maps.numpy()]
+            pairs[str(a), str(b)] = np.mean(rs)
+    found = class_sensitivity(maps, ["0", "1", "2", "3"])
+    assert found.mean == pytest.approx(np.mean(list(pairs.values())), abs=1e-9)
+    assert found.pair == max(pairs, key=pairs.__getitem__) == ("0", "1")
+    assert found.largest == pytest.approx(pairs["0", "1"], abs=1e-9)
+
+
+def test_stability_against_a_slow_loop() -> None:
+    image = torch.randn(2, 1, 8, 9, dtype=torch.float64)
+    weight = torch.randn(8, 9, dtype=torch.float64)
+
+    class Explained(nn.Module):
+        """A map that depends on the place, so that shifts matter: the squared, weighted image."""
+
+        def forward(self, x):
+            return weight * x**2
+
+    def explain(x, target):
+        maps = Explained()(x)
+        grid = LayerGrid((1.0, 1.0), (0.0, 0.0), (8, 9), (8, 9), (0.0, 0.0), "layout")
+        return Explanation(maps, torch.zeros(2, 1), ("t",), "l", "m", grid)
+
+    found = stability(explain, image, 0, noise=0.1, draws=3, seed=5)
+    base = Explained()(image).numpy()[:, 0]
+    chance = torch.Generator().manual_seed(5)
+    noisy = []
+    for _ in range(3):
+        drawn = torch.randn(image.shape, generator=chance).double().numpy()
+        for n in range(2):
+            spread = image[n, 0].numpy().std(ddof=1)
+            changed = weight.numpy() * (image[n, 0].numpy() + 0.1 * spread * drawn[n, 0]) ** 2
+            noisy.append(np.corrcoef(changed.ravel(), base[n].ravel())[0, 1])
+    assert found.noise == pytest.approx(np.mean(noisy), abs=1e-6)
+    assert found.noise_worst == pytest.approx(np.min(noisy), abs=1e-6)
+    shifted = []
+    for n in range(2):
+        for axis in range(2):
+            for by in (-1, 1):
+                padded = np.pad(image[n, 0].numpy(), 1, mode="edge")
+                moved = np.roll(padded, by, axis)[1:-1, 1:-1]
+                back = np.roll(np.pad(weight.numpy() * moved**2, 1, mode="edge"), -by, axis)
+                inner = back[2:-2, 2:-2].ravel()
+                shifted.append(np.corrcoef(inner, base[n][1:-1, 1:-1].ravel())[0, 1])
+    assert found.shift == pytest.approx(np.mean(shifted), abs=1e-6)
+    assert found.shift_worst == pytest.approx(np.min(shifted), abs=1e-6)

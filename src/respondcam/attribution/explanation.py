@@ -13,7 +13,7 @@ from torch import Tensor
 
 from respondcam._files import whole_file
 from respondcam.attribution.account import PrecisionError, ScoreAccount
-from respondcam.attribution.placing import place
+from respondcam.attribution.placing import interpolate, place
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Resolution = Literal["layer", "input"]
+Keep = Literal["sum", "value"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +110,26 @@ class Explanation:
             note="; ".join(notes),
         )
 
-    def place(self) -> Float[Tensor, "batch target *spatial"]:
-        """The maps in the voxels of the network's input; every map keeps its sum."""
-        return place(self.maps, self.grid)
+    def place(self, keep: Keep = "sum") -> Float[Tensor, "batch target *spatial"]:
+        """The maps in the voxels of the network's input.
+
+        Parameters
+        ----------
+        keep
+            ``"sum"``: each voxel has its share, so that every map keeps its sum. Where padding lets
+            the outermost layer voxels stand at the border, each has fewer input voxels to share its
+            value out to, so a flat map is denser there. ``"value"``: the map's values, interpolated
+            between the layer's voxels, for questions of where it is highest; a flat map stays flat,
+            and the sum has no meaning.
+
+        Raises
+        ------
+        InputError
+            If `keep` is neither.
+        """
+        if keep not in ("sum", "value"):
+            raise InputError(f"keep={keep!r} is neither 'sum' nor 'value'.")
+        return place(self.maps, self.grid) if keep == "sum" else interpolate(self.maps, self.grid)
 
     def volume(self, sample: int = 0, target: int = 0, resolution: Resolution = "input") -> Volume:
         """One map as a volume in the source's world.

@@ -122,11 +122,11 @@ def place(
 def interpolate(
     values: Float[Tensor, "batch channel *grid"], grid: LayerGrid
 ) -> Float[Tensor, "batch channel *spatial"]:
-    """Values of a layer's grid in the voxels of the input, interpolated linearly: for masks.
+    """Values of a layer's grid in the voxels of the input, interpolated linearly.
 
     Placing hands sums out; this gives the value between the centres around, so that a constant
-    stays that constant and a mask stays between 0 and 1. Beyond the outermost centres their values
-    go on.
+    stays that constant and a mask stays between 0 and 1: for masks, and for where a map is highest.
+    Beyond the outermost centres their values go on.
 
     Examples
     --------
@@ -134,6 +134,8 @@ def interpolate(
     >>> interpolate(torch.tensor([[[3.0, 1.0]]]), grid).tolist()
     [[[3.0, 2.5, 1.5, 1.0]]]
     """
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
     for axis, (stride, offset, count, size) in enumerate(
         zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
     ):

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.attribution import METHODS, Explanation
-from respondcam.cli._common import choice
+from respondcam.attribution.methods import make as make_method
+from respondcam.cli._common import choice, parse_arguments
 from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
+from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import (
     Settings,
     advice,
@@ -59,6 +61,8 @@ class Asked:
     normalize: str
     axes: str
     output: str | None
+    method_arguments: tuple[str, ...] = ()
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -66,6 +70,7 @@ class Asked:
         for name in self.metrics:
             choice(name, (*GROUPS, "all"), "--metric")
         choice(self.fill, FILLS, "--fill")
+        check_precision(self.names(), self.precision)
         if not self.masks and (named := [m for m in self.metrics if m in NEED_MASK]):
             raise InputError(
                 f"--metric {named[0]} needs to know where the object is: give --masks."
@@ -89,8 +94,22 @@ class Asked:
     def settings(self, method: str) -> Settings:
         """What the explainer of a method needs to know."""
         return Settings(
-            method, self.layers, self.target, self.normalize, self.axes, output=self.output
+            method,
+            self.layers,
+            self.target,
+            self.normalize,
+            self.axes,
+            output=self.output,
+            precision=self.precision,
+            method_arguments=options_of(self.names(), self.method_arguments)[method],
         )
+
+    def options(self, method: str) -> dict[str, Any]:
+        """What a method is made with, besides the network and the layer."""
+        given = parse_arguments(self.settings(method).method_arguments)
+        output = {} if self.output is None else {"output": output_part(self.output)}
+        precision = {} if self.precision == "fp32" else {"precision": self.precision}
+        return given | output | precision
 
 
 @dataclass
@@ -155,6 +174,11 @@ def open_comparison(
     backgrounds = find_masks(asked.background, sources, "--background")
     spec, weights, arguments, device, trust = network
     loaded, notes = open_model(spec, weights, arguments, device, trust=trust)
+    if loaded.preparation is not None:
+        raise InputError(
+            f"{loaded.spec} comes with its own preprocessing, which compare does not run. Switch "
+            f"it off with --model-arg preprocess=false, and give volumes that are preprocessed."
+        )
     explainers = {name: make_explainer(loaded, one) for name, one in settings.items()}
     if asked.controls:
         explainers["channel-sum"] = _channel_sum(loaded, asked)
@@ -220,6 +244,7 @@ def _of_method(
             scorer,
             one.place().detach(),
             comparison.wanted,
+            heights=one.place("value").detach(),
             mask=parts["mask"],
             background=parts["background"],
             explanation=one if is_method else None,
@@ -248,14 +273,14 @@ def _blind(
 
 def _again(comparison: Comparison, name: str, explanation: Explanation, goal: Any) -> Method:
     """How the same method explains the same layer once more, of any network of this kind."""
-    asked = comparison.asked
-    output = None if asked.output is None else output_part(asked.output)
+    asked, options = comparison.asked, comparison.asked.options(name)
 
     def make(module: nn.Module) -> Callable[..., Any]:
         try:
-            explainer = METHODS[name](module, layer=explanation.layer, output=output)
+            explainer = make_method(name, module, explanation.layer, options=options)
         except InputError:  # a method that joins layers gives them one name
-            explainer = METHODS[name](module, layer=list(asked.layers) or None, output=output)
+            layers: Any = list(asked.layers) or None
+            explainer = make_method(name, module, layers, options=options)
 
         def quiet(*given: Any, **options: Any) -> Any:
             with warnings.catch_warnings():
@@ -270,4 +295,5 @@ def _again(comparison: Comparison, name: str, explanation: Explanation, goal: An
 def _channel_sum(loaded: LoadedModel, asked: Asked) -> Callable[..., Any]:
     layers: Any = list(asked.layers) if len(asked.layers) > 1 else next(iter(asked.layers), None)
     output = None if asked.output is None else output_part(asked.output)
-    return ChannelSum(loaded.module, layer=layers, output=output)
+    precision: Any = asked.precision
+    return ChannelSum(loaded.module, layer=layers, output=output, precision=precision)

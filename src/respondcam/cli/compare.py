@@ -36,6 +36,15 @@ def compare(
             "[default: respond and grad]",
         ),
     ] = None,
+    method_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method-arg",
+            metavar="[METHOD.]NAME=VALUE",
+            help="An option of one method, such as integrated-respond.nodes=32, or without its "
+            "name of all that have it; may be repeated.",
+        ),
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,9 +59,9 @@ def compare(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="account, deletion, insertion, drop, road, arcc, location, boxes, stability, "
-            "randomised; may be repeated; all. [default: account, deletion, insertion, drop, and "
-            "location where there are masks]",
+            help="account, deletion, insertion, drop, road, arcc, location, boxes, classes, "
+            "stability, randomised; may be repeated; all. [default: account, deletion, insertion, "
+            "drop, and location where there are masks]",
         ),
     ] = None,
     masks: Annotated[
@@ -94,6 +103,12 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew in a folder of another comparison.")
     ] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16", help="bf16 runs the network up to the layer in bfloat16."
+        ),
+    ] = "fp32",
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -129,6 +144,8 @@ def compare(
         normalize=normalize,
         axes=axes,
         output=output,
+        method_arguments=tuple(method_arg or ()),
+        precision=precision,
     )
     sources = find_sources(files)
     comparison: Comparison = open_comparison(

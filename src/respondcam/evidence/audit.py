@@ -21,6 +21,8 @@ from torch import Tensor
 from respondcam.errors import InputError
 from respondcam.evidence.intervals import Interval, bootstrap
 
+_LITTLE_OPEN = 0.01
+_SAME_ORDER = 0.5
 _MUCH_OPEN = 0.1  # of what an image contributed: its map is no account of its score
 
 
@@ -83,7 +85,13 @@ class AuditSummary:
     @property
     def verdict(self) -> str:
         """What the figures mean, in plain words."""
-        words = [_gap_in_words(self.relative_gap.mean), _order_in_words(self.tau.mean)]
+        gap, tau = self.relative_gap.mean, self.tau.mean
+        words = [_gap_in_words(gap), _order_in_words(tau)]
+        if tau < _SAME_ORDER and gap <= _LITTLE_OPEN:
+            words.append(
+                "That is no fault of the maps: what the network adds whatever the image is (the "
+                "baseline) is in the scores' order, not in the sums'."
+            )
         if 0 < self.much_open < self.images and self.relative_gap.mean <= _MUCH_OPEN:
             words.append(f"In {self.much_open} of {self.images} images more than 10 % is open.")
         return " ".join(word for word in words if word)
@@ -189,7 +197,7 @@ def _gap_in_words(gap: float) -> str:
     if math.isnan(gap):
         return "The images contributed nothing to the scores, so there is nothing to explain."
     share = f"{100 * gap:.2g} %"
-    if gap <= 0.01:
+    if gap <= _LITTLE_OPEN:
         return f"The maps explain what the images contributed to the scores (open: {share})."
     if gap <= _MUCH_OPEN:
         return (
@@ -208,7 +216,7 @@ def _order_in_words(tau: float) -> str:
         "the same order as"
         if tau >= 0.9
         else "much the order of"
-        if tau >= 0.5
+        if tau >= _SAME_ORDER
         else ("another order than")
     )
     return f"Their sums put the classes in {how} the scores (tau {tau:.2f})."

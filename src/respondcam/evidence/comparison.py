@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "se3d_max_f1": Metric("SE3D MaxF1", "higher", "best F1, images pooled"),
     "se3d_box_acc": Metric("Max3DBoxAcc", "higher", "boxes that overlap by half, one threshold"),
     "se3d_box_acc_v2_mean": Metric("Max3DBoxAccV2", "higher", "best boxes, at IoU 0.3, 0.5, 0.7"),
+    "classes": Metric("classes", "lower", "likeness of the maps of all classes, worry above 0.9"),
     "randomised": Metric("randomised", "lower", "likeness to the map without learned weights"),
     "noise": Metric("noise", "higher", "likeness to the map of the image with noise"),
     "shift": Metric("shift", "higher", "likeness to the map of the shifted image"),

@@ -19,9 +19,11 @@ from respondcam.evidence.pointing import (
 )
 from respondcam.evidence.se3d import Se3dCounts, se3d_counts
 
-_FIGURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_SHARES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "positive_mass": positive_mass,
     "absolute_mass": absolute_mass,
+}
+_HEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "peak_pointing": peak_pointing,
     "centroid_pointing": centroid_pointing,
     "peak_distance": peak_distance,
@@ -73,6 +75,7 @@ def locate(
     maps: Float[Tensor, "image *spatial"],
     masks: Bool[Tensor, "image *inside"],
     *,
+    heights: Float[Tensor, "image *heights"] | None = None,
     background: Bool[Tensor, "image *outside"] | None = None,
 ) -> list[Located]:
     """Compare maps with masks of what they should lie on.
@@ -83,6 +86,9 @@ def locate(
         Signed, in the masks' voxels: ``explanation.place()[:, 0]``.
     masks
         True inside the object.
+    heights
+        What peaks, centroids, VxAP and MaxF1 are read from: ``explanation.place("value")[:, 0]``,
+        in which the border is not denser than the middle. The maps themselves unless given.
     background
         True where the map does not count, such as padding; the map is taken as zero there.
 
@@ -100,12 +106,19 @@ def locate(
     (1.0, 0.5, 1.0)
     """
     check_masks(maps, masks)
-    check_maps(maps)
+    heights = maps if heights is None else heights
+    check_masks(heights, masks)
+    for one in (maps, heights):
+        check_maps(one)
     if background is not None:
         check_background(background, masks)
-        maps = maps.masked_fill(background, 0.0)
-    maps, masks = maps.detach().cpu(), masks.cpu()
-    columns = {name: function(maps, masks).tolist() for name, function in _FIGURES.items()}
+        maps, heights = (one.masked_fill(background, 0.0) for one in (maps, heights))
+    maps, heights, masks = maps.detach().cpu(), heights.detach().cpu(), masks.cpu()
+    columns = {
+        name: function(given, masks).tolist()
+        for given, functions in ((maps, _SHARES), (heights, _HEIGHTS))
+        for name, function in functions.items()
+    }
     shares = masks.double().flatten(1).mean(dim=1).tolist()
     return [
         Located(
@@ -117,7 +130,7 @@ def locate(
             mask_share=shares[image],
             note=_note(maps[image]),
         )
-        for image, best in enumerate(max_f1(maps, masks))
+        for image, best in enumerate(max_f1(heights, masks))
     ]
 
 

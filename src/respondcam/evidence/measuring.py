@@ -1,5 +1,6 @@
 """All figures of one map: what ``respondcam compare`` asks of each method on each image."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from respondcam.evidence.faithfulness import (
     road,
 )
 from respondcam.evidence.locating import locate, pooled_counts
-from respondcam.evidence.sanity import randomised, stability
+from respondcam.evidence.sanity import class_sensitivity, randomised, stability
 from respondcam.evidence.scoring import Scorer
 from respondcam.evidence.se3d import Se3dCounts
 from respondcam.network.trees import map_tensors, spatial_tensor
@@ -32,12 +33,13 @@ GROUPS: dict[str, str] = {
     "arcc": "ARCC and its parts; runs the method once more",
     "location": "mass, pointing, VxAP and MaxF1 inside a mask, image by image and pooled",
     "boxes": "SE3D's box accuracies; needs a mask and scipy",
+    "classes": "likeness of the maps of all classes; runs the method once more, for all of them",
     "stability": "noise and shifts; runs the method 10 times",
     "randomised": "cascading randomisation; runs the method once per layer with weights",
 }
 """What can be measured, by the name that a user gives."""
 NEED_MASK = ("location", "boxes")
-NEED_METHOD = ("account", "arcc", "stability", "randomised")  # a control is only a map
+NEED_METHOD = ("account", "arcc", "classes", "stability", "randomised")  # a control is only a map
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def measure(
     maps: Float[Tensor, "1 1 *spatial"],
     wanted: Wanted,
     *,
+    heights: Float[Tensor, "1 1 *spatial"] | None = None,
     mask: Bool[Tensor, "1 *inside"] | None = None,
     background: Bool[Tensor, "1 *outside"] | None = None,
     explanation: Explanation | None = None,
@@ -110,6 +113,8 @@ def measure(
         Of the image and the target.
     maps
         Placed.
+    heights
+        The map's values in the same voxels, as `locate` takes them.
     mask
         What it should lie on; without one, figures of localisation are left out.
     background
@@ -128,14 +133,18 @@ def measure(
     figures |= _changed(scorer, maps, wanted.how, groups, background)
     counts = None
     if mask is not None and groups & set(NEED_MASK):
-        (found,) = locate(maps[:, 0], mask, background=background)
+        top = maps if heights is None else heights
+        (found,) = locate(maps[:, 0], mask, heights=top[:, 0], background=background)
         figures |= found.figures() if "location" in groups else {}
         notes += [found.note] if found.note else []
-        (counts,) = pooled_counts(maps[:, 0], mask, boxes="boxes" in groups)
+        (counts,) = pooled_counts(top[:, 0], mask, boxes="boxes" in groups)
     if explanation is not None and "account" in groups:
         figures["open"] = float(explanation.account.relative_gap[0, 0])
     if method is not None:
         figures |= _again(scorer, maps, wanted.how, groups, background, method)
+        if "classes" in groups:
+            figures["classes"], told = _classes(scorer, method)
+            notes += told
     return Measured(figures, counts, tuple(notes))
 
 
@@ -183,3 +192,12 @@ def _again(
         lost = randomised(method.model, method.make, scorer.inputs, method.target, seed=how.seed)
         found["randomised"] = lost.similarity[-1]
     return found
+
+
+def _classes(scorer: Scorer, method: Method) -> tuple[float, list[str]]:
+    """Likeness of the maps of all classes; NaN, and why, where there are no two to compare."""
+    every = method.make(method.model)(scorer.inputs, "all")
+    try:
+        return class_sensitivity(every.maps, every.targets).mean, []
+    except InputError as error:
+        return math.nan, [f"likeness of classes is undefined: {error}"]
