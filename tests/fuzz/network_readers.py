@@ -1,5 +1,6 @@
 """Readers of networks: ONNX, TorchScript, archives, checkpoints, nnU-Net, MONAI and Keras files."""
 
+import importlib.util
 import io
 import os
 import sys
@@ -134,12 +135,22 @@ def _onnx_files(folder: Path) -> dict[str, bytes]:
 
 
 def _torchvision() -> None:
-    """onnx2torch imports it for two operators of detection; see conftest.py."""
-    for name in ("torchvision", "torchvision.ops"):
-        if name not in sys.modules:
-            module: Any = ModuleType(name, "stands in for torchvision in the hunt")
-            module.roi_align = None
-            sys.modules[name] = module
+    """onnx2torch imports it for two operators of detection; see conftest.py.
+
+    The stand-in goes again: what else asks for torchvision in this process must not find it.
+    """
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
+        return
+    names = ("torchvision", "torchvision.ops")
+    for name in names:
+        module: Any = ModuleType(name, "stands in for torchvision in the hunt")
+        module.roi_align = None
+        sys.modules[name] = module
+    try:
+        importlib.import_module("onnx2torch")
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def _nnunet_files(folder: Path) -> dict[str, bytes]:
