@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import respondcam as rc
+from respondcam.attribution.targets.words import parse_target
 from respondcam.cli import app
-from respondcam.cli._targets import parse_target
 from respondcam.errors import TargetError
 
 DETECTOR = '''

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from respondcam import Volume, write_volume
+from respondcam.attribution.targets.words import parse_target
 from respondcam.cli import app
-from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
 
 NETWORK = """

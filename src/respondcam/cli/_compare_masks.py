@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from respondcam.attribution.targets.words import read_on_grid
 from respondcam.cli._inputs import Source, suffix_of
-from respondcam.cli._targets import read_on_grid
 from respondcam.errors import InputError
 from respondcam.volume import Volume
 from respondcam.volume.io import read_suffixes

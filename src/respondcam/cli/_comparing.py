@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.methods import make as make_method
+from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._common import choice, parse_arguments
 from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
@@ -27,7 +28,6 @@ from respondcam.cli._explaining import (
     sha256_of,
 )
 from respondcam.cli._inputs import Source
-from respondcam.cli._targets import parse_target
 from respondcam.cli._writing import model_record
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result

@@ -23,9 +23,9 @@ from respondcam.attribution.methods import make
 from respondcam.attribution.naming import with_class_names
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
+from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
-from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, load_model

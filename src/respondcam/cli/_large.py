@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import typer
 
+from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import (
     choice,
@@ -21,7 +22,6 @@ from respondcam.cli._common import (
 )
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, find_sources
-from respondcam.cli._targets import parse_target
 from respondcam.errors import InputError
 from respondcam.large.cluster import connected
 from respondcam.large.estimate import Estimate

@@ -70,7 +70,7 @@ def saved_maps(path: Path) -> list[LayerData]:
 
     found = read_map(record, json.loads(record.read_text("utf-8")), "voxel")
     map = read_volume(path)
-    return [map_layer(map, _caption(found, path.name), about={"record": str(record)})]
+    return [map_layer(map, found.caption(path.name), about={"record": str(record)})]
 
 
 def _window_maps(path: Path) -> list[LayerData]:
@@ -119,20 +119,7 @@ def _map(
         map = Volume(map.voxels, map.affine, image.unit) if map.unit == "voxel" else map
     about: dict[str, Any] = {"record": str(record), "resolution": resolution}
     return map_layer(
-        map, _caption(one, image.source.name if image.source else ""), about=about, visible=visible
-    )
-
-
-def _caption(one: "ReportMap", source: str) -> Caption:
-    return Caption(
-        source=source,
-        target=one.target,
-        method=one.method,
-        layer=one.layer,
-        score=one.score,
-        account=one.account,
-        why_empty=one.why_empty,
-        notes=one.notes,
+        map, one.caption(image.source.name if image.source else ""), about=about, visible=visible
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from respondcam.show.caption import AccountLine
+from respondcam.show.caption import AccountLine, Caption
 from respondcam.volume import Volume
 
 
@@ -37,6 +37,19 @@ class ReportMap:
     account: AccountLine | None = None
     why_empty: str = ""
     notes: tuple[str, ...] = ()
+
+    def caption(self, source: str) -> Caption:
+        """What stands above the map's figure or layer, with the name of the image."""
+        return Caption(
+            source=source,
+            target=self.target,
+            method=self.method,
+            layer=self.layer,
+            score=self.score,
+            account=self.account,
+            why_empty=self.why_empty,
+            notes=self.notes,
+        )
 
 
 @dataclass(frozen=True)

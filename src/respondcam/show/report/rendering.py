@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from string import Template
 from typing import Any
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from respondcam import __version__
 from respondcam.errors import InputError
 from respondcam.show.canvas import png_bytes
-from respondcam.show.caption import Caption
 from respondcam.show.report import words
 from respondcam.show.report.content import Report, ReportMap
 from respondcam.show.report.encoding import MAP_BYTES, VOLUME_BYTES, Packed, pack
@@ -223,15 +223,7 @@ def _figure(report: Report, one: ReportMap) -> dict[str, str]:
 
 def map_figure(report: Report, one: ReportMap) -> Figure:
     """Draw one map of a report over the image."""
-    caption = Caption(
-        source=report.name,
-        target=one.target,
-        method=one.method,
-        layer=one.layer,
-        score=one.score,
-        account=one.account,
-        why_empty=one.why_empty,
-    )
+    caption = replace(one.caption(report.name), notes=())  # the page has them below
     return orthogonal_planes(report.volume, one.volume, channel=report.channel, caption=caption)
 
 
