@@ -7,6 +7,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from respondcam.errors import InputError
+from respondcam.network.split import scattered
 from respondcam.network.trees import plain, spatial_tensor, tensors
 from respondcam.volume import Volume
 
@@ -15,6 +16,8 @@ Inputs = Any  # Tensor (batch, channel, *spatial), Volume, or a tuple or dict of
 
 def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
     """Inputs as the model takes them; volumes go to its device and type.
+
+    Tensors go to its device if it is a parallel wrapper, which moves them itself.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
             f"The input has shape {', '.join(map(str, shapes))}; expected (batch, channel, "
             f"*spatial) with at least one spatial axis and no empty one."
         )
-    return found
+    return scattered(model, found)
 
 
 def check_trainable(model: nn.Module, given: Any) -> None:

@@ -112,7 +112,8 @@ def locate(
         check_maps(one)
     if background is not None:
         check_background(background, masks)
-        maps, heights = (one.masked_fill(background, 0.0) for one in (maps, heights))
+        outside = background.to(maps.device)
+        maps, heights = (one.masked_fill(outside, 0.0) for one in (maps, heights))
     maps, heights, masks = maps.detach().cpu(), heights.detach().cpu(), masks.cpu()
     columns = {
         name: function(given, masks).tolist()
@@ -168,7 +169,7 @@ def check_background(
             f"The background has shape {tuple(background.shape)}, the masks "
             f"{tuple(masks.shape)}. Give it on the masks' grid."
         )
-    left = (masks & ~background).flatten(1).any(dim=1)
+    left = (masks & ~background.to(masks.device)).flatten(1).any(dim=1)
     for image, some in enumerate(left.tolist()):
         if not some:
             raise InputError(f"The background covers all of mask {image}: nothing is left of it.")

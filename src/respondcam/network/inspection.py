@@ -11,7 +11,7 @@ from respondcam.errors import LayerError, PlacementWarning
 from respondcam.network.choice import chosen_layer
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout import LayerTrace, trace_layers
-from respondcam.network.split import unwrap
+from respondcam.network.split import scattered, unwrap
 from respondcam.network.survey import SurveyedLayer, survey
 
 
@@ -117,6 +117,7 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
     >>> table.chosen, table.rows[0].grid.stride
     ('1', (2.0, 2.0, 2.0))
     """
+    example = scattered(model, example)
     model = unwrap(model)
     found = survey(model, example)
     modules = dict(model.named_modules(remove_duplicate=False))

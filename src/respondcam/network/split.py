@@ -192,6 +192,19 @@ def unwrap(model: nn.Module) -> nn.Module:
             return in_python(model)
 
 
+def scattered(model: nn.Module, inputs: Any) -> Any:
+    """Inputs where a parallel wrapper with GPUs puts them: on the device of the network inside it.
+
+    Any other model is given its inputs as they are.
+    """
+    wrapper = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+    found = next(model.parameters(), None) if wrapper and model.device_ids else None
+    if found is None:
+        return inputs
+    home = found.device
+    return map_tensors(lambda tensor: tensor.to(home), inputs)
+
+
 def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
     if not isinstance(model, nn.Module):

@@ -124,12 +124,19 @@ def base_name(operator: Any) -> str:
 def pointwise(operator: Any) -> bool:
     """Whether an operator works entry by entry.
 
+    Versions of PyTorch have left the mark out of variants, such as those in place.
+
     Examples
     --------
-    >>> pointwise(torch.ops.aten.relu.default)
-    True
+    >>> pointwise(torch.ops.aten.relu.default), pointwise(torch.ops.aten.leaky_relu_.default)
+    (True, True)
     """
-    return torch.Tag.pointwise in operator.tags
+    if torch.Tag.pointwise in operator.tags:
+        return True
+    namespace, _, name = operator._schema.name.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+    overload = getattr(packet, operator._schema.overload_name or "default", None)
+    return overload is not None and torch.Tag.pointwise in overload.tags
 
 
 def is_tensor(value: Any) -> bool:
