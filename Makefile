@@ -13,12 +13,13 @@ CORE  := attribution network volume
 TESTS := $(CORE:%=tests/%) tests/bundles tests/fuzz tests/mutants tests/large $(CORE:%=src/respondcam/%)
 ORDER ?= $(shell date +%j)
 
-.PHONY: help demo test quick lint format docs bench clean release-check extras-check licences audit coverage mutants shuffled
+.PHONY: help demo test quick gpu lint format docs bench clean release-check extras-check licences audit coverage mutants shuffled
 
 help:
 	@echo "make demo    set up, then explain a phantom with the network in the package"
 	@echo "make test    set up, then run every check: format, lint, types, all tests"
 	@echo "make quick   the tests without the slow ones"
+	@echo "make gpu     the tests that need a GPU"
 	@echo "make lint    ruff and pyright alone;  make format  rewrites"
 	@echo "make coverage  lines and branches of the core that tests reach; fails under 95 %"
 	@echo "make mutants   change the mathematics in every small way: a test must notice"
@@ -46,6 +47,9 @@ test: lint docs
 
 quick: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+gpu: $(STAMP)
+	RESPONDCAM_TEST_GPU=1 $(PYTEST) tests/gpu
 
 shuffled: $(STAMP)
 	RESPONDCAM_TEST_ORDER=$(ORDER) $(PYTEST) -m "not slow"
