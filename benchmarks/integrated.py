@@ -2,20 +2,22 @@
 
 The relative gap of Respond-CAM and of Integrated Respond-CAM with 32 nodes, for heads that are
 linear and heads that are not, on networks with random weights; and the CPU time of one map against
-an inference and against Respond-CAM's map, in turn in one process. Needs the extra `monai`.
+an inference and against Respond-CAM's map, in turn in one process; with ``--device cuda`` the wall
+time. Needs the extra `monai`.
 """
 
 import argparse
 import json
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clock
 import torch
+from history import remember
 from monai.networks.nets import DenseNet121, SwinUNETR, resnet18
 from torch import Tensor, nn
 
@@ -42,16 +44,17 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, tuple[str, ...]]] = {
     "CNN-2": (lambda: cnn_2(classes=23, size=40), 40, ("maxpool2",)),
     "ResNet-18": (_resnet, 96, ("layer4", "layer3")),
     "DenseNet-121": (_densenet, 64, ("class_layers.relu",)),
-    "SwinUNETR": (_swin, 64, ("decoder1", "decoder2")),
+    "SwinUNETR": (_swin, 64, ("decoder1", "decoder2", "decoder3", "decoder4", "decoder5")),
 }
 
 
-def measure(name: str, layer: str, nodes: int, rounds: int) -> dict[str, Any]:
-    """Gaps and CPU seconds at one layer."""
+def measure(name: str, layer: str, nodes: int, rounds: int, device: str) -> dict[str, Any]:
+    """Gaps and seconds at one layer."""
     make, size, _ = CASES[name]
     torch.manual_seed(0)
-    model = make().eval()
-    x = torch.randn(1, 1, size, size, size, generator=torch.Generator().manual_seed(5))
+    model = clock.on(device, make().eval())
+    chance = torch.Generator().manual_seed(5)
+    x = clock.on(device, torch.randn(1, 1, size, size, size, generator=chance))
     plain = rc.RespondCAM(model, layer=layer)
     whole = rc.IntegratedRespondCAM(model, layer=layer, nodes=nodes)
 
@@ -68,12 +71,12 @@ def measure(name: str, layer: str, nodes: int, rounds: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {key: [] for key in work}
     for _ in range(rounds):
         for key, one in work.items():
-            begin = time.process_time()
+            begin = clock.now(device)
             one()
-            times[key].append(time.process_time() - begin)
-    cpu = {key: statistics.median(values) for key, values in times.items()}
-    ratio = cpu["integrated"] / cpu["respond"] if rounds > 0 else None
-    return {"network": name, "layer": layer, "gaps": gaps, "cpu_seconds": cpu, "ratio": ratio}
+            times[key].append(clock.now(device) - begin)
+    took = {key: statistics.median(values) for key, values in times.items()}
+    ratio = took["integrated"] / took["respond"] if rounds > 0 else None
+    return {"network": name, "layer": layer, "gaps": gaps, "seconds": took, "ratio": ratio}
 
 
 def main() -> None:
@@ -82,20 +85,28 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(CASES))
     parser.add_argument("--nodes", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = []
     for name in options.networks or CASES:
         for layer in CASES[name][2]:
-            row = measure(name, layer, options.nodes, options.rounds)
+            row = measure(name, layer, options.nodes, options.rounds, options.device)
             rows.append(row)
             print(
                 f"{name}, {layer}: open {row['gaps']['respond']:.1e} with respond, "
-                f"{row['gaps']['integrated']:.1e} with {options.nodes} nodes; CPU time "
-                f"{row['ratio']:.2f} times respond's ({row['cpu_seconds']})",
+                f"{row['gaps']['integrated']:.1e} with {options.nodes} nodes; time "
+                f"{row['ratio']:.2f} times respond's ({row['seconds']})",
                 flush=True,
             )
-    if not options.networks:
+    figures = {
+        f"{row['network']}, {row['layer']}: {what}": value
+        for row in rows
+        for what, value in {**row["gaps"], "time of respond's": row["ratio"]}.items()
+    }
+    if figures:
+        remember("integrated", figures, nodes=options.nodes, device=clock.name(options.device))
+    if not options.networks and options.device == "cpu":
         facts = {"torch": torch.__version__, "python": platform.python_version()}
         facts |= {"nodes": str(options.nodes), "threads": str(torch.get_num_threads())}
         RESULTS.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n", "utf-8")

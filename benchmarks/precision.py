@@ -1,7 +1,8 @@
 """What a trunk in bfloat16 saves and what it costs: ``python benchmarks/precision.py``.
 
 Per case and round, in turn: inference in float32, the map in float32, the map in bfloat16. Minimum
-and median of CPU time (other processes on the machine do not count) and of wall time. Networks have
+and median of CPU time (other processes on the machine do not count; not with ``--device cuda``) and
+of wall time. Networks have
 random weights, with the statistics of their normalisations taken on random volumes first, as
 training leaves them. Needs the extra `monai`.
 """
@@ -12,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 
+import clock
 import torch
 from history import remember
 from monai.networks.nets import DenseNet121, resnet18
@@ -53,15 +55,15 @@ def volume(size: int, batch: int = 1) -> Tensor:
     return (found - found.mean()) / found.std()
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    processor, wall = time.process_time(), time.perf_counter()
+def timed(work: Callable[[], object], device: str) -> tuple[float, float]:
+    processor, wall = clock.now(device), time.perf_counter()
     work()
-    return time.process_time() - processor, time.perf_counter() - wall
+    return clock.now(device) - processor, time.perf_counter() - wall
 
 
-def measure(name: str, size: int, rounds: int) -> None:
+def measure(name: str, size: int, rounds: int, device: str) -> None:
     make, layer = CASES[name]
-    model, x = settled(make, size), volume(size)
+    model, x = clock.on(device, settled(make, size)), clock.on(device, volume(size))
     full = rc.RespondCAM(model, layer=layer)
     half = rc.RespondCAM(model, layer=layer, precision="bf16")
 
@@ -77,20 +79,20 @@ def measure(name: str, size: int, rounds: int) -> None:
         work[kind]()
     for _ in range(rounds):
         for kind in work:
-            times[kind].append(timed(work[kind]))
-    report(f"{name}, {size}^3", times, error.note)
+            times[kind].append(timed(work[kind], device))
+    report(f"{name}, {size}^3, {clock.name(device)}", times, error.note)
 
 
 def report(case: str, times: dict[str, list[tuple[float, float]]], note: str) -> None:
     print(f"{case}: {note}")
     middle = {kind: statistics.median(cpu for cpu, _ in pairs) for kind, pairs in times.items()}
-    remember("precision", {f"{case}: {kind}: CPU s": round(t, 4) for kind, t in middle.items()})
-    for number, clock in enumerate(("CPU ", "wall")):
+    remember("precision", {f"{case}: {kind}: s": round(t, 5) for kind, t in middle.items()})
+    for number, kind_of in enumerate(("CPU ", "wall")):
         base = [pair[number] for pair in times["inference"]]
         for kind, pairs in times.items():
             each = [pair[number] for pair in pairs]
             print(
-                f"  {clock} {kind:9}  min {min(each):.3f} s, "
+                f"  {kind_of} {kind:9}  min {min(each):.3f} s, "
                 f"median {statistics.median(each):.3f} s; "
                 f"faster than inference: x{min(base) / min(each):.2f} (min), "
                 f"x{statistics.median(base) / statistics.median(each):.2f} (median)",
@@ -103,12 +105,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     print(f"torch {torch.__version__}, {options.threads} threads")
     for name in CASES:
-        measure(name, options.size, options.rounds)
+        measure(name, options.size, options.rounds, options.device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 in an order drawn anew and in processor time: the plain network; the same network with autograd from
 the explained layer on and one gradient there, written out by hand (the least that any gradient
 method needs); and the map. The first map of a network, which also traces it, is left out. Printed
-is the lower quartile of each, since other programs on the machine only ever add to a time.
+is the lower quartile of each, since other programs on the machine only ever add to a time. With
+``--device cuda`` the wall clock is read, when the GPU is done, and what it holds at most.
 
 The inputs of the catalogue are small, so that its tests are quick; ``--times 3`` makes each spatial
 axis three times as long where the network takes that.
@@ -14,11 +15,11 @@ import argparse
 import importlib.util
 import random
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import clock
 import torch
 from history import remember
 from torch import Tensor, nn
@@ -84,12 +85,13 @@ def enlarged(family: Family, times: int) -> Any:
     return larger
 
 
-def runners(family: Family, times: int = 1) -> dict[str, Callable[[], Any]]:
+def runners(family: Family, times: int = 1, device: str = "cpu") -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
     import respondcam as rc
 
-    model, inputs = family.network(), enlarged(family, times)
-    explainer = rc.RespondCAM(family.network(), family.layer, output=family.output)
+    model, inputs = clock.on(device, family.network()), clock.on(device, enlarged(family, times))
+    network = clock.on(device, family.network())
+    explainer = rc.RespondCAM(network, family.layer, output=family.output)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
 
     def inference() -> Any:
@@ -98,24 +100,25 @@ def runners(family: Family, times: int = 1) -> dict[str, Callable[[], Any]]:
 
     return {
         "inference": inference,
-        "by hand": by_hand(family, family.network(), inputs),
+        "by hand": by_hand(family, clock.on(device, family.network()), inputs),
         "map": lambda: explainer(inputs, target=weighted),
     }
 
 
-def milliseconds(family: Family, seconds: float, times: int) -> dict[str, list[float]]:
-    """Processor time of each runner, interleaved."""
-    timed = runners(family, times)
+def milliseconds(
+    timed: dict[str, Callable[[], Any]], seconds: float, device: str
+) -> dict[str, list[float]]:
+    """Time of each runner, interleaved."""
     for run in timed.values():
         run()
         run()
     order, found = random.Random(0), {name: [] for name in timed}
-    start = time.process_time()
-    while time.process_time() - start < seconds or len(found["map"]) < 5:
+    start = clock.now(device)
+    while clock.now(device) - start < seconds or len(found["map"]) < 5:
         for name in order.sample(list(timed), len(timed)):
-            before = time.process_time()
+            before = clock.now(device)
             timed[name]()
-            found[name].append(1e3 * (time.process_time() - before))
+            found[name].append(1e3 * (clock.now(device) - before))
     return found
 
 
@@ -123,7 +126,8 @@ def main() -> None:
     """Print the table."""
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument("families", nargs="*", help="names; all of them unless given")
-    given.add_argument("--seconds", type=float, default=4.0, help="processor time for each family")
+    given.add_argument("--seconds", type=float, default=4.0, help="time for each family")
+    given.add_argument("--device", default="cpu")
     given.add_argument("--times", type=int, default=1, help="how much longer the input's axes are")
     asked = given.parse_args()
     torch.set_num_threads(1)
@@ -135,17 +139,25 @@ def main() -> None:
         if not importlib.util.find_spec(family.needs):
             print(f"{name:34s} {family.needs} is not installed")
             continue
-        found = milliseconds(family, asked.seconds, asked.times)
+        timed = runners(family, asked.times, asked.device)
+        found = milliseconds(timed, asked.seconds, asked.device)
         low = {what: statistics.quantiles(times)[0] for what, times in found.items()}
         figures[f"{name}: map / by hand"] = round(low["map"] / low["by hand"], 4)
         figures[f"{name}: map / inference"] = round(low["map"] / low["inference"], 4)
+        memory = ""
+        if torch.device(asked.device).type == "cuda":
+            peak = {what: clock.peak_mib(asked.device, run) for what, run in timed.items()}
+            ratio = peak["map"] / peak["inference"]
+            figures[f"{name}: peak memory, map / inference"] = round(ratio, 4)
+            memory = f"  peak {peak['inference']:.1f} MiB, map / inference {ratio:.2f}"
         print(
             f"{name:34s} {low['inference']:7.1f} ms {low['by hand']:6.1f} ms "
-            f"{low['map']:6.1f} ms  {low['map'] / low['by hand']:.3f}",
+            f"{low['map']:6.1f} ms  {low['map'] / low['by hand']:.3f}{memory}",
             flush=True,
         )
     if figures:
-        remember("families of networks", figures, seconds=asked.seconds, times=asked.times)
+        given_as = {"seconds": asked.seconds, "times": asked.times}
+        remember("families of networks", figures, device=clock.name(asked.device), **given_as)
 
 
 if __name__ == "__main__":

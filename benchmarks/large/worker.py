@@ -49,11 +49,12 @@ def plain_seconds(engine: Engine, shape: tuple[int, int, int], settings: LargeSe
     ]
     windows = int(np.prod(counts))
     batch = torch.rand(settings.batch, 1, *settings.window)
+    device = next(engine.module.parameters()).device
     with torch.inference_mode():
-        engine.module(batch)
+        engine.module(batch.to(device))
         wall, cpu = time.perf_counter(), time.process_time()
         for first in range(0, windows, settings.batch):
-            engine.module(batch[: min(settings.batch, windows - first)])
+            engine.module(batch[: min(settings.batch, windows - first)].to(device)).cpu()
     return {
         "windows": windows,
         "plain_wall_s": time.perf_counter() - wall,
@@ -69,6 +70,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--overlap", type=float, default=0.25)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=LargeSettings.batch)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--folder")
     asked = parser.parse_args()
@@ -77,6 +80,7 @@ def main() -> None:
         window=(asked.window,) * 3,
         overlap=asked.overlap,
         stitch="sum",
+        batch=asked.batch,
         target=1,
         layer=asked.layer,
         threads=1,
@@ -92,7 +96,7 @@ def main() -> None:
 def measure(
     folder: Path, shape: tuple[int, int, int], settings: LargeSettings, asked: argparse.Namespace
 ) -> dict:
-    address = ModelAddress(NETWORKS[asked.network])
+    address = ModelAddress(NETWORKS[asked.network], device=asked.device)
     found: dict = {"shape": shape, "network": asked.network, "workers": asked.workers}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
@@ -111,7 +115,7 @@ def measure(
     found["peak_before_mib"] = before / 1024
     if asked.plain:
         with repeatable(1):
-            engine = make_engine(open_address(address), "cpu", settings)
+            engine = make_engine(open_address(address), asked.device, settings)
             found |= plain_seconds(engine, shape, settings)
         found["wall_ratio"] = found["plain_wall_s"] / outcome.seconds
     return found
