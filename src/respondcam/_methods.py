@@ -16,3 +16,6 @@ METHOD_SUMMARIES = {
     "occlusion": "on the input, by captum",
     "guided-backprop": "on the input, by captum",
 }
+
+ON_INPUT = ("integrated-gradients", "occlusion", "guided-backprop")
+"""The methods that explain the input whatever the layer."""

@@ -43,3 +43,20 @@ class PlacementWarning(RespondCAMWarning):
 
 class EmptyMapWarning(RespondCAMWarning):
     """A map is zero everywhere; the message says why."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the processor or of a GPU.
+
+    PyTorch says the first with a `RuntimeError` like any other.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    True
+    >>> is_out_of_memory(RuntimeError("shapes do not match"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -3,6 +3,8 @@
 import gzip
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +218,31 @@ def test_a_mistake_that_holds_for_all_files_is_said_once(cli, nets, tmp_path, ma
     result = cli("explain", "*.mrc", "--model", f"{nets}:net", "--target", "9")
     assert_refused(result, r"0\.mrc, 1\.mrc, 2\.mrc and 2 more: .*out of range")
     assert_nothing_left(tmp_path)
+
+
+def test_a_volume_that_does_not_fit_into_memory(nets, tmp_path, make) -> None:
+    """PyTorch reports it as it reports a wrong shape; the user reads what it was."""
+    make.mrc(tmp_path / "small.mrc", make.blob((8, 8, 8)))
+    make.mrc(tmp_path / "big.mrc", make.blob((192, 192, 192)))
+    script = (
+        "import contextlib, resource, sys, torch\n"
+        "from respondcam.cli import main\n"
+        "torch.set_num_threads(1)\n"
+        "options, sys.argv = sys.argv[1:], [sys.argv[0], 'explain', 'small.mrc', *sys.argv[1:]]\n"
+        "with contextlib.suppress(SystemExit): main()\n"  # all is imported then
+        "held = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + 150 * 2**20, -1))\n"
+        "sys.argv[1:] = ['explain', 'big.mrc', *options]\n"
+        "main()\n"
+    )
+    words = ("--model", f"{nets}:net", "--layer", "second", "--device", "cpu", "--target", "0")
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "big.mrc: There is not enough memory" in done.stderr
+    assert "Traceback" not in done.stderr

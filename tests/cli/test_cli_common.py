@@ -64,6 +64,7 @@ def outcome(error: BaseException, capsys) -> tuple[int, str]:
         (RuntimeError("many\nlines\n" * 99), 1, "(RuntimeError: many lines many"),
         (MemoryError(), 1, "not enough memory"),
         (torch.OutOfMemoryError("CUDA"), 1, "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't"), 1, "not enough memory"),
     ],
 )
 def test_every_error_becomes_one_message_and_a_code(error, code, words, capsys, monkeypatch):

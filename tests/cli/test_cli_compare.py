@@ -265,3 +265,16 @@ def test_networks_that_bring_their_own_preprocessing_are_refused(call, monkeypat
     result = call()
     assert result.code == 2, result.err
     assert "--model-arg preprocess=false" in result.err
+
+
+def test_layers_are_for_the_methods_that_have_one(call, tmp_path) -> None:
+    """``--method all --layer X``: what explains the input does so once, beside the others."""
+    methods = ("--method", "respond", "--method", "occlusion", "--metric", "account")
+    result = call("--layer", "first", "--layer", "second", *methods)
+    assert result.code == 0, result.err
+    rows = read(tmp_path / "respondcam-compare" / "volumes.csv")
+    places = {(row["method"], row["layer"]) for row in rows if row["method"] in METHODS}
+    assert places == {("respond", "first"), ("respond", "second"), ("occlusion", "input")}
+    alone = call("--layer", "first", "--method", "occlusion", "--out", "other")
+    assert alone.code == 2
+    assert "explains the input" in alone.err

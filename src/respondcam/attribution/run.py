@@ -18,6 +18,7 @@ from respondcam.errors import (
     LayerError,
     RespondCAMWarning,
     TargetError,
+    is_out_of_memory,
 )
 from respondcam.network.calibration import measure_grid
 from respondcam.network.grid import LayerGrid
@@ -317,7 +318,7 @@ def trace_all(
     try:
         traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         refuse_unhookable(unwrap(model))  # what can never work says so better than its error
         if isinstance(error, InputError):

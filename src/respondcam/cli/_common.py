@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from respondcam._methods import METHOD_SUMMARIES
-from respondcam.errors import InputError
+from respondcam.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -150,8 +150,11 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         return f"{where}{error.strerror or error}."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "There is not enough memory. Crop the volume, or use --device cpu."
+    if is_out_of_memory(error):
+        return (
+            "There is not enough memory. Explain the volume window by window (--window), or with "
+            "smaller windows or batches if it is, choose a later layer, or use --device cpu."
+        )
     text = " ".join(str(error).split())
     text = text if len(text) < 300 else f"{text[:300]}..."
     return (

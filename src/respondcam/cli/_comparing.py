@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from respondcam._methods import ON_INPUT
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.methods import make as make_method
 from respondcam.attribution.targets.words import parse_target
@@ -93,9 +94,11 @@ class Asked:
 
     def settings(self, method: str) -> Settings:
         """What the explainer of a method needs to know."""
+        # the layers are for the methods that have one, if there are any
+        on_input = method in ON_INPUT and not set(self.names()) <= set(ON_INPUT)
         return Settings(
             method,
-            self.layers,
+            () if on_input else self.layers,
             self.target,
             self.normalize,
             self.axes,

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
@@ -171,9 +171,11 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         if isinstance(inputs, (tuple, list)):
             return model(*inputs)
         return model(inputs)
-    except (InputError, torch.OutOfMemoryError):
+    except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise cannot_run(model, inputs, error) from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from respondcam.errors import InputError
+from respondcam.errors import InputError, is_out_of_memory
 from respondcam.show.napari.layers import LayerData, explanation_layers
 from respondcam.volume import NORMALIZATIONS, Volume
 
@@ -174,7 +174,7 @@ def in_words(work: Generator[str, None, Any]) -> Generator[str, None, Any]:
         where = f"{error.filename!r}: " if error.filename else ""
         return Failure(f"{where}{error.strerror or error}.")
     except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             return Failure("There is not enough memory. Crop the volume and try again.")
         text = " ".join(str(error).split())[:300]
         message = f"Something went wrong inside respondcam ({type(error).__name__}: {text})."
