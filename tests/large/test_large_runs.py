@@ -212,6 +212,14 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(run, tmp_path, pid):
         run()
 
 
+def test_a_stale_lock_with_bytes_that_are_no_text(tmp_path):
+    holder = {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "1", "note": "X"}
+    (tmp_path / "lock").write_bytes(json.dumps(holder).encode().replace(b"X", b"\xff\xfe"))
+    with locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_stopped_while_the_tiles_are_deleted(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("respondcam.large.store.shutil.rmtree", lambda *_, **__: None)

@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if path.read_text(encoding="utf-8") == own:
+            if _text(path) == own:
                 path.unlink()
 
 
@@ -66,7 +66,7 @@ def _take(path: Path, own: str) -> None:
 
 def _remove_if_stale(path: Path) -> None:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = _text(path)
     except FileNotFoundError:
         return
     holder = _holder(text)
@@ -76,7 +76,7 @@ def _remove_if_stale(path: Path) -> None:
         aside = path.with_name(f"{path.name}.stale.{os.getpid()}.{time.monotonic_ns()}")
         with contextlib.suppress(FileNotFoundError):
             path.replace(aside)
-            taken = aside.read_text(encoding="utf-8")
+            taken = _text(aside)
             if taken != text:  # somebody was faster, and this is a new one
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, path)
@@ -87,6 +87,11 @@ def _remove_if_stale(path: Path) -> None:
         f"Another run ({who}) is at work on {str(path.parent)!r}. Wait for it, or give another "
         f"folder with --out. If it is gone, delete {str(path)!r}."
     )
+
+
+def _text(path: Path) -> str:
+    """Of a file that may hold anything: names of processes are bytes, too."""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _holder(text: str) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def _holder(text: str) -> dict[str, Any]:
 def _started(pid: int) -> str | None:
     """When a process started, in words of the system; None if there is no such process."""
     try:
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        facts = _text(Path(f"/proc/{pid}/stat"))
         rest = facts.rpartition(")")[2].split()
         return None if rest[0] == "Z" else rest[19]
     except OSError:
