@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from history import remember
 
-from planted.measuring import placed_or_resized, results, seeded
+from planted.measuring import placed_or_resized, results, seeded, truth_known
 from planted.networks import accuracy, fine, trained
 from planted.page import page, places_lines, scene_lines
 from planted.scenes import particles, shapes
@@ -47,12 +47,15 @@ def scene(part: str, seed: int, *, quick: bool) -> tuple[list[str], Any]:
 
 
 def places(seed: int, *, quick: bool) -> tuple[list[str], Any]:
-    """Placed maps beside resized ones."""
+    """Placed maps beside resized ones: where the truth is known, and in trained networks."""
     (learn, epochs), test, trainings = (
         QUICK if quick else (LEARN["places"], TEST["places"], TRAININGS)
     )
-    found = placed_or_resized(learn, epochs, test, trainings, seed)
-    return places_lines(found, trainings), [asdict(one) for one in found]
+    known = truth_known(2 * test, seed)
+    found, looked = placed_or_resized(learn, epochs, test, trainings, seed)
+    parts = {"known": known, "trained": found, "looks": looked}
+    cells = {name: [asdict(one) for one in rows] for name, rows in parts.items()}
+    return places_lines(known, found, looked, trainings), cells
 
 
 def main() -> None:

@@ -1,24 +1,27 @@
 """Every method on every scene, and placed maps beside resized ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from planted.networks import STRIDED, last_block, trained
+from planted.known import KNOWN, balls
+from planted.looking import Looks, looks, mean
+from planted.networks import CONTROLLED, STRIDED, last_block, trained
 from planted.peers import peers
 from planted.scenes import Images, specks
 from respondcam import METHODS
+from respondcam.attribution.placing import interpolate, place
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result
 from respondcam.evidence.controls import CONTROLS, ChannelSum
 from respondcam.evidence.faithfulness import Changing
 from respondcam.evidence.intervals import Interval, bootstrap
 from respondcam.evidence.measuring import Method, Wanted, measure
-from respondcam.evidence.pointing import centroid_distance, peak_distance
+from respondcam.evidence.pointing import centroid_distance, centroids, peaks
 from respondcam.evidence.scoring import Scorer
 
 WANTED = Wanted(
@@ -109,6 +112,9 @@ class Places:
         Figure -> resized over placed: the ratio of the means, with its interval over images.
     by_training
         The ratios of each training alone.
+    worst
+        Way -> the largest distance of a peak along an axis, in strides of the layer; empty where
+        the network is trained and need not answer at its cells' centres.
     """
 
     network: str
@@ -116,21 +122,46 @@ class Places:
     apart: dict[str, dict[str, Interval]]
     ratios: dict[str, Interval]
     by_training: dict[str, list[float]]
+    worst: dict[str, float]
+
+
+def truth_known(tests: int, seed: int) -> list[Places]:
+    """How far maps of networks made by hand point from the object."""
+    rows = []
+    for name, known in KNOWN.items():
+        model = known.make()
+        test = balls(tests, known.size, known.stride + 2, seeded(1000 * seed + 60))
+        apart = _distances(model, test)
+        worst = {
+            way: max(apart["worst", way]) / known.stride for what, way in apart if what == "worst"
+        }
+        pointed = {key: values for key, values in apart.items() if key[0] != "worst"}
+        rows.append(_summary(name, [pointed], tests, worst))
+    return rows
 
 
 def placed_or_resized(
     count: int, epochs: int, tests: int, trainings: int, seed: int
-) -> list[Places]:
-    """How far maps point from the object: placed both ways, and resized."""
+) -> tuple[list[Places], list[Looks]]:
+    """How far maps of trained networks point from the object, and what their peaks look at."""
     rows: dict[str, list[dict[tuple[str, str], list[float]]]] = {name: [] for name in STRIDED}
+    looked: dict[str, list[Looks]] = {}
     for training in range(trainings):
         base = 1000 * (seed + training) + 50
         learn = specks(count, seeded(base), pairs=True)
         test = specks(tests, seeded(base + 1), pairs=False)
         for name, make in STRIDED.items():
             model = trained(make, learn, epochs, seed + training)
-            rows[name].append(_distances(model, test))
-    return [_summary(name, runs, tests * trainings) for name, runs in rows.items()]
+            apart = _distances(model, test)
+            rows[name].append({key: v for key, v in apart.items() if key[0] != "worst"})
+            looked.setdefault(name, []).append(looks(name, model, test))
+        for name, (make, size) in CONTROLLED.items():
+            images = specks(count, seeded(base), pairs=True, size=size)
+            model = trained(make, images, epochs, seed + training)
+            test = specks(tests, seeded(base + 1), pairs=False, size=size)
+            looked.setdefault(name, []).append(looks(name, model, test))
+    places = [_summary(name, runs, tests * trainings, {}) for name, runs in rows.items()]
+    return places, [mean(found) for found in looked.values()]
 
 
 def _distances(model: nn.Module, test: Images) -> dict[tuple[str, str], list[float]]:
@@ -141,19 +172,40 @@ def _distances(model: nn.Module, test: Images) -> dict[tuple[str, str], list[flo
         with torch.inference_mode():
             if float(model(volume)[0, label]) <= 0:
                 continue
-        explanation: Any = explain(volume, label)
-        ways = {
-            "placed": explanation.place().detach(),
-            "placed values": explanation.place("value").detach(),
-            "resized": _resized(explanation.maps, volume),
-        }
-        for way, maps in ways.items():
-            for what, measured in (("centroid", centroid_distance), ("peak", peak_distance)):
-                apart.setdefault((what, way), []).append(float(measured(maps[:, 0], mask)))
+        for way, (maps, shares) in _ways(explain(volume, label)).items():
+            at = centroids(peaks(maps, shares).double()) - centroids(mask.double())
+            found = {
+                "centroid": centroid_distance(maps, mask),
+                "peak": at.norm(dim=1),
+                "worst": at.abs().amax(dim=1),
+            }
+            for what, value in found.items():
+                apart.setdefault((what, way), []).append(float(value))
     return apart
 
 
-def _summary(name: str, runs: list[dict[tuple[str, str], list[float]]], count: int) -> Places:
+def _ways(explanation: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    """Way -> the map in the input's voxels, and the shares that say where in a plateau it is."""
+    grid = explanation.grid
+    stride = tuple(i / n for i, n in zip(grid.input_shape, grid.shape, strict=True))
+    # what other libraries do: the grid is stretched over the input
+    even = replace(grid, stride=stride, offset=tuple((s - 1) / 2 for s in stride))
+    ways = {
+        "placed": (explanation.place(), explanation.place()),
+        "placed values": (explanation.place("value"), explanation.place()),
+        "resized": (interpolate(explanation.maps, even), place(explanation.maps, even)),
+    }
+    return {
+        way: (maps[:, 0].detach(), shares[:, 0].detach()) for way, (maps, shares) in ways.items()
+    }
+
+
+def _summary(
+    name: str,
+    runs: list[dict[tuple[str, str], list[float]]],
+    count: int,
+    worst: dict[str, float],
+) -> Places:
     pooled: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for key, values in run.items():
@@ -170,7 +222,7 @@ def _summary(name: str, runs: list[dict[tuple[str, str], list[float]]], count: i
         for what, way in kinds
     }
     found = len(pooled["peak", "placed"]) / count
-    return Places(name, found, apart, ratios, single)
+    return Places(name, found, apart, ratios, single, worst)
 
 
 def ratio(upper: list[float], lower: list[float], resamples: int = 2000) -> Interval:
@@ -182,13 +234,6 @@ def ratio(upper: list[float], lower: list[float], resamples: int = 2000) -> Inte
     low, high = np.quantile(means[0] / means[1], (0.025, 0.975))
     mean = float(values[0].mean() / values[1].mean())
     return Interval(mean, float(low), float(high), values.shape[1])
-
-
-def _resized(maps: Tensor, volume: Tensor) -> Tensor:
-    """What other libraries do: the grid is stretched over the input."""
-    return nn.functional.interpolate(
-        maps.detach(), size=volume.shape[2:], mode="trilinear", align_corners=False
-    )
 
 
 def seeded(seed: int) -> torch.Generator:

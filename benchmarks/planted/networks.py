@@ -62,6 +62,19 @@ STRIDED: dict[str, Callable[[], nn.Sequential]] = {
 }
 
 
+def narrow() -> nn.Sequential:
+    """As `halved`, but the last convolution sees one cell."""
+    return _network(
+        _block(1, 8, 5, 2, 2), _block(8, 16, 3, 2, 1), _block(16, 24, 1, 1, 0), channels=24
+    )
+
+
+CONTROLLED: dict[str, tuple[Callable[[], nn.Sequential], int]] = {
+    "the first, trained on 33 voxels": (halved, 33),
+    "the first, its last convolution 1 / 1": (narrow, 32),
+}
+
+
 def last_block(model: nn.Sequential) -> str:
     """Name of the layer before the mean."""
     return str(len(model) - 4)

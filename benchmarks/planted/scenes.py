@@ -67,33 +67,34 @@ def _apart(generator: torch.Generator) -> tuple[Tensor, Tensor]:
             return first, second
 
 
-def specks(count: int, generator: torch.Generator, *, pairs: bool) -> Images:
+def specks(count: int, generator: torch.Generator, *, pairs: bool, size: int = SIZE) -> Images:
     """Small objects of three kinds, bright, dark, and bright in dark, away from the border.
 
     In pairs, as to learn from, each kind is there in every second image, and the labels say which;
     else there is one object in each image, and the label is its kind.
     """
-    volumes = 0.1 * torch.randn(count, SIZE, SIZE, SIZE, generator=generator)
-    masks = torch.zeros(count, SIZE, SIZE, SIZE, dtype=torch.bool)
+    volumes = 0.1 * torch.randn(count, size, size, size, generator=generator)
+    masks = torch.zeros(count, size, size, size, dtype=torch.bool)
     there = torch.rand(count, 3, generator=generator) < 0.5
     if not pairs:
         there = functional.one_hot(torch.arange(count) % 3, 3).bool()
     for image in range(count):
         placed: list[Tensor] = []
         for kind in there[image].nonzero()[:, 0].tolist():
-            centre = torch.randint(6, SIZE - 6, (3,), generator=generator)
+            centre = torch.randint(6, size - 6, (3,), generator=generator)
             while any((centre - other).float().norm() < 10 for other in placed):
-                centre = torch.randint(6, SIZE - 6, (3,), generator=generator)
+                centre = torch.randint(6, size - 6, (3,), generator=generator)
             placed.append(centre)
-            inside, core = _ball(centre, 5), _ball(centre, 2)
+            inside, core = ball(centre, 5, size), ball(centre, 2, size)
             volumes[image] += (inside, -1.0 * inside, 2.0 * core - 1.0 * inside)[kind]
             masks[image] |= inside
     labels = there.float() if pairs else there.long().argmax(dim=1)
     return Images(4 * volumes[:, None], labels, masks)
 
 
-def _ball(centre: Tensor, radius_squared: int) -> Tensor:
-    axes = torch.meshgrid(*[torch.arange(SIZE)] * 3, indexing="ij")
+def ball(centre: Tensor, radius_squared: float, size: int) -> Tensor:
+    """Voxels of a cube that are no further from the centre."""
+    axes = torch.meshgrid(*[torch.arange(size)] * 3, indexing="ij")
     away = [(axis - place) ** 2 for axis, place in zip(axes, centre.tolist(), strict=True)]
     return sum(away[1:], away[0]) <= radius_squared
 

@@ -9,13 +9,15 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from respondcam.attribution.placing import interpolate, place
 from respondcam.errors import InputError
 from respondcam.evidence import locate, se3d_figures
 from respondcam.evidence.boxes import box_overlaps
 from respondcam.evidence.controls import uniform
 from respondcam.evidence.overlap import average_precision, max_f1
-from respondcam.evidence.pointing import centroid_distance, peak_distance
+from respondcam.evidence.pointing import centroid_distance, peak_distance, peaks
 from respondcam.evidence.se3d import scaled, se3d_counts
+from respondcam.network.grid import LayerGrid
 
 
 def some(spatial=(6, 7, 8), images=3, levels=None):
@@ -216,3 +218,44 @@ def test_heights_are_read_apart_from_shares() -> None:
             assert getattr(found, name) == getattr(values, name)
     with pytest.raises(InputError, match="do not match"):
         locate(maps, masks, heights=heights[:, 1:])
+
+
+UNPADDED = LayerGrid((4.0,) * 3, (7.0,) * 3, (5,) * 3, (32,) * 3, (0.0,) * 3, "layout")
+
+
+@pytest.mark.parametrize("cell", [(0, 0, 0), (4, 0, 2), (2, 4, 4), (1, 2, 3)])
+def test_a_peak_at_the_grids_edge_is_the_layers_voxel(cell: tuple[int, int, int]) -> None:
+    """Its value goes on to the border, but the peak is its centre, not the middle of all that."""
+    raw = torch.rand(1, 1, 5, 5, 5, generator=torch.Generator().manual_seed(3))
+    raw[(0, 0, *cell)] = 2
+    values, shares = interpolate(raw, UNPADDED)[:, 0], place(raw, UNPADDED)[:, 0]
+    centre = tuple(7 + 4 * i for i in cell)
+    masks = torch.zeros(1, 32, 32, 32, dtype=torch.bool)
+    masks[(0, *centre)] = True
+    (found,) = locate(shares, masks, heights=values)
+    assert (found.peak_distance, found.peak_pointing) == (0, 1)
+    # each axis on whose edge it is pulls that middle 3.5 voxels, or 4 at the high end
+    pulls = [{0: 3.5, 4: 4}.get(i, 0) for i in cell]
+    assert float(peak_distance(values, masks)) == pytest.approx(math.hypot(*pulls))
+
+
+def test_a_flat_map_has_no_peak_at_a_denser_border() -> None:
+    """Shares are densest at voxel 0, fall to voxel 4, are even from there to voxel 28, then fall.
+
+    Of these, 5 to 28 have no neighbour with more, and neither has 0.
+    """
+    grid = LayerGrid((4.0,) * 3, (0.0,) * 3, (8,) * 3, (32,) * 3, (0.0,) * 3, "layout")
+    raw = torch.ones(1, 1, 8, 8, 8)
+    found = peaks(interpolate(raw, grid)[:, 0], place(raw, grid)[:, 0])[0]
+    along = torch.tensor([i == 0 or 5 <= i <= 28 for i in range(32)])
+    assert torch.equal(found, along[:, None, None] & along[:, None] & along)
+
+
+def test_two_layer_voxels_of_one_value_share_the_peak() -> None:
+    """As overlapping max-pooling makes them, and though interpolation rounds between them."""
+    raw = torch.zeros(1, 1, 5, 5, 5)
+    raw[0, 0, 1:3, 2, 2] = 0.1
+    values, shares = interpolate(raw, UNPADDED)[:, 0], place(raw, UNPADDED)[:, 0]
+    found = peaks(values, shares).nonzero().tolist()
+    assert found == [[0, z, 15, 15] for z in range(11, 16)]
+    assert found == peaks(values).nonzero().tolist()

@@ -23,10 +23,12 @@ _SHARES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "positive_mass": positive_mass,
     "absolute_mass": absolute_mass,
 }
-_HEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_PEAKS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "peak_pointing": peak_pointing,
-    "centroid_pointing": centroid_pointing,
     "peak_distance": peak_distance,
+}
+_HEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "centroid_pointing": centroid_pointing,
     "centroid_distance": centroid_distance,
     "vxap": average_precision,
 }
@@ -88,7 +90,8 @@ def locate(
         True inside the object.
     heights
         What peaks, centroids, VxAP and MaxF1 are read from: ``explanation.place("value")[:, 0]``,
-        in which the border is not denser than the middle. The maps themselves unless given.
+        in which the border is not denser than the middle. The maps themselves unless given. Where
+        heights tie because a value goes on to the border, the peak is where the maps are largest.
     background
         True where the map does not count, such as padding; the map is taken as zero there.
 
@@ -120,6 +123,8 @@ def locate(
         for given, functions in ((maps, _SHARES), (heights, _HEIGHTS))
         for name, function in functions.items()
     }
+    for name, function in _PEAKS.items():
+        columns[name] = function(heights, masks, maps).tolist()
     shares = masks.double().flatten(1).mean(dim=1).tolist()
     return [
         Located(

@@ -14,6 +14,8 @@ Maps = Float[Tensor, "image *spatial"]
 Masks = Bool[Tensor, "image *spatial"]
 Figures = Float[Tensor, " image"]
 
+_ROUNDING = 1e-6  # relative; of interpolation in single precision
+
 
 def positive_mass(maps: Maps, masks: Masks) -> Figures:
     """Share of the positive values' sum that is inside; NaN where no value is positive.
@@ -40,16 +42,16 @@ def absolute_mass(maps: Maps, masks: Masks) -> Figures:
     return _share(maps.double().abs(), masks)
 
 
-def peak_pointing(maps: Maps, masks: Masks) -> Figures:
+def peak_pointing(maps: Maps, masks: Masks, shares: Maps | None = None) -> Figures:
     """1 where the largest value is inside, else 0: the pointing game.
 
     Zhang et al., "Top-down neural attention by excitation backprop", IJCV 126 (2018) 1084. Where
     several voxels hold the largest value, the share of them inside; 0 where none is positive.
+    `shares`: see `peaks`.
     """
-    flat, inside = maps.double().flatten(1), masks.flatten(1)
-    top = flat.amax(dim=1, keepdim=True)
-    peak = (flat == top) & (top > 0)
-    return (peak & inside).sum(dim=1).double() / peak.sum(dim=1).clamp(min=1)
+    highest = peaks(maps, shares)
+    inside = (highest & masks.to(highest.device)).flatten(1).sum(dim=1).double()
+    return inside / highest.flatten(1).sum(dim=1).clamp(min=1)
 
 
 def centroid_pointing(maps: Maps, masks: Masks) -> Figures:
@@ -66,15 +68,53 @@ def centroid_pointing(maps: Maps, masks: Masks) -> Figures:
     return found
 
 
-def peak_distance(maps: Maps, masks: Masks) -> Figures:
+def peak_distance(maps: Maps, masks: Masks, shares: Maps | None = None) -> Figures:
     """Voxels from the largest value (its tied voxels' mean place) to the mask's centre of mass.
 
-    NaN where no value is positive.
+    NaN where no value is positive. `shares`: see `peaks`.
     """
-    flat = maps.double().flatten(1)
-    top = flat.amax(dim=1, keepdim=True)
-    peaks = ((flat == top) & (top > 0)).double().view(maps.shape)
-    return (centroids(peaks) - centroids(masks.double())).norm(dim=1)
+    return (centroids(peaks(maps, shares).double()) - centroids(masks.double())).norm(dim=1)
+
+
+def peaks(maps: Maps, shares: Maps | None = None) -> Masks:
+    """Which voxels hold the largest value, if it is positive; all that tie.
+
+    Parameters
+    ----------
+    maps
+        Where the largest value is looked for: ``explanation.place("value")[:, 0]``, or any map.
+    shares
+        ``explanation.place()[:, 0]`` of the same map. Beyond the outermost voxels of a layer their
+        values go on to the border, and all of that plateau ties, though the map says nothing there.
+        Of voxels that tie and touch, those with the larger share are then the peak: the layer's
+        voxel itself.
+
+    Examples
+    --------
+    >>> heights = torch.tensor([[3.0, 3.0, 3.0, 2.0]])
+    >>> peaks(heights).tolist()
+    [[True, True, True, False]]
+    >>> peaks(heights, torch.tensor([[0.0, 1.0, 2.0, 1.5]])).tolist()
+    [[False, False, True, False]]
+    """
+    top = _largest(maps.double())
+    # what was interpolated between equal values in single precision may differ in its last digits
+    tied = (maps.double() >= top * (1 - _ROUNDING)) & (top > 0)
+    if shares is None:
+        return tied
+    share = torch.where(tied, shares.double(), 0.0).clamp(min=0)
+    around = share
+    for axis in range(1, maps.ndim):
+        along = share.movedim(axis, -1)
+        padded = torch.nn.functional.pad(along, (1, 1))
+        beside = torch.maximum(padded[..., 2:], padded[..., :-2]).movedim(-1, axis)
+        around = torch.maximum(around, beside)
+    kept = tied & (share > 0) & (share >= around * (1 - _ROUNDING))
+    return torch.where(_largest(share) > 0, kept, tied)
+
+
+def _largest(maps: Maps) -> Tensor:
+    return maps.amax(dim=tuple(range(1, maps.ndim)), keepdim=True)
 
 
 def centroid_distance(maps: Maps, masks: Masks) -> Figures:
