@@ -1,6 +1,7 @@
 """NRRD and MetaImage: what SimpleITK writes we read, what we write SimpleITK reads."""
 
 import gzip
+import os
 
 import nibabel as nib
 import numpy as np
@@ -171,6 +172,57 @@ def test_missing_voxels_beside_a_header_are_named(tmp_path):
         (tmp_path / "a.raw").unlink()
         with pytest.raises(VolumeError, match=rf"a\{suffix}"):
             read_volume(path)
+
+
+HEADERS = {
+    ".nhdr": "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n{}\n",
+    ".mhd": "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n{}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "named"),
+    [
+        (".nhdr", "data file: /etc/passwd"),
+        (".nhdr", "DATA FILE: /etc/passwd"),
+        (".nhdr", "datafile: ../secret.raw"),
+        (".nhdr", "data file: deeper/../../secret.raw"),
+        (".nhdr", "data file: LIST\n/etc/passwd"),
+        (".nhdr", "data file: LIST 2\na.raw\n../secret.raw"),
+        (".nhdr", "data file: ../secret%d.raw 1 1 1"),
+        (".nhdr", "data file: pipe"),
+        (".nhdr", "data file: LIST\npipe"),
+        (".nhdr", "data file: pi%ce 112 112 1"),
+        (".mhd", "ElementDataFile = /etc/passwd"),
+        (".mhd", "ElementDataFile = ../secret.raw"),
+        (".mhd", "ElementDataFile = pipe"),
+    ],
+)
+def test_a_header_names_voxels_in_its_own_folder_alone(tmp_path, suffix, named):
+    """Neither any file of the machine, nor a pipe that nobody ever writes to."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "secret.raw").write_bytes(bytes(64))
+    (tmp_path / "secret1.raw").write_bytes(bytes(64))
+    (folder / "a.raw").write_bytes(bytes(64))
+    os.mkfifo(folder / "pipe")
+    (folder / f"a{suffix}").write_text(HEADERS[suffix].format(named))
+    with pytest.raises(VolumeError, match=rf"a\{suffix}.*(outside|regular files)"):
+        read_volume(folder / f"a{suffix}")
+
+
+def test_voxels_in_one_file_beside_the_header_in_several_and_behind_a_link(tmp_path):
+    slices = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+    (tmp_path / "sub").mkdir()
+    for number, one in enumerate(slices):
+        (tmp_path / f"sub/s{number:02d}.raw").write_bytes(one.tobytes())
+    (tmp_path / "elsewhere").write_bytes(slices.tobytes())
+    (tmp_path / "whole.raw").symlink_to(tmp_path / "elsewhere")
+    names = "\n".join(f"sub/s{number:02d}.raw" for number in range(4))
+    for data in ("whole.raw", f"{tmp_path}/whole.raw", "sub/s%02d.raw 0 3 1", f"LIST\n{names}"):
+        path = tmp_path / "a.nhdr"
+        path.write_text(HEADERS[".nhdr"].format(f"data file: {data}"))
+        np.testing.assert_array_equal(read_volume(path).voxels, slices)
 
 
 def test_complex_and_flat_images_are_refused(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
+from respondcam.volume.beside import file_beside
 from respondcam.volume.geometry import LPS_TO_RAS, scaled
 from respondcam.volume.itk import numbers, text_header, unit_of
 from respondcam.volume.itk import write as write
@@ -89,12 +90,7 @@ def _voxels_at(
     """File that holds the voxels, and the byte at which they begin."""
     name = fields["elementdatafile"]
     local = name.upper() == "LOCAL"
-    beside = path if local else path.parent / name
-    if not beside.is_file():
-        raise VolumeError(
-            f"{str(path)!r} keeps its voxels in {name!r}; accepted is a single file, and there is "
-            f"none of that name beside it"
-        )
+    beside = path if local else file_beside(path, name)
     skip = int(numbers({"headersize": "0", **fields}, "headersize", 1, path)[0])
     if local:
         return beside, header_length

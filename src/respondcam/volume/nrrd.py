@@ -1,12 +1,14 @@
 """NRRD (.nrrd, .nhdr) through SimpleITK; vectors or a fourth axis become the channels."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, UNBOUNDED, check_size
+from respondcam.volume.beside import file_beside
 from respondcam.volume.geometry import LPS_TO_RAS, scaled
 from respondcam.volume.itk import (
     lps_affine,
@@ -32,7 +34,7 @@ def read(path: Path) -> Volume:
         If the file is damaged or holds no volume of real numbers.
     """
     sitk = simple_itk()
-    _check_lines(path)
+    apart = _files_apart(path, _lines(path))
     info = read_information(path)
     size, channels = info.GetSize(), info.GetNumberOfComponents()
     if len(size) not in (3, 4) or (len(size) == 4 and channels > 1):
@@ -44,7 +46,9 @@ def read(path: Path) -> Volume:
     fields, header_length = text_header(path)
     bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(info.GetPixelID()))
     itemsize = int(bits[1]) // 8 if bits else 1
-    check_size(path, (channels, *size[::-1]), itemsize, _bytes_at_most(path, fields, header_length))
+    check_size(
+        path, (channels, *size[::-1]), itemsize, _bytes_at_most(path, apart, fields, header_length)
+    )
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -56,31 +60,61 @@ def read(path: Path) -> Volume:
     return Volume(voxels, affine, unit, path, {"format": "itk", "per_mm": factor})
 
 
-def _check_lines(path: Path) -> None:
-    """Refuse header lines that are too long to be fields.
+def _lines(path: Path) -> list[str]:
+    """The header, line by line; refuse lines that are too long to be fields.
 
     ITK's reader words an error about them into memory of a fixed size, which ends the process.
     Comments and key/value pairs may be long: it copies these as they are.
     """
+    lines: list[str] = []
     with path.open("rb") as file:
         while (line := file.readline(_LONGEST_LINE)).strip(b"\r\n"):
+            lines.append(line[:_LONGEST_FIELD].decode("latin-1").strip())
             free = line.startswith(b"#") or b":=" in line
             if len(line) > _LONGEST_FIELD and not free:
                 raise VolumeError(
                     f"{str(path)!r} has a damaged NRRD header: a line of it begins with "
                     f"{line[:40].decode('latin-1')!r} and is longer than any field"
                 )
+    return lines
 
 
-def _bytes_at_most(path: Path, fields: dict[str, str], header_length: int) -> int:
-    """Bytes of voxels that the file, or the file that its header names, can hold."""
-    name = fields.get("data file") or fields.get("datafile")
-    if name is None:
+def _files_apart(path: Path, lines: list[str]) -> list[Path] | None:
+    """The files that the header names for the voxels, all beside it; None if it names none.
+
+    One name; a pattern with the first, the last and the step of its numbers; or a list, of which
+    each further line is one.
+    """
+    for number, line in enumerate(lines):
+        if not (field := re.match(r"data ?file:(?!=)\s*(.+)", line, re.IGNORECASE)):
+            continue
+        named = field[1].strip()
+        if re.match(r"LIST( \d+)?$", named):
+            return [file_beside(path, name) for name in lines[number + 1 :]]
+        if pattern := re.match(
+            r"([^%]*)%(0?\d*)[di]([^%]*?) (-?\d+) (-?\d+) (-?\d+)( \d+)?$", named
+        ):
+            return list(_numbered(path, pattern))
+        return [file_beside(path, named)]
+    return None
+
+
+def _numbered(path: Path, pattern: re.Match[str]) -> Iterator[Path]:
+    before, width, after = pattern.group(1, 2, 3)
+    first, last, step = map(int, pattern.group(4, 5, 6))
+    numbers = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
+    for number in numbers:  # the first that is missing ends it
+        yield file_beside(path, f"{before}{format(number, width + 'd')}{after}")
+
+
+def _bytes_at_most(
+    path: Path, apart: list[Path] | None, fields: dict[str, str], header_length: int
+) -> int:
+    """Bytes of voxels that the file, or the files that its header names, can hold."""
+    if apart is None:
         size = path.stat().st_size - header_length
-    elif (path.parent / name).is_file():
-        size = (path.parent / name).stat().st_size
     else:
-        return UNBOUNDED  # a list or a pattern of files: ITK knows what it means
+        size = sum(one.stat().st_size for one in apart)
     encoding = fields.get("encoding", "raw").lower()
     if encoding in ("bzip2", "bz2"):
         return UNBOUNDED
