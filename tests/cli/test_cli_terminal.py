@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -175,3 +176,28 @@ def test_a_reproduction_has_a_page_with_its_tables_and_figures(tmp_path) -> None
     assert "table1: CNN-2: L1 0.5" in text
     assert "&lt;0.5&gt;" in text
     assert text.count("data:image/png;base64,") == 1
+
+
+def test_a_name_does_not_command_the_terminal(cli, nets, tmp_path, make) -> None:
+    """A file name may hold escape sequences and line feeds; they are shown, not obeyed."""
+    name = "a\nb\x1b[31m\u202ered.mrc"
+    make.mrc(tmp_path / "plain.mrc", make.blob((8, 8, 8)))
+    (tmp_path / "plain.mrc").rename(tmp_path / name)
+    for words in (("--report",), ("--layer", "none of them"), ("--json",)):
+        result = cli("explain", name, "--model", f"{nets}:net", "--out", "out", *words)
+        assert result.code == (2 if "--layer" in words else 0), result.err
+        for text in (result.out, result.err):
+            assert not set("\x1b\u202e") & set(text)
+    result = cli("report", "out")
+    assert result.code == 0, result.err
+    assert "\x1b" not in result.out
+    assert "Warning" not in result.err
+
+
+def test_what_a_report_notes_is_said_once(cli, nets, tmp_path) -> None:
+    voxels = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    mrcfile.new(tmp_path / "a.mrc", voxels).close()  # without the size of a voxel
+    result = cli("explain", "a.mrc", "--model", f"{nets}:net", "--out", "out", "--report")
+    assert (result.out + result.err).count("has no voxel size") == 1, result.out + result.err
+    again = cli("report", "out")
+    assert (again.out + again.err).count("has no voxel size") == 1, again.out + again.err

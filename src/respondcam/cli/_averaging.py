@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import typer
 
 from respondcam import __version__
 from respondcam._files import read_json, slug, whole_file
 from respondcam.attribution import Explanation
 from respondcam.attribution.targets.words import parse_target
-from respondcam.cli._common import console, number, print_json, to_json
+from respondcam.cli._common import console, number, print_json, say, to_json
 from respondcam.cli._explaining import Settings, make_explainer, noted, sha256_of
 from respondcam.cli._tables import print_notes
 from respondcam.cli._writing import model_record, prepare_folder
@@ -183,14 +182,14 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
         print_json({**json.loads(to_json(made.record)), "files": files})
         return
     record = made.record
-    typer.echo(
+    say(
         f"{record['particles']} particles of class {record['class']}: score "
         f"{number(record['score']['mean'])} ± {number(record['score']['std'])}, sum of the maps "
         f"{number(record['map_sum']['mean'])} ± {number(record['map_sum']['std'])}"
     )
     for what in ("density", "map", "spread"):
-        typer.echo(f"{what}: {made.files[what]}")
-    typer.echo(f"Open: {made.files['figure']}")
+        say(f"{what}: {made.files[what]}")
+    say(f"Open: {made.files['figure']}")
     print_notes([*notes, *made.notes], {})
 
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import typer
 
-from respondcam.cli._common import console, exit_code, in_words
+from respondcam.cli._common import console, exit_code, in_words, say
 from respondcam.cli._inputs import Source
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def _tell(failed: Sequence[tuple[Source, str]]) -> None:
     for message, names in sources.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         who = "" if names[0] in message else f"{', '.join(names[:3])}{more}: "
-        typer.echo(f"respondcam: {who}{message}", err=True)
+        say(f"respondcam: {who}{message}", err=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ from respondcam.errors import InputError, is_out_of_memory
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
+
+# what moves a terminal's cursor, colours, or turns the direction of what follows; not the line feed
+_COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
 
 ModelOption = Annotated[
     str,
@@ -134,7 +138,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 def leave(message: str, code: int) -> NoReturn:
     """Print a message to the standard error and end the command."""
-    typer.echo(f"respondcam: {message}", err=True)
+    say(f"respondcam: {message}", err=True)
     raise typer.Exit(code)
 
 
@@ -231,18 +235,42 @@ def parse_arguments(
     return arguments
 
 
+def shown(text: str, *, one_line: bool = False) -> str:
+    r"""Text as a terminal may get it: what would command it stands there as an escape.
+
+    Names of files and classes may hold anything, also what moves the cursor or recolours lines.
+
+    Examples
+    --------
+    >>> print(shown("a\x1b[31m.mrc"))
+    a\x1b[31m.mrc
+    """
+    escaped = _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return escaped.replace("\n", "\\n") if one_line else escaped
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text to a terminal, a file or a pipe."""
+    typer.echo(shown(text), err=err)
+
+
 def console(*, stderr: bool = False) -> "Console":
-    """A rich console that does not cut what goes into a file or a pipe."""
+    """A rich console that does not cut what goes into a file or a pipe, and prints as `shown`."""
     from rich.console import Console
+
+    class Shown(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(shown(o) if isinstance(o, str) else o for o in objects), **options)
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 240
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return Shown(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; values that are not finite become null."""
-    typer.echo(to_json(document))
+    # what is left of them stands within strings, where JSON has its own escapes
+    typer.echo(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(document)))
 
 
 def to_json(document: Any) -> str:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import typer
-
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import (
@@ -19,6 +17,7 @@ from respondcam.cli._common import (
     percent,
     pick_device,
     print_json,
+    say,
 )
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, find_sources
@@ -219,13 +218,13 @@ def _run(
                 verify=asked.verify,
                 overwrite=overwrite,
                 export_to=cast(Any, asked.export),
-                say=(lambda line: None) if quiet else say,
+                say=(lambda line: None) if quiet else say_when,
             )
 
         try:
             return run_batch(sources, work)
         except KeyboardInterrupt:
-            say("interrupted: what is done is kept, the same command continues")
+            say_when("interrupted: what is done is kept, the same command continues")
             raise
 
 
@@ -238,9 +237,9 @@ def _client(asked: Asked) -> Iterator[Any]:
         yield client
 
 
-def say(line: str) -> None:
+def say_when(line: str) -> None:
     """A line about the progress, with the time of day, on the standard error."""
-    typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+    say(f"{time.strftime('%H:%M:%S')} {line}", err=True)
     sys.stderr.flush()
 
 
@@ -260,7 +259,7 @@ def _report_estimates(batch: Batch[Estimate], notes: list[str], *, as_json: bool
         )
         return
     for source, one in batch.done:
-        typer.echo(one.line(source.path.name))
+        say(one.line(source.path.name))
     _print_notes(notes)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import print_json
+from respondcam.cli._explaining import noted
 from respondcam.cli._inputs import Source
 from respondcam.cli._tables import print_plain
 from respondcam.cli._writing import prepare_folder
@@ -46,10 +47,11 @@ def make_reports(
 
 
 def reports_of(records: Sequence[Path], folder: Path) -> tuple[Batch[Entry], list[Path]]:
-    """Write the pages of maps that were just made."""
+    """Write the pages of maps that were just made, when all notes on them have been given."""
     if not records:
         return Batch(), []
-    return make_reports(find_records(records), folder)
+    with noted():
+        return make_reports(find_records(records), folder)
 
 
 def say_written(batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_json: bool) -> None:

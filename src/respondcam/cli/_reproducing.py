@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from respondcam.cli import _simulating
-from respondcam.cli._common import choice, percent, pick_device, print_json
+from respondcam.cli._common import choice, percent, pick_device, print_json, say
 from respondcam.cli._reporting import read_table
 from respondcam.cryoet.imaging import Imaging
 from respondcam.cryoet.simulation_plan import Simulation
@@ -85,9 +83,9 @@ def report(made: Sequence[Made], *, as_json: bool) -> None:
         return
     for one in made:
         for line in one.lines:
-            typer.echo(line)
+            say(line)
         for path in one.files:
-            typer.echo(f"Open: {path}")
+            say(f"Open: {path}")
 
 
 def write_page(made: Sequence[Made], folder: Path) -> Made:
@@ -128,7 +126,7 @@ def _laboratory(wanted: Wanted) -> Laboratory:
 
 
 def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def _networks(wanted: Wanted) -> list[str]:

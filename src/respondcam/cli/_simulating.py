@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from respondcam.cli._common import choice, console, number, pick_device, print_json
+from respondcam.cli._common import choice, console, number, pick_device, print_json, say
 from respondcam.cryoet.imaging import CTF, Imaging
 from respondcam.cryoet.simulation import Simulation, Written, write_simulation
 from respondcam.cryoet.simulation_stores import STORES
@@ -91,7 +89,7 @@ def templates(
             assembly=assembly,
         )
     for message in dict.fromkeys(str(warning.message) for warning in caught):
-        typer.echo(f"respondcam: note: {message}", err=True)
+        say(f"respondcam: note: {message}", err=True)
     return found
 
 
@@ -132,15 +130,15 @@ def report(timed: Timed, simulation: Simulation, names: Sequence[str], *, as_jso
         )
         return
     what = "tomogram" if simulation.tomogram else "subtomogram"
-    typer.echo(
+    say(
         f"{_counted(written.images, what)} with {_counted(written.particles, 'particle')} of "
         f"{len(names)} {'class' if len(names) == 1 else 'classes'} in {written.folder}"
     )
     if written.made < written.images:
-        typer.echo(f"{written.images - written.made} of them were there from an earlier run.")
+        say(f"{written.images - written.made} of them were there from an earlier run.")
     if written.made:
-        typer.echo(f"{number(timed.seconds)} s, {number(rate)} {what}s per second")
-    typer.echo(f"Classes, places and orientations: {written.truth}")
+        say(f"{number(timed.seconds)} s, {number(rate)} {what}s per second")
+    say(f"Classes, places and orientations: {written.truth}")
 
 
 def _counted(count: int, what: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from respondcam.cli._common import console, number, percent
+from respondcam.cli._common import console, number, percent, shown
 from respondcam.cli._fitting import print_fitting
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_row(table: "Table", *cells: str, style: str = "") -> None:
     """Add cells literally: no cell is read as markup."""
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells), style=style)
+    table.add_row(*(Text(shown(cell, one_line=True)) for cell in cells), style=style)
 
 
 def explain_table(
@@ -126,7 +126,7 @@ def _print_outputs(
     if len(maps) == 1:
         print_plain("Written:")
         for path in maps[0].files.values():
-            print_plain(f"  {path}")
+            print_plain(f"  {shown(str(path), one_line=True)}")
     else:
         figure = maps[0].files["figure"]
         print_plain(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 
 from respondcam.cli import _simulating
 from respondcam.cli._common import (
@@ -21,6 +20,7 @@ from respondcam.cli._common import (
     percent,
     pick_device,
     print_json,
+    say,
 )
 from respondcam.cryoet.simulation_files import run_record
 from respondcam.cryoet.simulation_plan import Simulation
@@ -193,13 +193,13 @@ def report(
     if as_json:
         print_json({**asdict(result), "classes": source.classes})
         return
-    typer.echo(
+    say(
         f"{percent(result.accuracy)} of the held-out images right, {len(source.classes)} classes, "
         f"{len(result.history)} epochs in {result.seconds:.0f} s "
         f"({result.samples_per_second:.0f} images/s, {result.precision})"
     )
-    typer.echo(f"Weights: {result.weights}, with a card beside them")
-    typer.echo(
+    say(f"Weights: {result.weights}, with a card beside them")
+    say(
         f"Explain: respondcam explain FILE {_address(spec, pairs, source)} "
         f"--weights {shlex.quote(str(result.weights))}"
     )

@@ -34,11 +34,16 @@ def report(
     class and layer to choose, the score accounts, and the settings to repeat it. It is one file
     that needs no network: it can be sent to a colleague.
     """
+    from respondcam.cli._explaining import noted
     from respondcam.cli._reporting import make_reports, read_table, say_written
+    from respondcam.cli._tables import print_notes
     from respondcam.show.report.records import find_records
 
     tables = [read_table(path) for path in table or ()]
     found = find_records(maps)
-    batch, pages = make_reports(found, out, tables)
+    with noted() as notes:
+        batch, pages = make_reports(found, out, tables)
     say_written(batch, pages, quiet=quiet, as_json=as_json)
+    if not (quiet or as_json):
+        print_notes(notes, {})
     batch.leave()
