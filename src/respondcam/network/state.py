@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from respondcam.network.buffers import KeptBuffer, keep_buffers, restore_buffers
 from respondcam.network.trees import modules_of, weights
 
 _lock = threading.RLock()
@@ -26,6 +27,7 @@ class _Flags:
     passes: int = 0
     training: list[tuple[nn.Module, bool]] = field(default_factory=list)
     trainable: list[Tensor] = field(default_factory=list)
+    buffers: list[KeptBuffer] = field(default_factory=list)
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
@@ -38,7 +40,8 @@ def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterat
     """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
 
     Restored whatever happens inside: every module's training flag, every parameter's
-    ``requires_grad``, the grad mode, inference mode, and the state of the random number generators.
+    ``requires_grad``, buffers that the network writes to, the grad mode, inference mode, and the
+    state of the random number generators.
 
     Parameters
     ----------
@@ -65,7 +68,10 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
     with _lock:
         flags = _held.setdefault(model, _Flags())
         flags.passes += 1
-        flags.training += [(m, True) for m in modules_of(model) if m.training]
+        modules = modules_of(model)
+        if flags.passes == 1:
+            flags.buffers = keep_buffers(modules)
+        flags.training += [(m, True) for m in modules if m.training]
         for module, _ in flags.training:
             module.training = False
         if constant_parameters:
@@ -78,6 +84,7 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
     finally:
         with _lock:
             flags.passes -= 1
+            restore_buffers(flags.buffers)  # each pass of several begins with the same ones
             if flags.passes == 0:
                 for module, training in flags.training:
                     module.training = training

@@ -1,0 +1,86 @@
+"""Buffers that a network's own forward pass writes to, such as counters and running means.
+
+PyTorch's own layers write to theirs in training alone, so only buffers of other modules are kept.
+"""
+
+import warnings
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from respondcam.errors import RespondCAMWarning
+
+_COPIED = 1 << 20  # bytes; of larger ones a copy is made when one was seen to change
+_changing: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class KeptBuffer:
+    """A buffer before a pass: where it is, the tensor, its version, and its values if copied."""
+
+    owner: nn.Module
+    name: str
+    tensor: Tensor
+    version: int
+    values: Tensor | None
+
+
+def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
+    """What `restore_buffers` needs to undo the writes of a pass.
+
+    Examples
+    --------
+    >>> class Counting(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.register_buffer("calls", torch.zeros(1))
+    >>> model = Counting()
+    >>> kept = keep_buffers([model])
+    >>> _ = model.calls.add_(1)
+    >>> restore_buffers(kept)
+    >>> model.calls
+    tensor([0.])
+    """
+    kept = []
+    for module in modules:
+        if not module._buffers or type(module).__module__.startswith("torch.nn."):
+            continue
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for name, tensor in module._buffers.items():
+            if tensor is None or tensor.is_inference() or tensor.is_meta:
+                continue
+            small = tensor.numel() * tensor.element_size() <= _COPIED
+            copied = small or name in _changing.get(module, ())
+            values = tensor.detach().clone() if copied else None
+            kept.append(KeptBuffer(module, name, tensor, tensor._version, values))
+    return kept
+
+
+def restore_buffers(kept: Sequence[KeptBuffer]) -> None:
+    """Give modules back the buffers that they had, with the values that these had."""
+    for one in kept:
+        if one.owner._buffers.get(one.name) is not one.tensor:
+            one.owner._buffers[one.name] = one.tensor
+        changed = one.tensor._version != one.version
+        if one.values is None:
+            if changed:
+                _changing.setdefault(one.owner, set()).add(one.name)
+                warnings.warn(
+                    f"The network wrote to its buffer {one.name!r} of {one.owner._get_name()} in "
+                    f"its own forward pass. It is too large to be copied each time, so this change "
+                    f"stays; from now on it is put back.",
+                    RespondCAMWarning,
+                    stacklevel=3,
+                )
+        elif changed or _differs(one.tensor, one.values):
+            with torch.no_grad():
+                one.tensor.copy_(one.values)
+
+
+def _differs(tensor: Tensor, values: Tensor) -> bool:
+    """Of what is written through ``.data``, which no version tells; not asked of a GPU."""
+    return tensor.device.type == "cpu" and not torch.equal(tensor, values)
