@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import respondcam as rc
+from respondcam import targets
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.outputs import batched, output_part, score_tensor
 from respondcam.attribution.prepared import explain_prepared
-from respondcam.errors import EmptyMapWarning, InputError, TargetError
+from respondcam.errors import EmptyMapWarning, InputError, LayerError, ModelError, TargetError
 
 
 def network() -> nn.Module:
@@ -24,6 +25,83 @@ def test_options_of_explainers(wrong):
     unchecked = inspect.unwrap(Explainer.__init__)  # the tests' types would refuse it first
     with pytest.raises(InputError, match="is neither"):
         unchecked(rc.RespondCAM.__new__(rc.RespondCAM), network(), **wrong)
+
+
+def test_what_is_no_network():
+    unchecked = inspect.unwrap(Explainer.__init__)
+    exported = type("ExportedProgram", (), {})()
+    for given, words in (
+        (nn.Sequential, r"not type\. Build the network first"),
+        (exported, r"not ExportedProgram\. Give torch\.export\.unflatten\(program\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            unchecked(rc.RespondCAM.__new__(rc.RespondCAM), given)
+
+
+def test_ways_of_placing():
+    explanation = rc.RespondCAM(network(), layer="1")(torch.randn(1, 1, 8), target=0)
+    with pytest.raises(InputError, match="keep='peak' is neither 'sum' nor 'value'"):
+        inspect.unwrap(type(explanation).place)(explanation, keep="peak")
+
+
+def test_numbers_of_a_regression():
+    with pytest.raises(TargetError, match=r"value\(2\): the output has 2 numbers .* 0 to 1"):
+        rc.RespondCAM(network(), layer="1")(torch.randn(1, 1, 8), target=targets.value(2))
+    with pytest.raises(TargetError, match="one number per sample, but the output is"):
+        targets.value()(torch.zeros(1, 2, 3, 3))
+
+
+class Bag(nn.Module):
+    """One score for all samples, or one for two of them."""
+
+    def __init__(self, together: int | None) -> None:
+        super().__init__()
+        self.net, self.together = network(), together
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.net(x)
+        return scores.unflatten(0, (-1, self.together or len(x))).sum(dim=1)
+
+
+def test_samples_that_share_a_score():
+    x = torch.randn(4, 1, 8)
+    explanation = rc.RespondCAM(Bag(None), layer="net.1")(x, target=1)
+    assert explanation.maps.shape[:2] == explanation.scores.shape == (4, 1)
+    account = explanation.account  # all maps together explain the one score
+    together = explanation.maps.double().sum().expand(4, 1)
+    torch.testing.assert_close(account.mapped, together)
+    torch.testing.assert_close(account.gap, torch.zeros(4, 1).double(), rtol=0, atol=1e-5)
+    with pytest.raises(TargetError, match=r"scores have 2 rows, but the maps .* have 4 samples"):
+        rc.RespondCAM(Bag(2), layer="net.1")(x, target=1)
+    with pytest.raises(ModelError, match="samples influence each other"):
+        rc.IntegratedRespondCAM(Bag(None), layer="net.1")(x, target=1)
+
+
+def test_calls_of_a_layer_that_the_path_runs_through():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv1d(1, 1, 1), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(self.conv(x)).flatten(1))
+
+    x = torch.randn(1, 1, 8)
+    explained = rc.IntegratedRespondCAM(Twice(), layer="conv#1")(x, target=1)
+    assert explained.account.gap.abs() < 1e-5
+    with pytest.raises(LayerError, match=r"called 2 times.*'conv#0' to 'conv#1'"):
+        rc.IntegratedRespondCAM(Twice(), layer="conv")(x, target=1)
+    with pytest.raises(LayerError, match="called 2 times"):
+        rc.IntegratedRespondCAM(Twice(), layer="conv#2")(x, target=1)
+
+
+def test_a_map_that_its_own_cut_leaves_empty_says_so():
+    model = nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[3].weight.fill_(-1.0)
+    with pytest.warns(EmptyMapWarning, match="leave nothing after this method's cut"):
+        rc.RespondCAM(model, layer="1", relu=True)(1 + torch.rand(1, 1, 8), target="value")
 
 
 def test_an_explanation_without_its_model_has_no_account():

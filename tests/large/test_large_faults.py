@@ -37,7 +37,14 @@ def started(tmp_path: Path):
 
     def start(arguments: list[str], log: str = "log") -> subprocess.Popen:
         with (tmp_path / f"{log}.txt").open("ab") as file:
-            process = subprocess.Popen(arguments, stdout=file, stderr=file, cwd=tmp_path)
+            process = subprocess.Popen(
+                arguments,
+                stdout=file,
+                stderr=file,
+                cwd=tmp_path,
+                # a shell's background jobs ignore CTRL-C, and so does what they start
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
         processes.append(process)
         return process
 

@@ -1,32 +1,37 @@
 """Change the mathematics in every small way, and see that a test notices.
 
 ``python -m tests.mutants`` from the root of the repository; with names of modules, these alone.
-A change is made in a child process, in the functions that are loaded already, and the tests of that
-module run there. What no test notices is printed, unless `tests/mutants/equivalent.txt` says why it
-is no fault.
+The tests are collected once. A change is made in a child process, in the functions that are loaded
+already, and the tests of that module run there: noticed is what makes a test fail, or takes far
+more processor time than the code as it is. What no test notices is printed, unless
+`tests/mutants/equivalent.txt` says why it is no fault.
 """
 
 import argparse
 import ast
+import contextlib
 import importlib
 import inspect
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from tests.mutants.changes import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 EXPLAINED = Path(__file__).parent / "equivalent.txt"
-SECONDS = 120
+SECONDS = 30
+"""Of processor time that a change may add to three times what the tests need without it."""
 # what is loaded already cannot be rewritten by pytest, and need not be
 _OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider")
 _OPTIONS += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
@@ -56,39 +61,100 @@ def survivors(name: str) -> Iterator[tuple[Mutant, str]]:
     explained = EXPLAINED.read_text("utf-8").splitlines() if EXPLAINED.exists() else []
     known = {line.split("  # ")[0].strip() for line in explained if not line.startswith("#")}
     source = Path(str(module.__file__)).read_text("utf-8")
-    if _noticed(module, Mutant(0, "nothing", ast.parse(source)), TESTED[name]):
+    if lost := written(source) - {path for path, _ in _functions(module)}:
+        raise RuntimeError(f"functions of {name} that would not be changed: {sorted(lost)}")
+    noticed, seconds = _noticed(module, Mutant(0, "nothing", ast.parse(source)), TESTED[name])
+    if noticed:
         raise RuntimeError(f"the tests of {name} fail on the code as it is")
+    limit = SECONDS + int(3 * seconds)
+    used = set()
     for mutant in mutants(source):
         line = source.splitlines()[mutant.line - 1].strip()
-        if f"{name} | {line} | {mutant.what}" in known:
+        entry = f"{name} | {line} | {mutant.what}"
+        if entry in known:
+            used.add(entry)
             yield mutant, "explained"
         else:
-            yield mutant, "noticed" if _noticed(module, mutant, TESTED[name]) else "unnoticed"
+            noticed, _ = _noticed(module, mutant, TESTED[name], limit)
+            yield mutant, "noticed" if noticed else "unnoticed"
+    if stale := {entry for entry in known if entry.startswith(f"{name} |")} - used:
+        raise RuntimeError(f"{EXPLAINED.name} explains what is no change: {sorted(stale)}")
 
 
-def _noticed(module: ModuleType, mutant: Mutant, tests: tuple[str, ...]) -> bool:
+def collect(names: Iterable[str]) -> None:
+    """Load the tests, and with them the library as the tests see it: with shapes checked."""
+    # a failure is all that counts: the smallest example for it need not be found
+    once = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("once", phases=once, database=None)
+    hypothesis.settings.load_profile("once")
+    tests = sorted({test for name in names for test in TESTED[name]})
+    with _silence():
+        code = pytest.main([*_OPTIONS, "--collect-only", *tests])
+    if code:
+        raise RuntimeError(f"the tests cannot be collected: exit code {int(code)}")
+
+
+def _noticed(
+    module: ModuleType, mutant: Mutant, tests: tuple[str, ...], seconds: int = 3600
+) -> tuple[bool, float]:
+    """Whether a test fails, and the processor time that the tests took."""
     child = os.fork()
     if child == 0:
-        signal.alarm(SECONDS)  # a change can make a loop endless: that is noticed, too
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-        code = 1
+        code = 99
         try:
+            # a change can make a loop endless
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            limit = int(used.ru_utime + used.ru_stime) + seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             change(module, mutant)
-            code = next((c for one in tests if (c := int(pytest.main([*_OPTIONS, one])))), 0)
+            with _silence():
+                code = next((c for one in tests if (c := int(pytest.main([*_OPTIONS, one])))), 0)
         finally:
             os._exit(min(code, 99))
-    return os.waitpid(child, 0)[1] != 0
+    _, status, took = os.wait4(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        return True, seconds
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"the tests did not run with {mutant.what!r}: exit code {code}")
+    return code != pytest.ExitCode.OK, took.ru_utime + took.ru_stime
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Send what the block prints, its child processes too, nowhere."""
+    sys.stdout.flush()
+    kept = [os.dup(1), os.dup(2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        for number, one in enumerate(kept, start=1):
+            os.dup2(one, number)
+        for one in (*kept, nothing):
+            os.close(one)
 
 
 def change(module: ModuleType, mutant: Mutant) -> None:
     """Give the functions of a loaded module the code of the mutant."""
     codes = dict(_codes(compile(mutant.tree, str(module.__file__), "exec"), ""))
     for path, function in _functions(module):
-        code = codes.get(path)
-        if code is not None and code.co_freevars == function.__code__.co_freevars:
-            function.__code__ = code
+        if path in codes:
+            function.__code__ = codes[path]
+
+
+def written(source: str) -> set[str]:
+    """Names of the functions of a module and of the methods of its classes."""
+    body = ast.parse(source).body
+    owners = [("", body)] + [(f"{n.name}.", n.body) for n in body if isinstance(n, ast.ClassDef)]
+    return {
+        f"{before}{node.name}"
+        for before, nodes in owners
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def _codes(code: CodeType, before: str) -> Iterator[tuple[str, CodeType]]:
@@ -125,6 +191,7 @@ def main() -> int:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     os.chdir(ROOT)
     torch.set_num_threads(1)  # a fork has no threads
+    collect(given.modules or TESTED)
     failed = 0
     for name in given.modules or TESTED:
         started = time.perf_counter()

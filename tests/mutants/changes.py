@@ -2,6 +2,7 @@
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,8 +31,12 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Change one thing after the other; texts, errors and annotations stay."""
+    """Change one thing after the other; texts, errors and annotations stay.
+
+    Where a line allows the same change at several places, those after the first are numbered.
+    """
     tree = ast.parse(source)
+    seen: Counter[tuple[int, str]] = Counter()
     for number, node in enumerate(_places(tree)):
         for turn, what in enumerate(_changes(copy.deepcopy(node))):
             changed = copy.deepcopy(tree)
@@ -40,7 +45,11 @@ def mutants(source: str) -> Iterator[Mutant]:
             _put(changed, found, made)
             before, after = ast.unparse(node), ast.unparse(made)
             del what
-            yield Mutant(node.lineno, f"{before}  ->  {after}", ast.fix_missing_locations(changed))
+            said = f"{before}  ->  {after}"
+            seen[node.lineno, said] += 1
+            if (place := seen[node.lineno, said]) > 1:
+                said += f" ({place})"
+            yield Mutant(node.lineno, said, ast.fix_missing_locations(changed))
 
 
 def _places(tree: ast.Module) -> Iterator[ast.expr]:

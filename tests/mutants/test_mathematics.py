@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from respondcam.attribution import placing
 from respondcam.attribution.account import PrecisionError, ScoreAccount
 from respondcam.attribution.grad import GradCAM, grad_cam
 from respondcam.attribution.grad_plus_plus import GradCAMPlusPlus, grad_cam_plus_plus
@@ -111,6 +112,24 @@ def test_where_grad_plus_plus_would_divide_by_zero():
     activation = torch.tensor([[[1.0, 0.0]]], dtype=F64)
     found = grad_cam_plus_plus(activation, torch.tensor([[[-2.0, 1.0]]], dtype=F64))
     assert found.tolist() == [[pytest.approx(1 / 3), 0.0]]
+    # 2 + sum A * G is 0 at the first voxel, which says nothing then, and -4 at the second
+    activation = torch.tensor([[[-1.5, -0.5]]], dtype=F64, requires_grad=True)
+    found = grad_cam_plus_plus(activation, torch.tensor([[[1.0, 3.0]]], dtype=F64))
+    assert found.tolist() == [[1.5 * 0.75, 0.5 * 0.75]]
+    found.sum().backward()  # no 0 * infinity on the way back
+    assert activation.grad is not None
+    assert activation.grad.isfinite().all()
+    # and 1 at the first voxel here
+    activation = torch.tensor([[[-0.75, -0.25]]], dtype=F64)
+    found = grad_cam_plus_plus(activation, torch.tensor([[[1.0, -1.0]]], dtype=F64))
+    assert found.tolist() == [[-0.75, -0.25]]
+
+
+def test_a_silent_channel_has_a_derivative():
+    silent = torch.zeros(1, 1, 3, dtype=F64, requires_grad=True)
+    respond_cam(silent, torch.ones(1, 1, 3, dtype=F64)).sum().backward()
+    assert silent.grad is not None
+    assert silent.grad.isfinite().all()
 
 
 def account(score: float, baseline: float, mapped: float) -> ScoreAccount:
@@ -269,6 +288,25 @@ def test_placing_by_hand():
     assert found.is_contiguous()
     assert place(maps.half(), grid).dtype == torch.float32
     assert place(maps, grid, (8, 6, 5)).shape == (2, 2, 8, 6, 5)
+
+
+def test_the_axis_that_grows_least_is_placed_first(monkeypatch):
+    grid = grid_of((5.0, 2.0, 2, 10), (2.0, 0.5, 10, 20), (1.0, 0.0, 3, 3))
+    sizes = []
+
+    def noting(*args, **options):
+        sizes.append(args[3])
+        return placing_matrix(*args, **options)
+
+    monkeypatch.setattr(placing, "placing_matrix", noting)
+    place(torch.zeros(1, 1, 2, 10, 3), grid)
+    assert sizes == [3, 20, 10]  # so that what lies between is small
+
+
+def test_a_grid_has_as_many_offsets_as_strides():
+    odd = LayerGrid((2.0,), (0.0, 0.0), (3,), (8,), (0.0,), "layout")
+    with pytest.raises(ValueError, match="zip"):
+        interpolate(torch.zeros(1, 1, 3), odd)
 
 
 @pytest.mark.parametrize("spatial", [(7, 6), (7, 6, 5, 4)])

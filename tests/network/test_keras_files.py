@@ -1,6 +1,7 @@
 """Keras files: the same scores and the same maps as PyTorch networks with the same weights."""
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from respondcam.attribution import Explanation, GradCAM, RespondCAM
 from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.keras_files import load_keras
+from respondcam.network.keras_model import KerasNetwork
 from respondcam.network.paper import cnn_1, cnn_2
 from respondcam.network.sources import load_model
 
@@ -176,6 +178,100 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = saved(tmp_path / "odd.keras", [L.Dense(2, activation="mish")], (4,))
     with pytest.raises(ModelError, match="activation 'mish'"):
         load_keras(path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "words"),
+    [
+        (
+            lambda: [L.AveragePooling2D(2, padding="same")],
+            (5, 5, 1),
+            "Average pooling with",
+        ),
+        (lambda: [L.Conv1D(2, 3, padding="causal")], (9, 1), "Padding 'causal' is not supported"),
+        (lambda: [L.Dense(3), L.ReLU(max_value=0.1)], (4,), r"exactly \(scores that differ by"),
+        (lambda: [L.GlobalMaxPooling1D(keepdims=True)], (9, 2), r"scores of shape \(2, 2\), not"),
+        (lambda: [L.Dense(2)], (9, 5), "cannot be translated exactly"),
+    ],
+)
+def test_options_that_are_not_translated_are_no_map(
+    tmp_path: Path, layers: Any, shape: tuple[int, ...], words: str
+) -> None:
+    path = saved(tmp_path / "odd.keras", layers(), shape)
+    with pytest.raises(ModelError, match=rf"odd\.keras.*{words}|^{words}"):
+        load_keras(path)
+
+
+def test_a_model_without_layers_is_none(tmp_path: Path) -> None:
+    entry = keras.Input((4,))
+    keras.Model(entry, entry).save(tmp_path / "empty.keras")
+    with pytest.raises(ModelError, match=r"empty\.keras' holds no layers"):
+        load_keras(tmp_path / "empty.keras")
+
+
+def test_a_layer_that_is_used_twice_is_not_translated_into_one(tmp_path: Path) -> None:
+    entry, dense = keras.Input((4,)), L.Dense(4)
+    keras.Model(entry, dense(dense(entry))).save(tmp_path / "twice.keras")
+    with pytest.raises(ModelError, match=r"exactly .*its layers are not one behind the other"):
+        load_keras(tmp_path / "twice.keras")
+
+
+def test_a_model_in_memory_with_branches_is_explained_as_it_is() -> None:
+    entry = keras.Input((6, 6, 6, 1))
+    first = L.Conv3D(3, 3, padding="same", activation="relu", name="first")(entry)
+    second = L.Conv3D(3, 1, name="second")(entry)
+    joined = L.Add(name="sum")([first, second])
+    scores = L.Dense(2, name="scores")(L.GlobalAveragePooling3D(name="pool")(joined))
+    model = keras.Model(entry, scores)
+    network = KerasNetwork(model)
+    assert {"first", "second", "sum", "pool", "scores"} <= dict(network.named_children()).keys()
+    x = torch.randn(2, 1, 6, 6, 6)
+    expected = model(x.movedim(1, -1), training=False).detach()
+    torch.testing.assert_close(network(x).detach(), expected)
+    explained = RespondCAM(network, layer="sum")(x, target="all")
+    assert isinstance(explained, Explanation)
+    # behind it the network is linear, so that nothing is left over
+    torch.testing.assert_close(explained.account.gap, torch.zeros(2, 2).double(), rtol=0, atol=1e-5)
+    with pytest.raises(ModelError, match=r"Keras model hides its layers .*KerasNetwork\(model\)"):
+        RespondCAM(model)
+
+
+def test_dense_scores_of_a_model_in_memory_have_channels_first() -> None:
+    model = keras.Sequential([keras.Input((5, 6, 1)), L.Conv2D(3, 3, padding="same")])
+    assert KerasNetwork(model)(torch.randn(2, 1, 5, 6)).shape == (2, 3, 5, 6)
+    with pytest.raises(ModelError, match="no forward pass without data"):
+        KerasNetwork(model)(torch.randn(2, 1, 5, 6, device="meta"))
+
+
+def test_what_is_no_keras_model_of_this_backend() -> None:
+    with pytest.raises(ModelError, match="Linear is no Keras model, but may be used as it is"):
+        KerasNetwork(nn.Linear(2, 2))
+    other = type("Model", (), {"__module__": "keras.src.models.model"})()
+    with pytest.raises(ModelError, match=r"another backend than torch.*KERAS_BACKEND=torch"):
+        KerasNetwork(other)
+
+
+def test_a_file_that_declares_more_weights_than_it_holds(tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.keras", [L.Dense(2, name="d")], (4,))
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    config = members["config.json"].replace(b'"units": 2', b'"units": 2000000')
+    assert config != members["config.json"]
+    for name, changed in (
+        ("wide.keras", members | {"config.json": config}),
+        ("bare.keras", {name: data for name, data in members.items() if name != "config.json"}),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member, data in changed.items():
+                archive.writestr(member, data)
+    with pytest.raises(ModelError, match=r"declares 10000000 weights, more than its \d+ bytes"):
+        load_keras(tmp_path / "wide.keras")
+    with pytest.raises(ModelError, match="holds no configuration of a network"):
+        load_keras(tmp_path / "bare.keras")
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(1 << 27))
+    with pytest.raises(ModelError, match=r"unpacks to \d+ bytes, many times its own size"):
+        load_keras(tmp_path / "bomb.keras")
 
 
 def test_branches_are_not_translated_into_something_else(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from respondcam.errors import ModelError
 from respondcam.network.paper import CNN1, CNN2, cnn_1, cnn_2
+from respondcam.network.vgg import LAST_CONVOLUTION, VGG16, scale_random_weights
 
 FIGURE_4 = ["input", "conv1", "conv2", "maxpool1", "conv3", "conv4", "maxpool2"]
 
@@ -117,3 +118,24 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(network(x), network(x))
     network.eval()
     assert torch.equal(network(x), network(x))
+
+
+def test_vgg_16_has_its_layers_and_random_weights_that_keep_the_signal():
+    network = VGG16(10, width=0.125)
+    convolutions = [m for m in network.features if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels * 8 for m in convolutions] == [
+        64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
+    ]  # fmt: skip
+    assert isinstance(network.get_submodule(LAST_CONVOLUTION), torch.nn.ReLU)
+    scale_random_weights(network, seed=1)
+    weights = [p.clone() for p in network.parameters()]
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        seen = layer_outputs(network.eval(), ["features.1", LAST_CONVOLUTION, "classifier.4"], x)
+        assert network(x).shape == (2, 10)
+    for output in seen.values():
+        assert 0.2 < output.square().mean() < 5
+    scale_random_weights(network, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(weights, network.parameters(), strict=True))
+    scale_random_weights(network, seed=2)
+    assert not torch.equal(weights[0], next(network.parameters()))

@@ -372,6 +372,39 @@ def test_non_reentrant_checkpointing(where: str) -> None:
         torch.testing.assert_close(kept[name][0][0, 1], gradient)
 
 
+def test_a_model_that_takes_gradients_of_a_checkpointed_part() -> None:
+    class Energy(nn.Module):
+        """The gradient of a scalar field is part of the scores."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.field, self.head = nn.Conv3d(1, 1, 3, padding=1), nn.Linear(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = x.requires_grad_()
+                value = checkpoint(lambda y: self.field(y).tanh(), x, use_reentrant=False)
+                (force,) = torch.autograd.grad(value.sum(), x, retain_graph=True)
+                return self.head((value + force.detach()).mean(dim=(2, 3, 4)))
+
+    torch.manual_seed(0)
+    model, x = Energy().eval(), torch.randn(1, 1, 4, 4, 4)
+    (kept,) = split(model, {"field": model.field}, x).kept["field"]  # of one call, not of two
+    activation, gradient = full_autograd(model, model.field, x, 0, call=0)
+    torch.testing.assert_close(kept[0, 0], activation)
+    torch.testing.assert_close(kept[0, 1], gradient)
+
+
+def test_inside_a_backward_pass() -> None:
+    model, x = cnn().eval(), image()
+    expected = split(model, {"2": model[2]}, x).kept["2"][0]
+    found: list[Tensor] = []
+    other = torch.ones(1, requires_grad=True)
+    other.register_hook(lambda _: found.append(split(model, {"2": model[2]}, x).kept["2"][0]))
+    (2 * other).backward()
+    torch.testing.assert_close(found[0], expected)
+
+
 def test_reentrant_checkpointing_around_the_layer_is_refused() -> None:
     class Checkpointed(nn.Module):
         def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """TorchScript programs: layers, maps and grids are those of the Python network behind them."""
 
 import copy
+import warnings
 import weakref
 from typing import Any
 
@@ -268,6 +269,100 @@ def test_control_flow_and_containers_mean_what_they_mean_in_torchscript():
         ours = one(RespondCAM(script, layer=layer, output=pick)(x, target="all"))
         torch.testing.assert_close(ours.maps, theirs.maps, rtol=1e-6, atol=1e-7)
         assert ours.grid == theirs.grid
+
+
+class Dialect(nn.Module):
+    """What is rarer: unions, texts, warnings, and all that lists and dictionaries can do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 2, 3)
+
+    def forward(self, x: Tensor, by: int | float | str = 2, bias: Tensor | None = None) -> Tensor:
+        if x.dim() != 3:
+            raise ValueError(f"expected three dimensions, got {x.dim()}")
+        x = self.conv(x)
+        if isinstance(by, int):
+            x = x * by
+        elif isinstance(by, float):
+            x = x * by + 1.0
+        else:
+            warnings.warn("no number", stacklevel=1)
+        if bias is not None:
+            x = x + torch.jit._unwrap_optional(bias)
+        order: list[int] = torch.tensor([3, 1, 2]).tolist()
+        order.sort(reverse=True)
+        order.extend(sorted([5, 4]))
+        order.reverse()
+        order.remove(4)
+        again = order.copy()
+        again[0] = 7
+        again.clear()
+        again.append(order.pop(0))
+        shares = {"a": 1, "b": 2}
+        shares.update({"c": 3})
+        shares.setdefault("d", len("%d and {}" % 4 + "{}".format(5)))  # noqa: UP031, UP032
+        total = shares.get("e", 10) + shares["d"]
+        for name, share in shares.items():
+            if name in shares.keys():  # noqa: SIM118
+                total += share * (1 + again[0])
+        total += sum(list(shares.values())) + (order * 2)[-1] + order[1:][0]
+        table = torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64).float()
+        line = torch.as_tensor([1, 2], device=x.device) + torch.tensor(0.5)
+        return (x.mean(2) * float(total)) @ table + line + torch.as_tensor(line, dtype=x.dtype)
+
+
+def test_the_rest_of_the_language():
+    torch.manual_seed(3)
+    net = Dialect().eval()
+    script = torch.jit.script(net)
+    module, x = as_module(script), torch.randn(1, 2, 7)
+    for given in ((x,), (x, 3), (x, 1.5), (x, 2, torch.ones(1))):
+        assert torch.equal(module(*given), script(*given))
+        assert torch.equal(module(*given), net(*given))
+    with pytest.warns(UserWarning, match="no number"):
+        module(x, "text")
+    with pytest.raises(RuntimeError, match="expected three dimensions, got 2"):
+        module(x[0])
+
+
+class Pair:
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+
+class Objects(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean(2) * Pair(2).first
+
+
+def test_objects_of_other_classes_are_named():
+    with pytest.raises(ModelError, match=r"prim::CreateObject of .*Pair.*Python network"):
+        RespondCAM(torch.jit.script(Objects()), layer="conv")(torch.randn(1, 1, 5))
+
+
+class Modes(nn.Module):
+    """Sets its own mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.training = not self.training
+        return x * (2 if self.training else 1)
+
+
+def test_a_program_that_changes_its_mode():
+    script = torch.jit.script(Modes().eval())
+    module, x = as_module(script), torch.ones(1)
+    assert [float(module(x)) for _ in range(3)] == [2.0, 1.0, 2.0]
+    assert module.training
+    assert not script.training
 
 
 class Counting(nn.Module):

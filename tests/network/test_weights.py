@@ -1,6 +1,7 @@
 """Weights from files: all of them or none, and the words for every file that is not it."""
 
 import collections
+import copy
 import hashlib
 import json
 import pickle
@@ -62,6 +63,46 @@ def test_checkpoints_of_frameworks(tmp_path, trained, nest, prefix):
     assert loaded.prefix == prefix
     assert repr(nest) in loaded.note
     assert (repr(prefix) in loaded.note) == bool(prefix)
+
+
+@pytest.mark.parametrize("prefix", ["student.", "net.backbone."])
+def test_the_network_as_a_part_of_a_larger_module(tmp_path, trained, prefix):
+    state = {prefix + name: value for name, value in trained.state_dict().items()}
+    others = {"loss.weight": torch.ones(3), "metric.count": torch.ones(1)}
+    torch.save({"state_dict": state | others}, tmp_path / "last.ckpt")
+    model = network()
+    loaded = load_weights(model, tmp_path / "last.ckpt")
+    assert same(model, trained)
+    assert loaded.prefix == prefix
+    assert loaded.left_out == ("loss.weight", "metric.count")
+    assert loaded.note.endswith("2 others left out (loss.weight, metric.count)")
+
+
+def test_the_network_twice_in_a_larger_module(tmp_path, trained):
+    def copies(*prefixes: str) -> dict[str, torch.Tensor]:
+        each = enumerate(prefixes)
+        own = trained.state_dict().items()
+        return {p + name: value + n for n, p in each for name, value in own}
+
+    torch.save(copies("student.", "teacher."), tmp_path / "two.pt")
+    model = network()
+    before = copy.deepcopy(model)
+    with pytest.raises(ModelError, match=r"more than once, under 'student\.', 'teacher\.'"):
+        load_weights(model, tmp_path / "two.pt")
+    assert same(model, before)
+    torch.save(copies("model.", "average."), tmp_path / "usual.pt")  # as Lightning names it
+    assert load_weights(model, tmp_path / "usual.pt").prefix == "model."
+    assert same(model, trained)
+    torch.save({"other.0.weight": torch.ones(2, 1, 3, 3, 3)}, tmp_path / "part.pt")
+    with pytest.raises(ModelError, match="do not fit the model: missing in the file"):
+        load_weights(model, tmp_path / "part.pt")
+
+
+def test_a_whole_network_under_an_entry_with_trust(tmp_path, trained):
+    torch.save({"epoch": 3, "model": trained}, tmp_path / "last.pt")
+    model = network()
+    assert load_weights(model, tmp_path / "last.pt", trust=True).nest == "model"
+    assert same(model, trained)
 
 
 def test_a_prefix_that_belongs_to_the_names_stays(tmp_path):

@@ -9,7 +9,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from respondcam.errors import VolumeError
-from respondcam.volume import companion_suffix, read_volume, write_volume
+from respondcam.volume import companion_suffix, dicom, read_volume, write_volume
 
 ROTATION = nib.eulerangles.euler2mat(0.3, -0.2, 0.5)  # LPS directions of columns, rows, normal
 SPACING = (0.7, 0.8, 2.5)  # along x, y, z
@@ -140,6 +140,19 @@ def test_a_slice_that_does_not_belong_is_named(tmp_path, tags, words):
     folder = write_series(tmp_path / "ct")
     write_slice(folder / "odd.dcm", STORED[0], ORIGIN + ROTATION[:, 2] * SPACING[2] * 5, **tags)
     with pytest.raises(VolumeError, match=words):
+        read_volume(folder)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"), [("0020|0032", "1\\2"), ("0020|0032", "1\\2\\x"), ("0028|0030", "1\\inf")]
+)
+def test_numbers_that_are_none_are_named_with_their_tag(tmp_path, monkeypatch, tag, text):
+    folder = write_series(tmp_path / "ct")
+    right = dicom._tag
+    monkeypatch.setattr(
+        dicom, "_tag", lambda info, key, path: text if key == tag else right(info, key, path)
+    )
+    with pytest.raises(VolumeError, match=rf"\({tag.replace('|', ',')}\) is .{text[0]}"):
         read_volume(folder)
 
 

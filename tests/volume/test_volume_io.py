@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import inspect
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from respondcam.errors import InputError, VolumeError
 from respondcam.volume import (
     Volume,
     companion_suffix,
+    numpy_files,
     read_suffixes,
     read_volume,
     stem,
@@ -72,6 +74,37 @@ def test_any_grid_along_the_axes_survives_every_pair_of_formats(tmp_path_factory
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(VolumeError, match=r"no file or folder.*absent\.mrc"):
         read_volume(tmp_path / "absent.mrc")
+
+
+def test_names_that_no_file_has_and_what_is_no_file_are_refused(tmp_path):
+    with pytest.raises(VolumeError, match=r"Cannot read.*aaa\.mrc.*too long"):
+        read_volume(tmp_path / ("a" * 300 + ".mrc"))
+    os.mkfifo(tmp_path / "pipe.mrc")
+    with pytest.raises(VolumeError, match=r"pipe\.mrc.*no regular file"):
+        read_volume(tmp_path / "pipe.mrc")
+
+
+def test_an_error_that_does_not_know_its_file_gets_its_name(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", ARRAY)
+    for error, words in (
+        (VolumeError("affine must be finite"), r"a\.npy': affine must be finite"),
+        (VolumeError(f"{str(tmp_path / 'a.npy')!r} is odd"), r"^'[^']*a\.npy' is odd$"),
+        (OSError(5, "Input/output error"), r"Cannot read .*a\.npy.*Input/output"),
+        (MemoryError(), r"a\.npy' does not fit into this machine's memory"),
+    ):
+
+        def fail(path, error=error):
+            raise error
+
+        monkeypatch.setattr(numpy_files, "read", fail)
+        with pytest.raises(VolumeError, match=words):
+            read_volume(tmp_path / "a.npy")
+
+
+def test_three_ways_with_voxels_that_are_not_finite(tmp_path):
+    unchecked = inspect.unwrap(read_volume)  # the tests' types would refuse it first
+    with pytest.raises(VolumeError, match="'error', 'zero' or 'keep', received 'drop'"):
+        unchecked(tmp_path / "a.npy", nonfinite="drop")
 
 
 @pytest.mark.parametrize("suffix", read_suffixes())

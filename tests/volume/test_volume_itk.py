@@ -1,5 +1,6 @@
 """NRRD and MetaImage: what SimpleITK writes we read, what we write SimpleITK reads."""
 
+import bz2
 import gzip
 import os
 
@@ -223,6 +224,25 @@ def test_voxels_in_one_file_beside_the_header_in_several_and_behind_a_link(tmp_p
         path = tmp_path / "a.nhdr"
         path.write_text(HEADERS[".nhdr"].format(f"data file: {data}"))
         np.testing.assert_array_equal(read_volume(path).voxels, slices)
+
+
+def test_every_encoding_is_read_or_named(tmp_path):
+    text = " ".join(map(repr, ARRAY.ravel().tolist())).encode()
+    for encoding, data in (("ascii", text), ("gzip", gzip.compress(ARRAY.tobytes()))):
+        path = write_nrrd(tmp_path / "a.nrrd", *PLACED, data=data, encoding=encoding)
+        np.testing.assert_array_equal(read_volume(path).voxels, ARRAY)
+    packed = bz2.compress(ARRAY.tobytes())
+    path = write_nrrd(tmp_path / "b.nrrd", *PLACED, data=packed, encoding="bzip2")
+    with pytest.raises(VolumeError, match=r"b\.nrrd.*bzip2 encoding not available"):
+        read_volume(path)
+
+
+def test_voxels_in_several_files_are_read(tmp_path):
+    for number, section in enumerate(ARRAY):
+        section.tofile(tmp_path / f"{number}.raw")
+    lines = [*PLACED, f"data file: {tmp_path}/%d.raw 0 3 1 2"]
+    path = write_nrrd(tmp_path / "a.nhdr", *lines, data=b"", encoding="raw")
+    np.testing.assert_array_equal(read_volume(path).voxels, ARRAY)
 
 
 def test_complex_and_flat_images_are_refused(tmp_path):

@@ -74,6 +74,7 @@ def npy_header(shape, descr="<f4"):
         (npy_header((2, 2, 2), "<U4") + bytes(128), "real numbers"),
         (b"\x93NUMPY\x01\x00\xff\xff{", "damaged"),
         (b"\x93NUMPY\x07\x00" + bytes(64), "damaged"),
+        (npy_header("(2, 2").replace(b"'(2, 2'", b"(2, 2"), "damaged"),
         (b"once upon a time", "no NumPy array"),
     ],
 )
@@ -85,6 +86,43 @@ def test_lying_and_damaged_arrays_are_refused(tmp_path, content, words):
         archive.writestr("picture.npy", content)
     with pytest.raises(VolumeError, match=rf"b\.npz.*({words})"):
         read_volume(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"affine": np.eye(3)}, r"damaged place: affine of shape \(3, 3\), unit 'mm'"),
+        ({"affine": np.full((4, 4), "x")}, r"damaged place: affine of shape \(4, 4\)"),
+        ({"unit": np.array("parsec")}, "damaged place: .* unit 'parsec'"),
+        ({"affine": np.zeros((400, 400))}, r"array 'affine\.npy' that is too large"),
+        ({"affine": np.full((4, 4), np.nan)}, r"a\.npz.*affine must be finite"),
+    ],
+)
+def test_an_archive_like_ours_with_another_place_is_refused(tmp_path, change, words):
+    np.savez(
+        tmp_path / "a.npz", **{"voxels": ARRAY, "affine": AFFINE, "unit": np.array("mm"), **change}
+    )
+    with pytest.raises(VolumeError, match=words):
+        read_volume(tmp_path / "a.npz")
+
+
+def test_an_affine_that_declares_more_than_it_holds_is_refused(tmp_path):
+    np.savez(tmp_path / "whole.npz", voxels=ARRAY, affine=AFFINE, unit=np.array("mm"))
+    with (
+        zipfile.ZipFile(tmp_path / "whole.npz") as whole,
+        zipfile.ZipFile(tmp_path / "a.npz", "w") as archive,
+    ):
+        for name in ("voxels.npy", "unit.npy"):
+            archive.writestr(name, whole.read(name))
+        archive.writestr("affine.npy", npy_header((10**4, 10**4)))
+    with pytest.raises(VolumeError, match=r"'affine\.npy': it declares .*\(10000, 10000\)"):
+        read_volume(tmp_path / "a.npz")
+
+
+def test_headers_of_the_second_version(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, ARRAY, version=(2, 0))
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.npy").voxels, ARRAY)
 
 
 def test_damaged_archives_are_refused(tmp_path):

@@ -101,6 +101,26 @@ def test_several_stacks_are_listed(tmp_path):
         read_volume(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"</Image>", b"</Emage>", "damaged OME metadata"),
+        (b'PhysicalSizeYUnit="um"', b'PhysicalSizeYUnit="mm"', "no single length"),
+        (b'Unit="um"', b'Unit="zz"', "no single length"),
+    ],
+)
+def test_ome_metadata_that_mean_nothing_are_refused(tmp_path, old, new, words):
+    sizes = {f"PhysicalSize{axis}": 0.2 for axis in "XYZ"}
+    units = {f"PhysicalSize{axis}Unit": "um" for axis in "XYZ"}
+    metadata = {"axes": "ZYX", **sizes, **units}
+    tifffile.imwrite(tmp_path / "a.ome.tif", ARRAY, metadata=metadata)
+    raw = (tmp_path / "a.ome.tif").read_bytes()
+    assert old in raw
+    (tmp_path / "b.ome.tif").write_bytes(raw.replace(old, new))
+    with pytest.raises(VolumeError, match=rf"b\.ome\.tif.*{words}"):
+        read_volume(tmp_path / "b.ome.tif")
+
+
 def test_complex_voxels_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", ARRAY.astype(np.complex64))
     with pytest.raises(VolumeError, match=r"a\.tif.*real numbers"):

@@ -55,6 +55,7 @@ def test_numbers_beyond_float32_are_an_error_not_infinity():
 @pytest.mark.parametrize(
     ("affine", "words"),
     [
+        (np.full((4, 4), "x"), "4x4 matrix of numbers, received .*'x'"),
         (np.eye(3), r"shape \(4, 4\)"),
         (np.diag([1.0, 1.0, 0.0, 1.0]), "invertible"),
         (np.array([[1, 2, 3, 0], [2, 4, 6, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "invertible"),

@@ -116,7 +116,8 @@ class Explainer(ABC):
         self.precision_error: PrecisionError | None = None
         self.schedule: Schedule = one_pass
         self.baseline: Baseline = torch.zeros_like
-        self.choose: Callable[[Survey], tuple[list[str], str]] = last_layer
+        # Names layers where none was named, and says why; None takes the last one that has a grid.
+        self.choose: Callable[[Survey], tuple[list[str], str]] | None = None
         # Makes one explanation of all layers'; None leaves them apart.
         self.join: Callable[[tuple[Explanation, ...]], Explanation] | None = None
         # One callable for the life of the explainer: traces are remembered by it.
@@ -195,7 +196,7 @@ class Explainer(ABC):
             check_trainable(self.model, given)
         layers, reason = self._layers, ""
         if not layers:
-            if self.choose is last_layer:
+            if self.choose is None:
                 name, reason = chosen_layer(self.model, given, None if whole else self._read)
                 names = [name]
             else:
@@ -218,9 +219,3 @@ class Explainer(ABC):
         if self.join is not None:
             return self.join(explanations)
         return explanations if self.several else explanations[0]
-
-
-def last_layer(survey: Survey) -> tuple[list[str], str]:
-    """The layer that is explained where none was named, and why."""
-    name, reason = survey.choice()
-    return [name], reason

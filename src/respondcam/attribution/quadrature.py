@@ -115,7 +115,6 @@ def tilt(
     """
     used = (weights > 0) & slopes.isfinite()
     slopes = torch.where(used, slopes, 0.0)
-    weights = torch.where(used, weights, 0.0)
     mean = (weights * slopes).sum(dim=0)
     apart = torch.where(used, slopes - mean, 0.0)
     spread = (weights * apart**2).sum(dim=0)

@@ -135,6 +135,7 @@ class Run:
         """
         found = self.setting.map(activation, gradient)
         found = found.relu() if self.setting.relu else found
+        self._check_rows(name, len(found))
         self._note_if_weak(name, call, found, activation, gradient)
         return found
 
@@ -153,6 +154,17 @@ class Run:
         kept = activation.detach().clone()
         kept[tuple(places)] = start.expand_as(activation)[tuple(places)]
         return kept
+
+    def _check_rows(self, name: str, samples: int) -> None:
+        """One row of scores for each sample, or a single one for all: a bag."""
+        assert self.scores is not None
+        rows = len(self.scores.values)
+        if rows not in (1, samples):
+            raise TargetError(
+                f"The scores have {rows} rows, but the maps of layer {name!r} have {samples} "
+                f"samples, so which row belongs to which map is not clear. Explain one sample at a "
+                f"time, or rearrange the output with output=."
+            )
 
     def _note_if_weak(
         self, name: str, call: int, found: Tensor, activation: Tensor, gradient: Tensor
@@ -185,12 +197,6 @@ class Run:
         trace = self.traces[layer.name]
         scores = plain(self.scores.values if self.create_graph else self.scores.values.detach())
         bag = len(scores) == 1 < len(maps)
-        if not bag and len(scores) != len(maps):
-            raise TargetError(
-                f"The scores have {len(scores)} rows, but the maps of layer {layer.name!r} have "
-                f"{len(maps)} samples, so which row belongs to which map is not clear. Explain one "
-                f"sample at a time, or rearrange the output with output=."
-            )
         if bag:
             scores = scores.expand(len(maps), -1)
         return Explanation(

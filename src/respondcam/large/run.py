@@ -154,7 +154,7 @@ def explain_large(
     >>> from respondcam import Volume, write_volume
     >>> folder = tempfile.mkdtemp()
     >>> write_volume(f"{folder}/tomo.mrc", Volume(np.random.rand(24, 24, 24)))
-    >>> net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 6**3, 2))
+    >>> net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Softplus(), nn.Flatten(), nn.Linear(2 * 6**3, 2))
     >>> settings = LargeSettings(window=(8, 8, 8), target=1, layer="1", chunk=16)
     >>> explain_large(f"{folder}/tomo.mrc", folder, net, settings).windows
     125

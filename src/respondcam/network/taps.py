@@ -42,7 +42,7 @@ class Tap:
     name
         The layer's name, for messages.
     watch
-        The thread and the backward pass that this tap belongs to.
+        The thread that runs the forward pass, and where in it.
     keep_graph
         Whether what leads to the layer has a graph that is kept (differentiable maps).
     expand
@@ -58,7 +58,6 @@ class Tap:
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
     recorded: list[Tensor] = field(default_factory=list)
-    replayed: int = 0
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: hand on clones, since an in-place operation may follow the layer."""
@@ -70,12 +69,7 @@ class Tap:
         return args, kwargs
 
     def _tapped(self, tree: Any) -> Any:
-        task = torch._C._current_graph_task_id()
-        if task != -1:
-            return self._replay(tree) if task in self.watch.backward_passes else tree
-        if threading.get_ident() != self.watch.thread:
-            return tree
-        return self._record(tree)
+        return self._record(tree) if self.watch == Watch() else tree
 
     def _record(self, tree: Any) -> Any:
         chosen = spatial_tensor(tree)
@@ -95,26 +89,17 @@ class Tap:
         self.recorded.append(leaf)
         return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
 
-    def _replay(self, tree: Any) -> Any:
-        """The layer is recomputed inside the backward pass by activation checkpointing."""
-        chosen = spatial_tensor(tree)
-        if chosen is None or self.replayed >= len(self.recorded):
-            return tree
-        leaf = self.recorded[self.replayed]
-        self.replayed += 1
-        return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
 
-
-@dataclass
+@dataclass(frozen=True)
 class Watch:
-    """Which thread runs the forward pass, and the ids of the backward passes that belong to it."""
+    """The thread, and the backward pass inside of which the forward pass runs (-1: in none).
+
+    Other threads may run the same model; and a model that takes gradients in its forward pass may
+    run layers again in that backward pass, for activation checkpointing. Neither counts.
+    """
 
     thread: int = field(default_factory=threading.get_ident)
-    backward_passes: set[int] = field(default_factory=set)
-
-    def notice_backward(self, score: Tensor) -> None:
-        """Remember the id of every backward pass that starts at `score`."""
-        score.register_hook(lambda _: self.backward_passes.add(torch._C._current_graph_task_id()))
+    backward_pass: int = field(default_factory=torch._C._current_graph_task_id)
 
 
 @dataclass

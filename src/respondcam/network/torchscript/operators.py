@@ -168,6 +168,21 @@ def _warn(message: str, *_: Any) -> None:
     warnings.warn(message, stacklevel=2)
 
 
+def _tensor(data: Any, dtype: int | None, device: Any, requires_grad: bool = False) -> Any:
+    """Make a tensor of a number or of lists, which torch.ops does not take from Python.
+
+    `dtype` is PyTorch's number of a type.
+    """
+    made = torch.as_tensor(data, device=device)
+    if made.is_floating_point() and not isinstance(data, torch.Tensor):
+        made = torch.tensor(data, dtype=torch.float64, device=device)  # rounded once, below
+        kind = torch.get_default_dtype() if dtype is None else dtype
+        made = torch.ops.aten.to.dtype(made, kind)
+    elif dtype is not None:
+        made = torch.ops.aten.to.dtype(made, dtype)
+    return made.requires_grad_() if requires_grad else made
+
+
 # the language's own operators, and what torch.ops cannot take from Python
 _LANGUAGE: Mapping[str, Function] = {
     "prim::ListConstruct": lambda *values: list(values),
@@ -186,6 +201,8 @@ _LANGUAGE: Mapping[str, Function] = {
     "prim::Enter": lambda mode: mode.__enter__(),
     "prim::Exit": lambda mode: mode.__exit__(None, None, None),
     "prim::data": lambda tensor: tensor.detach(),
+    "aten::tensor": _tensor,
+    "aten::as_tensor": _tensor,
     "aten::warn": _warn,
     "aten::format": lambda text, *values: text.format(*values),
     "aten::percentFormat": lambda text, *values: text % values,

@@ -1,0 +1,223 @@
+"""OME-Zarr: other programs' images of either version, and what is none or damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from respondcam.errors import RespondCAMWarning, VolumeError
+from respondcam.volume import Volume, read_volume, write_volume
+from respondcam.volume.ome_zarr import along_axes, create_image, pyramid_shapes
+from respondcam.volume.zarr_chunks import unpacked_size
+
+ARRAY = np.random.default_rng(23).normal(size=(5, 6, 7)).astype(np.float32)
+
+
+def image(
+    path: Path,
+    array: np.ndarray = ARRAY,
+    axes: str = "zyx",
+    *,
+    version: str = "0.4",
+    unit: str | None = None,
+    steps: tuple[dict, ...] = (),
+    later: tuple[dict, ...] = (),
+    **chunks,
+) -> Path:
+    """An image as zarr-python alone writes it."""
+    format_ = 2 if version == "0.4" else 3
+    group = zarr.open_group(str(path), mode="w", zarr_format=format_)
+    kinds = {"c": "channel", "t": "time"}
+    named = [{"name": one, "type": kinds.get(one, "space")} for one in axes]
+    named = [one | ({"unit": unit} if unit and one["type"] == "space" else {}) for one in named]
+    scales = {
+        "axes": named,
+        "datasets": [{"path": "finest", "coordinateTransformations": list(steps)}],
+        "coordinateTransformations": list(later),
+    }
+    about = {"multiscales": [scales]}
+    group.attrs.update(about if version == "0.4" else {"ome": {"version": "0.5", **about}})
+    stored = group.create_array("finest", shape=array.shape, dtype=array.dtype, **chunks)
+    stored[...] = array
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    ("unit", "expected", "factor"),
+    [
+        (None, "voxel", 1),
+        ("micrometer", "angstrom", 1e4),
+        ("nanometer", "angstrom", 10),
+        ("millimeter", "mm", 1),
+    ],
+)
+def test_scale_and_translation_of_both_levels_place_the_image(
+    tmp_path, version, unit, expected, factor
+):
+    steps = (
+        {"type": "scale", "scale": [2.0, 3.0, 4.0]},
+        {"type": "translation", "translation": [10.0, 20.0, 30.0]},
+    )
+    later = ({"type": "scale", "scale": [0.5, 0.5, 0.5]},)
+    path = tmp_path / "a.zarr"
+    volume = read_volume(image(path, version=version, unit=unit, steps=steps, later=later))
+    np.testing.assert_array_equal(volume.voxels, ARRAY)
+    assert volume.unit == expected
+    assert volume.voxel_size == pytest.approx((factor * 1.0, factor * 1.5, factor * 2.0))
+    np.testing.assert_allclose(volume.affine[:3, 3], factor * np.array([15.0, 10.0, 5.0]))
+
+
+def test_axes_in_any_order_with_others_of_length_one(tmp_path):
+    array = np.stack([ARRAY, 2 * ARRAY])
+    turned = array.transpose(3, 0, 1, 2)[:, :, None]  # x, c, t, z, y
+    step = {"type": "scale", "scale": [4.0, 1.0, 1.0, 2.0, 3.0]}
+    volume = read_volume(image(tmp_path / "a.zarr", turned, "xctzy", steps=(step,)))
+    np.testing.assert_array_equal(volume.voxels, array)
+    assert volume.voxel_size == (2.0, 3.0, 4.0)
+    single = read_volume(image(tmp_path / "b.zarr", ARRAY[None], "czyx"))
+    np.testing.assert_array_equal(single.voxels, ARRAY)
+
+
+def test_units_that_are_none_or_several_are_mentioned(tmp_path):
+    path = image(tmp_path / "a.zarr", unit="furlong")
+    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*furlong"):
+        assert read_volume(path).unit == "voxel"
+    group = zarr.open_group(str(path), mode="a")
+    scales = group.attrs["multiscales"]
+    for axis, unit in zip(scales[0]["axes"], ("mm", "mm", "cm"), strict=True):
+        axis["unit"] = unit
+    group.attrs["multiscales"] = scales
+    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*cm.*mm"):
+        assert read_volume(path).unit == "voxel"
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "words"),
+    [
+        (np.stack([ARRAY, ARRAY]), "tzyx", r"axes t, z, y, x of lengths \(2, 5, 6, 7\)"),
+        (ARRAY[0], "yx", "axes y, x"),
+        (ARRAY, "zy", "other axes than it declares"),
+        (ARRAY.astype(np.complex64), "zyx", "no real numbers"),
+    ],
+)
+def test_what_is_no_volume_is_refused_with_its_axes(tmp_path, array, axes, words):
+    with pytest.raises(VolumeError, match=rf"a\.zarr.*{words}"):
+        read_volume(image(tmp_path / "a.zarr", array, axes))
+
+
+def test_groups_without_an_image_and_damaged_metadata_are_refused(tmp_path):
+    zarr.open_group(str(tmp_path / "bare.zarr"), mode="w").create_array(
+        "x", shape=(3, 3, 3), dtype="f4"
+    )
+    with pytest.raises(VolumeError, match=r"bare\.zarr.*without OME-Zarr metadata"):
+        read_volume(tmp_path / "bare.zarr")
+    path = image(tmp_path / "a.zarr")
+    group = zarr.open_group(str(path), mode="a")
+    group.attrs["multiscales"] = [{"datasets": []}]
+    with pytest.raises(VolumeError, match=r"a\.zarr.*damaged OME-Zarr metadata"):
+        read_volume(path)
+    (path / ".zgroup").write_text("{")
+    (path / ".zattrs").write_text("{")
+    with pytest.raises(VolumeError, match=r"a\.zarr"):
+        read_volume(path)
+
+
+def test_a_damaged_chunk_is_named(tmp_path):
+    write_volume(tmp_path / "a.ome.zarr", Volume(ARRAY))
+    (chunk,) = (file for file in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*") if file.is_file())
+    raw = bytearray(chunk.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF  # the checksum behind it no longer fits
+    chunk.write_bytes(raw)
+    with pytest.raises(VolumeError, match=r"a\.ome\.zarr.*damaged chunk"):
+        read_volume(tmp_path / "a.ome.zarr")
+
+
+def test_a_chunk_that_is_missing_is_empty(tmp_path):
+    path = image(tmp_path / "a.zarr", 1 + ARRAY**2, chunks=(5, 6, 4))
+    (path / "finest" / "0.0.1").unlink()
+    voxels = read_volume(path).voxels
+    np.testing.assert_array_equal(voxels[..., :4], (1 + ARRAY**2)[..., :4])
+    assert not voxels[..., 4:].any()
+
+
+def test_a_chunk_that_would_unpack_to_more_than_a_chunk_is_refused(tmp_path):
+    path = image(tmp_path / "a.zarr", compressors=zarr.codecs.BloscCodec(), version="0.5")
+    (chunk,) = (file for file in (path / "finest" / "c").rglob("*") if file.is_file())
+    raw = bytearray(chunk.read_bytes())
+    raw[4:8] = (1 << 30).to_bytes(4, "little")
+    chunk.write_bytes(raw)
+    with pytest.raises(VolumeError, match=r"a\.zarr.*unpacks to more than the 210 voxels"):
+        read_volume(path)
+
+
+def test_an_array_of_far_more_voxels_than_are_stored_is_refused(tmp_path):
+    path = image(tmp_path / "a.zarr")
+    layout = path / "finest" / ".zarray"
+    declared = json.loads(layout.read_text())
+    declared["shape"] = [20_000] * 3
+    layout.write_text(json.dumps(declared))
+    with pytest.raises(VolumeError, match=r"a\.zarr.*\(20000, 20000, 20000\).*holds 3 files"):
+        read_volume(path)
+
+
+def test_shards_are_read(tmp_path):
+    path = image(
+        tmp_path / "a.zarr", ARRAY[:4, :6, :6], version="0.5", chunks=(2, 3, 3), shards=(4, 6, 6)
+    )
+    np.testing.assert_array_equal(read_volume(path).voxels, ARRAY[:4, :6, :6])
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        ("28b52ffd 20 07", 7),  # one byte, single segment
+        ("28b52ffd 00 58 07", 0),  # no size is said
+        ("28b52ffd 61 99 0100", 257),  # a dictionary's number stands before it
+        ("28b52ffd a0 00000100", 65536),
+        ("28b52ffd e0 0000000001000000", 1 << 32),
+        ("28b52ffd", 0),
+    ],
+)
+def test_sizes_that_zstandard_frames_say(head, size):
+    assert unpacked_size(bytes.fromhex(head)) == size
+
+
+def test_a_turned_volume_keeps_its_affine_and_says_its_voxel_size(tmp_path):
+    affine = np.array([[0, -2.0, 0, 5], [3.0, 0, 0, 6], [0, 0, -4.0, 7], [0, 0, 0, 1]])
+    assert not along_axes(affine)
+    write_volume(tmp_path / "a.ome.zarr", Volume(ARRAY, affine, "mm"))
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.ome.zarr").affine, affine)
+    (scales,) = zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="r").attrs["ome"]["multiscales"]
+    scale, translation = scales["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"] == [4.0, 2.0, 3.0]
+    assert translation["translation"] == [7.0, 6.0, 5.0]
+
+
+def test_levels_and_chunks_as_asked_for(tmp_path):
+    volume = Volume(np.stack([ARRAY, ARRAY]), unit="mm")
+    for together, lead in ((False, 1), (True, 2)):
+        path = tmp_path / f"{together}.ome.zarr"
+        options = {"levels": 2, "name": "scan", "channels_together": together}
+        finest, coarse = create_image(path, volume, chunk=(2, 3, 4), **options)
+        assert (finest.shape, coarse.shape) == ((2, 5, 6, 7), (2, 3, 3, 4))
+        assert (finest.chunks, coarse.chunks) == ((lead, 2, 3, 4), (lead, 2, 3, 4))
+        (scales,) = zarr.open_group(str(path), mode="r").attrs["ome"]["multiscales"]
+        assert scales["name"] == "scan"
+        # the first coarse voxel lies between the two fine ones that it is the mean of
+        step = scales["datasets"][1]["coordinateTransformations"]
+        assert step[0]["scale"] == [1.0, 2.0, 2.0, 2.0]
+        assert step[1]["translation"] == [0.0, 0.5, 0.5, 0.5]
+    assert pyramid_shapes((5, 8, 16), (99, 99, 99), levels=3) == [(5, 8, 16), (3, 4, 8), (2, 2, 4)]
+
+
+def test_a_pyramid_holds_means(tmp_path):
+    array = np.random.default_rng(0).normal(size=(3, 4, 200)).astype(np.float32)
+    write_volume(tmp_path / "a.ome.zarr", Volume(array))
+    group = zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="r")
+    coarse = group["1"][...]
+    assert coarse.shape == (2, 2, 100)
+    assert coarse[0, 1, 7] == pytest.approx(array[:2, 2:, 14:16].mean(), rel=1e-6)
+    assert coarse[1, 0, 99] == pytest.approx(array[2:, :2, 198:].mean(), rel=1e-6)
