@@ -1,5 +1,6 @@
 """Shapes and types of every public function are checked while the tests run, and only then."""
 
+import builtins
 import importlib.util
 import os
 import random
@@ -22,10 +23,17 @@ SEED = int(os.environ.get("RESPONDCAM_TEST_SEED", "0"))
 torch.manual_seed(SEED)  # what test files draw while they are read
 
 
+_import = builtins.__import__
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test and docstring example draws the same random numbers, whatever ran before it."""
+    """Every test and docstring example draws the same random numbers, whatever ran before it.
+
+    PySide6 replaces Python's own import, which torch.compile trips over in tests that come later.
+    """
     torch.manual_seed(SEED)
+    builtins.__import__ = _import
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
