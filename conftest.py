@@ -28,12 +28,14 @@ _import = builtins.__import__
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test and docstring example draws the same random numbers, whatever ran before it.
-
-    PySide6 replaces Python's own import, which torch.compile trips over in tests that come later.
-    """
+    """Every test and docstring example draws the same random numbers, whatever ran before it."""
     torch.manual_seed(SEED)
-    builtins.__import__ = _import
+
+
+@pytest.fixture
+def plain_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own import: torch.compile trips over PySide6's, where that was loaded before."""
+    monkeypatch.setattr(builtins, "__import__", _import)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

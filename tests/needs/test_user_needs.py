@@ -414,6 +414,7 @@ def test_need_34_time(axes: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plain_import")
 def test_need_35_compiled_models() -> None:
     model = network()
     expected = explained(network(), image()).maps

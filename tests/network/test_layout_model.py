@@ -283,6 +283,7 @@ def test_grad_modes_checkpoints_and_autocast_inside_the_model():
     assert not found.bypassed
 
 
+@pytest.mark.usefixtures("plain_import")
 def test_parallel_wrappers_and_compiled_models():
     model = nn.Sequential(nn.Conv1d(1, 1, 3, 2, 1))
     layers = {"0": model[0]}

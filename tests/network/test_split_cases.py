@@ -425,6 +425,7 @@ def test_reentrant_checkpointing_around_the_layer_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("how", ["wrapper", "method"])
+@pytest.mark.usefixtures("plain_import")
 def test_compiled_models(warm: bool, how: str) -> None:
     model, x = cnn().eval(), image()
     reference = copy.deepcopy(model)

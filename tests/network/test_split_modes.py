@@ -50,6 +50,7 @@ def expected() -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "no_grad", "inference_mode", "grad"])
+@pytest.mark.usefixtures("plain_import")
 def test_compiled_whatever_ran_before(before: str, expected: Tensor) -> None:
     compiled = torch.compile(network().eval(), backend="eager")
     if before != "nothing":
@@ -61,6 +62,7 @@ def test_compiled_whatever_ran_before(before: str, expected: Tensor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plain_import")
 def test_a_compiled_part_of_a_network(expected: Tensor) -> None:
     model = network().eval()
     whole = nn.Sequential(torch.compile(model[:3], backend="eager"), *model[3:])
