@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 
 def network(nets: str, name: str = "net") -> torch.nn.Module:
@@ -295,3 +296,61 @@ def test_the_installed_command_from_another_folder(nets, mrc, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert len(list((tmp_path / "deep" / "er").iterdir())) == 4
+
+
+def test_what_a_user_should_doubt_is_said(cli, nets, mrc, tmp_path, make):
+    """Weights that nobody gave, intensities as they are, an account that stays open."""
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--target", "0")
+    assert "no --weights were given" in result.out
+    assert "went in as they are" not in result.out
+    make.mrc(tmp_path / "loud.mrc", 1000 * make.blob((8, 10, 12)))
+    loud = cli("explain", "loud.mrc", "--model", f"{nets}:net", "--target", "0", "--out", "loud")
+    assert "intensities from" in loud.out
+    assert "--normalize" in loud.out
+    calm = ("--normalize", "zscore", "--out", "calm")
+    assert "intensities" not in cli("explain", "loud.mrc", "--model", f"{nets}:net", *calm).out
+    weights = tmp_path / "w.safetensors"
+    save_file(network(nets).state_dict(), weights)
+    given = cli("explain", mrc, "--model", f"{nets}:net", "--weights", weights, "--out", "given")
+    assert "no --weights" not in given.out
+
+
+def test_a_map_that_leaves_much_open_says_what_closes_it(cli, tmp_path, make):
+    nets = tmp_path / "far.py"
+    nets.write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Far(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        torch.manual_seed(0)\n"
+        "        self.conv = nn.Conv3d(1, 3, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.conv(x).relu().mean((2, 3, 4)) ** 3\n"
+    )
+    make.mrc(tmp_path / "a.mrc", make.blob((8, 8, 8)))
+    words = (
+        "explain",
+        "a.mrc",
+        "--model",
+        f"{nets}:Far",
+        "--layer",
+        "conv",
+        "--target",
+        "predicted",
+    )
+    plain = cli(*words)
+    assert "of what the image adds to the score open" in plain.out
+    assert "--method integrated-respond closes it" in plain.out
+    closed = cli(*words, "--method", "integrated-respond", "--out", "closed")
+    assert closed.code == 0, closed.err
+    assert "open, since" not in closed.out
+
+
+def test_names_that_come_near_are_given(cli, nets, mrc, tmp_path):
+    missing = cli("explain", "rbio.mrc", "--model", f"{nets}:net")
+    assert "there is 'ribo.mrc'" in missing.err
+    target = cli("explain", mrc, "--model", f"{nets}:named", "--target", "feritin")
+    assert "Did you mean ferritin? Accepted: the name of a class" in target.err
+    report = cli("explain", mrc, "--model", f"{nets}:net", "--window", "6", "--report")
+    assert report.code == 2
+    assert "--report does not go with --window" in report.err

@@ -127,5 +127,5 @@ def test_names_of_classes_count_everywhere() -> None:
     assert parse_target("lesion: small", names) == 1
     assert parse_target("class:2", names) == 2
     assert parse_target("contrast:spleen,liver", names) is not None
-    with pytest.raises(InputError, match="a class name \\(liver"):
+    with pytest.raises(InputError, match="the name of a class \\(liver"):
         parse_target("kidney", names)

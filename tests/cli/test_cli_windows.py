@@ -96,3 +96,8 @@ def test_one_bad_volume_does_not_stop_the_others(cli, base, tmp_path, mrc):
     assert result.code == 2
     assert "truncated" in result.err
     assert (tmp_path / "respondcam-maps/ribo.respond.second.0.ome.zarr").exists()
+
+
+def test_windows_that_predict_different_classes_are_mentioned(cli, base):
+    assert "--target names one" in cli(*base).out
+    assert "--target names one" not in cli(*base, "--target", "1", "--out", "one").out

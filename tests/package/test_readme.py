@@ -112,7 +112,7 @@ def test_the_account_line_is_what_the_library_prints() -> None:
     import respondcam as rc
 
     one = torch.ones(1, 1, dtype=torch.float64)
-    account = rc.ScoreAccount(score=4.213 * one, baseline=0.104 * one, mapped=4.109 * one)
+    account = rc.ScoreAccount(score=0.925 * one, baseline=0.034 * one, mapped=0.891 * one)
     assert account.line() == blocks("text")[0].strip()
 
 

@@ -29,6 +29,8 @@ from respondcam.show.average import average_figure
 from respondcam.volume import Volume, write_volume
 from respondcam.volume.normalize import NORMALIZATIONS
 
+_FEW = 10  # particles
+
 
 @dataclass(frozen=True)
 class Averaged:
@@ -190,7 +192,12 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
     for what in ("density", "map", "spread"):
         say(f"{what}: {made.files[what]}")
     say(f"Open: {made.files['figure']}")
-    print_notes([*notes, *made.notes], {})
+    few = (
+        [f"an average of {record['particles']} particles is mostly noise"]
+        if record["particles"] < _FEW
+        else []
+    )
+    print_notes([*notes, *made.notes, *few], {})
 
 
 def _identity(

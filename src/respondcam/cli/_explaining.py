@@ -28,7 +28,7 @@ from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
 from respondcam.errors import InputError
 from respondcam.network.preparation import Preparation, Prepared
-from respondcam.network.sources import LoadedModel, load_model
+from respondcam.network.sources import LoadedModel, builds, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
 from respondcam.volume.io import NonFinite
@@ -112,6 +112,11 @@ class Explained:
         return volume.transposed() if self.turned else volume
 
 
+_MUCH_OPEN = 0.1  # relative gap
+_LITTLE = 0.1  # of the baseline
+_LARGE = 100.0  # intensities; networks are seldom trained on such
+
+
 def open_model(
     spec: str,
     weights: str | None,
@@ -139,6 +144,11 @@ def open_model(
         notes.append(loaded.weights.note)
     if spec.startswith("paper:") and not weights:
         notes.append(f"{spec} has no weights of its own and is untrained here; give --weights")
+    elif not weights and builds(spec):
+        notes.append(
+            f"no --weights were given: {spec} is explained with the weights that it builds itself "
+            f"with, which are random unless it loads some"
+        )
     return loaded, notes
 
 
@@ -232,6 +242,7 @@ def explain_source(
             notes.append(prepared.note)
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)
+            notes += _on_intensities(volume, settings.normalize)
         goal = parse_target(
             settings.target,
             class_names,
@@ -282,6 +293,14 @@ def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
     return normalized.transposed() if turned else normalized
 
 
+def _on_intensities(volume: Volume, normalize: str) -> list[str]:
+    low, high = float(volume.voxels.min()), float(volume.voxels.max())
+    if normalize != "none" or max(-low, high) <= _LARGE:
+        return []
+    told = f"intensities from {low:.4g} to {high:.4g} went in as they are"
+    return [f"{told}; give --normalize if the network was trained on others"]
+
+
 def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
     """Read a volume, and prepare it for the network: normalised, and turned if need be."""
     volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
@@ -297,9 +316,35 @@ def notes_on_explanation(explanation: Explanation) -> list[str]:
     """All that the explanation itself says about the maps of its first sample."""
     reason = explanation.layer_reason
     notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
-    notes += [explanation.grid.note, explanation.account.note]
+    notes += [explanation.grid.note, explanation.account.note, *_on_account(explanation)]
     notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
     return [note for note in dict.fromkeys(notes) if note]
+
+
+def _on_account(explanation: Explanation) -> list[str]:
+    """What the numbers of the account mean for the map, where they mean something."""
+    if explanation.method not in ("respond", "integrated-respond"):
+        return []  # the sums of others have no fixed relation to the score, which they say
+    account = explanation.account
+    gap = account.relative_gap[0][account.relative_gap[0].isfinite()]
+    notes = []
+    if len(gap) and float(gap.max()) > _MUCH_OPEN:
+        remedy = (
+            "--method integrated-respond closes it"
+            if explanation.method == "respond"
+            else "more nodes close it (--method-arg nodes=128)"
+        )
+        notes.append(
+            f"the map leaves {100 * float(gap.max()):.2g} % of what the image adds to the score "
+            f"open, since what follows layer {explanation.layer} is far from linear; {remedy}"
+        )
+    score, baseline = account.score[0], account.baseline[0]
+    if bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all()):
+        notes.append(
+            f"nearly all of the score is baseline, there also without layer {explanation.layer}: "
+            f"the map explains only the little that the image adds to it"
+        )
+    return notes
 
 
 @contextmanager

@@ -123,6 +123,11 @@ def explain_windows(
         network.spec, network.weights, network.arguments, network.device, trust=network.trust
     )
     settings = _settings(asked, common, layers, loaded)
+    if settings.target == "predicted":
+        notes.append(
+            "each window explains the class that it predicts itself, so the map can mix classes; "
+            "--target names one"
+        )
     if asked.dry_run:
         batch = run_batch(sources, lambda one: _estimate(one, out, loaded, settings))
         _report_estimates(batch, notes, as_json=as_json)
@@ -284,6 +289,8 @@ def _report(batch: Batch[Outcome], notes: list[str], *, as_json: bool) -> None:
         )
         for path in (one.store, *one.exported):
             screen.print(f"  {path}", markup=False)
+        if not one.exported:
+            screen.print("  Opens in napari; for other programs give --export mrc or nii.gz.")
         notes = [*notes, *(f"{source.path.name}: {note}" for note in one.notes)]
     _print_notes(notes)
 

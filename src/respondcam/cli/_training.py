@@ -34,6 +34,7 @@ from respondcam.network.sources import BUILT_IN, load_model
 # seeds of poses that are far apart for any two --seed
 _LEARN, _MEASURE = 1, 2
 _USUAL_SIZE = 40  # of the publication's networks unless told otherwise
+_GUESSING = 1.5  # times the accuracy of a guess
 _SHARE = 0.1  # of a folder's images to measure on
 
 
@@ -198,6 +199,11 @@ def report(
         f"{len(result.history)} epochs in {result.seconds:.0f} s "
         f"({result.samples_per_second:.0f} images/s, {result.precision})"
     )
+    if result.accuracy <= _GUESSING / len(source.classes):
+        say(
+            "Note: that is hardly better than guessing; its maps say nothing about the classes. "
+            "Train on more images (--per-class) or for longer (--epochs)."
+        )
     say(f"Weights: {result.weights}, with a card beside them")
     say(
         f"Explain: respondcam explain FILE {_address(spec, pairs, source)} "

@@ -155,6 +155,7 @@ def explain(
     )
     from respondcam.cli._inputs import Source, find_sources, without_channel_files
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
+    from respondcam.errors import InputError
 
     settings = Settings(
         method=method,
@@ -177,6 +178,11 @@ def explain(
         window, overlap, stitch, batch, workers, threads, scheduler, dry_run, verify, export
     )
     if window is not None:
+        if with_report:
+            raise InputError(
+                "--report does not go with --window: a page holds a whole volume. Look at the "
+                "OME-Zarr in napari, or give --export mrc."
+            )
         network = _large.Network(model, weights, model_arg, device, trust)
         _large.explain_windows(
             files,

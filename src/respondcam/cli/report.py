@@ -15,7 +15,9 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the pages go; beside the maps if not given."),
+        typer.Option(
+            metavar="DIR", help="Where the pages go; the folder of the first maps if not given."
+        ),
     ] = None,
     table: Annotated[
         list[Path] | None,

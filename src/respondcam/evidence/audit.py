@@ -205,7 +205,8 @@ def _gap_in_words(gap: float) -> str:
         )
     return (
         f"The maps do not add up to what the images contributed to the scores (open: {share}): "
-        f"what follows the layer is not linear. Try a layer closer to the scores."
+        f"what follows the layer is not linear. Use integrated-respond, whose sum is exact for "
+        f"every head, or a layer closer to the scores if there is one."
     )
 
 

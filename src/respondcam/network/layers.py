@@ -108,4 +108,4 @@ def _near(name: str, names: dict[str, nn.Module]) -> str:
     if near:
         return f"Near names: {', '.join(near[:8])}."
     top = [n for n in listed if "." not in n]
-    return f"Its top-level layers: {', '.join(top[:12])}{', ...' if len(top) > 12 else ''}."
+    return f"Its top-level layers: {', '.join(top[:24])}{', ...' if len(top) > 24 else ''}."

@@ -162,6 +162,19 @@ _Found = tuple[nn.Module, tuple[str, ...]]
 _Resolver = Callable[[str, Mapping[str, Any], bool], _Found]  # the last is `trust`
 
 
+def builds(spec: str) -> bool:
+    """Whether an address names a factory, whose network may be untrained without weights.
+
+    Examples
+    --------
+    >>> builds("nets.py:build"), builds("package.nets:build"), builds("onnx:net.onnx")
+    (True, True, False)
+    """
+    if spec in BUILT_IN or spec.startswith(tuple(_FOLDERS)):
+        return False
+    return _resolver(spec) in (_from_file, _factory)
+
+
 def _resolver(spec: str) -> _Resolver:
     for applies, resolve in _RESOLVERS:
         if applies(spec):
@@ -189,6 +202,10 @@ def _from_module(address: str, arguments: Mapping[str, Any], spec: str | None = 
     with _importable_from(Path.cwd(), first=False):
         module = _imported(lambda: importlib.import_module(name), name)
         return _built(module, factory, arguments, spec or address)
+
+
+def _factory(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
+    return _from_module(spec, arguments)
 
 
 def _from_file(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
@@ -250,7 +267,7 @@ _RESOLVERS: Sequence[tuple[Callable[[str], bool], _Resolver]] = (
     (lambda spec: _split_at(spec)[0].endswith(".py"), _from_file),
     (
         lambda spec: all(part.isidentifier() for part in _split_at(spec)[0].split(".")),
-        lambda spec, arguments, trust: _from_module(spec, arguments),
+        _factory,
     ),
 )
 

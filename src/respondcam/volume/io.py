@@ -1,6 +1,9 @@
 """Read and write volumes: which module serves which suffix, and what is checked for all of them."""
 
+import contextlib
+import difflib
 import importlib
+import itertools
 import os
 from pathlib import Path
 from types import ModuleType
@@ -207,6 +210,15 @@ def _reader(source: Path) -> ModuleType:
     return module_of(source)
 
 
+def _near(source: Path) -> str:
+    """A name in the same folder that may have been meant."""
+    with contextlib.suppress(OSError):
+        names = [one.name for one in itertools.islice(source.parent.iterdir(), 10_000)]
+        for name in difflib.get_close_matches(source.name, names, n=1, cutoff=0.8):
+            return f"; there is {str(source.with_name(name))!r}"
+    return ""
+
+
 def check_readable(source: Path) -> None:
     """Raise a worded error for what is missing, empty or no file."""
     try:
@@ -214,7 +226,7 @@ def check_readable(source: Path) -> None:
     except OSError as error:  # a name that no file can have
         raise VolumeError(f"Cannot read {str(source)!r}: {error}") from error
     if not there:
-        raise VolumeError(f"There is no file or folder {str(source)!r}")
+        raise VolumeError(f"There is no file or folder {str(source)!r}{_near(source)}")
     if source.is_dir():
         return
     if not source.is_file():

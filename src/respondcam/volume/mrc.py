@@ -140,7 +140,11 @@ def _refuse_images(header: Any, shape: tuple[int, ...], path: Path) -> None:
     space_group = int(header["ispg"])
     images = space_group == 0 and int(header["mz"]) == 1
     if images and shape[0] == 1:
-        raise VolumeError(f"{str(path)!r} holds a single 2-D image, not a volume")
+        raise VolumeError(
+            f"{str(path)!r} holds a single 2-D image, not a volume. Give a tomogram or "
+            f"map of several sections; images are explained in Python, as a tensor "
+            f"(batch, channel, y, x)"
+        )
     if images:
         raise VolumeError(
             f"{str(path)!r} is a stack of {shape[0]} images (space group 0, mz 1), for example a "

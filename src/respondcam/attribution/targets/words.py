@@ -1,5 +1,6 @@
 """Targets in words: from a line of text, as a user types it, to a target."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,8 +99,10 @@ class _Typed:
         raise self.meaningless()
 
     def meaningless(self) -> InputError:
-        names = f", a class name ({', '.join(self.names)})" if self.names else ""
-        return InputError(f"{self.said}. Accepted: {ACCEPTED}{names}.")
+        near = difflib.get_close_matches(self.text, self.names, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        names = f"the name of a class ({', '.join(self.names)}), " if self.names else ""
+        return InputError(f"{self.said}. {hint}Accepted: {names}{ACCEPTED}.")
 
 
 class _Asked:

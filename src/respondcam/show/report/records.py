@@ -61,7 +61,8 @@ def find_records(given: Sequence[str | Path]) -> list[Found]:
         names = ", ".join(repr(str(one)) for one in given)
         raise InputError(
             f"There are no maps to report in {names}. Give the folder that respondcam explain "
-            f"wrote to (--out), or make maps first: respondcam explain VOLUME --model ..."
+            f"wrote to (--out), or make maps first: respondcam explain VOLUME --model ... "
+            f"(without --window: maps of windows have no page)"
         )
     names = _names([Path(path) for path, _ in volumes])
     return [
