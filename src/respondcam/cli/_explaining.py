@@ -297,7 +297,7 @@ def _on_intensities(volume: Volume, normalize: str) -> list[str]:
     low, high = float(volume.voxels.min()), float(volume.voxels.max())
     if normalize != "none" or max(-low, high) <= _LARGE:
         return []
-    told = f"intensities from {low:.4g} to {high:.4g} went in as they are"
+    told = f"intensities from {low:.6g} to {high:.6g} went in as they are"
     return [f"{told}; give --normalize if the network was trained on others"]
 
 
