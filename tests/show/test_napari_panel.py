@@ -160,7 +160,7 @@ def test_settings_that_mean_nothing_are_told_before_any_work() -> None:
     [
         ({"model": "no.such:thing"}, "no.such"),
         ({"layer": "pol"}, "Did you mean|has no layer|There is no layer"),
-        ({"target": "cat"}, "the target is 'cat'. Accepted: predicted"),
+        ({"target": "cat"}, "the target is 'cat'. Accepted: the name of a class"),
         ({"method": "gradcam"}, "method='gradcam' is unknown"),
         ({"weights": "nowhere.pt"}, "nowhere.pt"),
     ],

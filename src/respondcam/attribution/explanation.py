@@ -1,7 +1,7 @@
 """What an explainer gives back: the maps, what they stand for, and where they are."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -198,6 +198,34 @@ class Explanation:
         else:
             write_volume(path, volume)
         return path
+
+    def named(self, class_names: Sequence[str]) -> "Explanation":
+        """Give the same maps with targets called by their classes' names, in figures and files.
+
+        Parameters
+        ----------
+        class_names
+            In the order of the network's scores; classes beyond its end keep their numbers.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from respondcam.attribution import RespondCAM
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        >>> RespondCAM(model, "0")(torch.rand(1, 1, 9), target=1).named(["up", "down"]).targets
+        ('down',)
+        """
+        labels = list(self.targets)
+        for target, label in enumerate(labels):
+            number = self.class_of(target)
+            if number is not None and number < len(class_names):
+                labels[target] = label.replace(f"class {number}", class_names[number], 1)
+        return replace(self, targets=tuple(labels))
+
+    def class_of(self, target: int) -> int | None:
+        """Number of the class that a target of the first sample is; None if it is no class."""
+        return None if self.classes is None else int(self.classes[0, target])
 
     def plot(self, *, sample: int = 0, target: int = 0, **options: Any) -> "Figure":
         """Slices of the input with the map over them; see `respondcam.show.explanation_figure`."""

@@ -20,7 +20,6 @@ from respondcam.attribution import (
 )
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
-from respondcam.attribution.naming import with_class_names
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
@@ -253,7 +252,7 @@ def explain_source(
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
-        explanations = tuple(with_class_names(explanation, class_names) for explanation in found)
+        explanations = tuple(explanation.named(class_names) for explanation in found)
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)

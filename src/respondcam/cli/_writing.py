@@ -11,7 +11,6 @@ from respondcam import __version__
 from respondcam._files import read_json, slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
-from respondcam.attribution.naming import class_of
 from respondcam.cli._common import to_json
 from respondcam.cli._explaining import (
     Explained,
@@ -135,7 +134,7 @@ def _record(
         "grid": {**vars(grid), "axes": "xyz" if explained.turned else "zyx"},
         "target": {
             "name": explanation.targets[target],
-            "class": class_of(explanation, target),
+            "class": explanation.class_of(target),
         },
         "account": account_record(explanation, target),
         "precision": precision_record(explanation),

@@ -304,7 +304,6 @@ def drain(work: Generator[str, None, Any], say: Callable[[str], None] = lambda _
 
 def _explanation(asked: Asked, volume: Volume, loaded: "LoadedModel") -> "Explanation":
     from respondcam.attribution.methods import make
-    from respondcam.attribution.naming import with_class_names
     from respondcam.attribution.prepared import explain_prepared
     from respondcam.attribution.targets.words import parse_target
 
@@ -330,7 +329,7 @@ def _explanation(asked: Asked, volume: Volume, loaded: "LoadedModel") -> "Explan
     else:
         found = explainers[0](_as_network_sees(asked, volume), goal)
     one: Explanation = found[0] if isinstance(found, tuple) else found
-    return with_class_names(one, loaded.class_names)
+    return one.named(loaded.class_names)
 
 
 def _as_network_sees(asked: Asked, volume: Volume) -> Volume:
