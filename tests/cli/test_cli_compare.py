@@ -11,6 +11,7 @@ import torch
 from respondcam import METHODS, IntegratedRespondCAM, read_volume
 from respondcam.cli import _comparing
 from respondcam.evidence import class_sensitivity
+from respondcam.evidence.comparison import METRICS
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
 from respondcam.evidence.scoring import Scorer
@@ -76,6 +77,22 @@ def test_the_table_fits_a_terminal_and_says_what_is_missing(call) -> None:
     assert "3 of 3 volumes compared" in result.out
     assert "too few for an interval" in result.out
     assert "grad at second against respond at second" in result.out
+
+
+def test_the_measures_that_are_shown_are_explained_and_no_others(call) -> None:
+    result = call("--metric", "account", "--metric", "drop")
+    assert result.code == 0, result.err
+    table, below = result.out.split("+ higher")
+    assert table.split()[0] == "measure"
+    for line in (
+        "open: share of the score's change that the map leaves open",
+        "drop: share of the score lost when the map masks the image",
+        "increase: how often the score rises when the map masks the image",
+    ):
+        assert line in below.splitlines()
+    assert "deletion" not in result.out
+    for one in METRICS.values():
+        assert len(f"{one.title}: {one.words}") <= 80
 
 
 def test_a_run_goes_on_where_it_stopped(call, folder, tmp_path) -> None:

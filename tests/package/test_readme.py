@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from respondcam import RespondCAM, Volume
+from respondcam.cryoet.demo import demo_network, demo_scene
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,6 +59,28 @@ def test_the_picture_is_the_one_that_the_demo_makes(after_the_demo: Path) -> Non
     one, other = (np.asarray(Image.open(path).convert("L"), float) for path in (shown, made))
     assert one.shape == other.shape
     assert np.abs(one - other).mean() < 3  # of 255: fonts differ a little between machines
+
+
+def test_the_map_touches_the_edge_as_the_caption_and_the_page_on_reading_say() -> None:
+    scene = demo_scene(seed=0)
+    p97 = scene.masks[scene.classes.index("p97")].numpy()
+    assert np.argwhere(p97)[:, 2].min() == 3  # voxels before the particle
+    network, names = demo_network()
+    volume = scene.volume.normalized("zscore")
+    explain = RespondCAM(network, layer="conv5")
+
+    def sums(voxels: np.ndarray) -> np.ndarray:
+        """Of the map's voxels at each x; as if the head took no mean."""
+        found = explain(Volume(voxels), target=names.index("p97"))
+        assert found.grid.stride == (4.0, 4.0, 4.0)
+        return found.maps[0, 0].sum(dim=(0, 1)).numpy() * found.maps.shape[-1]
+
+    at_edge = sums(volume.voxels)[0]
+    spread = volume.voxels[:, :8].std()  # above both particles
+    for seed in range(3):
+        noise = np.random.default_rng(seed).normal(0, spread, (40, 40, 16)).astype(np.float32)
+        inside = sums(np.concatenate([noise, volume.voxels], axis=2))[4]
+        assert 0.38 < inside / at_edge < 0.52
 
 
 NETWORK = """

@@ -13,6 +13,7 @@ from PIL import Image
 
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
+from respondcam.show.report.tiles import tiled
 from respondcam.show.report.viewer import find_viewer
 from respondcam.show.report.writing import entry, write_report, write_summary
 from respondcam.show.theme import OPACITY, signed_rgba
@@ -307,6 +308,46 @@ def test_readable_at_twice_the_size_and_in_the_dark(browser, shown, page):
     keep(narrow, "report-dark")
     narrow.context.close()
     assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize(("width", "column"), [(1400, 948), (800, 760)])
+@pytest.mark.parametrize("shape", [(72, 24, 40), (40, 24, 100)], ids=["tall", "wide"])
+def test_a_thin_volume_fills_the_column_and_is_seen_whole(
+    browser, tmp_path, shape, width, column
+) -> None:
+    rng = np.random.default_rng(0)
+    thin = Volume(rng.random(shape), np.diag([4.0, 4, 4, 1]), "angstrom", source=Path("thin.mrc"))
+    one = ReportMap(thin.with_voxels(thin.voxels - 0.5), "tall", "conv", "respond", 1.0)
+    path = write_report(Report("thin.mrc", thin, [one]), tmp_path / "thin.html")
+    watched = open_page(browser, path, width=width, height=1000)
+    page = watched.page
+    keep(page, f"report-thin-{shape[0]}-{width}")
+    stage, line = (page.locator(name).bounding_box() for name in ("#stage", "#where"))
+    assert stage["width"] > 0.75 * column
+    assert line["y"] + line["height"] <= 1000  # without scrolling
+    pixels = np.asarray(Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("L"))
+    places = dict(tiled(*map(float, shape)).tiles)
+    for plane in range(3):
+        left, top, _, _ = places[plane]
+        mark = page.locator(f"#plane-{plane}").bounding_box()
+        assert mark["x"] == pytest.approx(stage["x"] + left * stage["width"] + 6, abs=2)
+        assert mark["y"] == pytest.approx(stage["y"] + top * stage["height"] + 4, abs=2)
+    left, top, wide, high = places[0]
+    scale = page.locator("#scale").bounding_box()
+    assert 0 < scale["x"] - stage["x"] - left * stage["width"] < wide * stage["width"]
+    assert scale["y"] - stage["y"] - top * stage["height"] > 0
+    below = scale["y"] + scale["height"] - stage["y"]  # in the plane, not in the view in 3-D
+    assert below < (top + high) * stage["height"]
+    left, top, wide, high = places[4]
+    rows, columns = pixels.shape
+    seen = pixels[
+        int(top * rows) : int((top + high) * rows),
+        int(left * columns) : int((left + wide) * columns),
+    ]
+    assert min(seen.shape) > 200  # no thumbnail
+    assert (seen > 60).mean() > 0.1  # the background is darker
+    assert watched.errors == []
+    page.context.close()
 
 
 def test_markup_in_names_is_shown_never_executed(browser, tmp_path):

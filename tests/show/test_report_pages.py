@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 
 import nibabel
@@ -17,6 +18,7 @@ from respondcam.show.report import rendering, words
 from respondcam.show.report.content import Report, ReportMap, Table
 from respondcam.show.report.encoding import pack
 from respondcam.show.report.rendering import report_html
+from respondcam.show.report.tiles import tiled
 from respondcam.show.report.viewer import Viewer
 from respondcam.show.report.writing import entry, write_report, write_summary
 from respondcam.show.world import sample
@@ -232,3 +234,31 @@ def test_a_record_s_channels_and_evidence_become_tables():
     assert (deletion.title, deletion.rows) == ("Deletion: tumour, layer conv", [("area", 0.5)])
     assert channels.columns == ("channel", "flow")
     assert channels.rows == [["T1", 1.0], ["T2", -0.5], ["gap", 0.25]]
+
+
+EXTENTS = [(1, 1, 1), (73, 25, 43), (30, 100, 100), (25, 25, 100), (300, 4, 4), (4, 300, 2)]
+
+
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_tiles_share_one_scale_lie_apart_and_leave_room_for_three_dimensions(extent) -> None:
+    tall, deep, wide = map(float, extent)
+    stage = tiled(tall, deep, wide)
+    boxes = {shown: np.array(box) for shown, box in stage.tiles}
+    sizes = {0: (wide, deep), 1: (wide, tall), 2: (deep, tall)}
+    scales = [
+        (boxes[plane][2] * stage.aspect / across, boxes[plane][3] / upwards)
+        for plane, (across, upwards) in sizes.items()
+    ]
+    assert np.ptp(scales) < 1e-9
+    for box in boxes.values():
+        assert np.all(box >= 0)
+        assert np.all(box[:2] + box[2:] <= 1 + 1e-9)
+    for one, other in combinations(boxes.values(), 2):
+        low, high = (
+            np.maximum(one[:2], other[:2]),
+            np.minimum(one[:2] + one[2:], other[:2] + other[2:]),
+        )
+        assert np.any(high <= low)
+    # in units of the volume: its longest side fits into the view, or nearly
+    view = boxes[4][2:] * (stage.aspect, 1) / scales[0][0]
+    assert max(view) >= 0.6 * max(extent)

@@ -1,10 +1,14 @@
 """The figure of a comparison shows the numbers that it was given."""
 
+import math
+
 import pytest
 
 from respondcam.evidence import bootstrap
 from respondcam.evidence.comparison import Compared, Result, compare
+from respondcam.evidence.intervals import Interval
 from respondcam.show import comparison_figure
+from respondcam.show.theme import format_score
 
 
 def rows():
@@ -42,3 +46,56 @@ def test_without_intervals_and_without_numbers() -> None:
     nothing = Compared("drop", "grad", "conv", bootstrap([float("nan")]), None)
     (axes,) = comparison_figure([few, nothing], images=1, theme="dark").axes
     assert len(axes.lines) == 2  # one dot and the dotted line
+
+
+def axis(metric: str, *values: float) -> tuple[float, float]:
+    """The ends of a panel with one method for each value."""
+    rows = [
+        Compared(metric, f"m{n}", "conv", Interval(value, math.nan, math.nan, 3), None)
+        for n, value in enumerate(values)
+    ]
+    (axes,) = comparison_figure(rows, images=3).axes
+    return axes.get_xlim()
+
+
+@pytest.mark.parametrize("values", [(0.3091234, 0.3091238), (0.0, 7.7e-9), (1.41e-7, 1.59e-7)])
+def test_a_difference_that_is_nothing_is_not_stretched_over_the_axis(values) -> None:
+    low, high = axis("open", *values)
+    assert values[1] - values[0] < 0.01 * (high - low)
+    assert format_score(low, digits=3) != format_score(high, digits=3)
+
+
+def test_small_scores_keep_their_differences() -> None:
+    low, high = axis("deletion", 1e-5, 2e-5)
+    assert (2e-5 - 1e-5) / (high - low) == pytest.approx(1 / 1.12)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "ends"),
+    [
+        ("increase", (0.0, 1.0), (0.0, 1.0)),
+        ("increase", (0.0, 0.0), (0.0, 5e-4)),
+        ("increase", (1.0, 1.0), (0.995, 1.0)),
+        ("drop", (0.0, 1e-3), (0.0, 1.06e-3)),
+        ("noise", (-1.0, 0.5), (-1.0, 0.59)),
+        ("peak_distance", (0.0, 10.0), (0.0, 10.6)),
+        ("deletion", (-3.0, 2.0), (-3.3, 2.3)),  # scores may be anything
+    ],
+)
+def test_an_axis_ends_where_the_values_of_its_kind_do(metric, values, ends) -> None:
+    assert axis(metric, *values) == pytest.approx(ends)
+
+
+def test_the_caption_promises_intervals_only_where_there_are_some() -> None:
+    def words(*counts: int) -> str:
+        rows = [
+            Compared("drop", f"m{n}", "conv", bootstrap([0.25, 0.5] * (count // 2)), None)
+            for n, count in enumerate(counts)
+        ]
+        return " ".join(text.get_text() for text in comparison_figure(rows, images=9).texts)
+
+    assert "lines their 95 % intervals by bootstrap." in words(10, 10)
+    assert "too few" not in words(10, 10)
+    assert "intervals by bootstrap; without a line, too few volumes for one." in words(10, 4)
+    assert "lines" not in words(4, 4)
+    assert "There are too few volumes for intervals." in words(4, 4)

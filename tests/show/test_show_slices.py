@@ -198,6 +198,37 @@ def test_colour_bar_shows_the_colours_of_the_panel(pixels):
     np.testing.assert_allclose(bar[row, bar.shape[1] // 2], shown, atol=6)
 
 
+@pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage])
+def test_the_outline_is_at_half_of_the_limit_and_named_at_the_colour_bar(draw):
+    volume = Volume(np.random.default_rng(0).random((12, 12, 12)), unit="mm")
+    values = np.zeros((12, 12, 12))
+    values[3, 3, 3], values[8, 8, 8] = 4.0, -3.0
+    figure = draw(volume, volume.with_voxels(values))
+    levels = {level for axes in figure.axes for drawn in axes.collections for level in drawn.levels}
+    assert 2.0 in levels
+    assert levels <= {-2.0, 2.0}
+    at = {text.get_text(): text.get_position() for text in figure.texts}
+    named = [text.get_position() for text in figure.texts if text.get_text() == "outline"]
+    inches = figure.get_size_inches()[1]
+    for number, (left, height) in zip(("\u22122.00", "+2.00"), named, strict=True):
+        assert left == at[number][0]
+        assert 0 < at[number][1] - height < 0.15 / inches
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (30, 8, 12), (8, 40, 8)])
+def test_no_empty_space_between_the_planes_and_the_account(shape):
+    volume = Volume(np.random.default_rng(0).random(shape))
+    caption = Caption(target="cat", account=AccountLine(3.0, 0.5, 2.25, 0.25))
+    figure = orthogonal_planes(volume, volume, caption=caption)
+    (sentence,) = (t for t in figure.texts if t.get_text().startswith("score 3.000 ="))
+    inches = figure.get_size_inches()[1]
+    account = inches * sentence.get_position()[1]
+    bars, *body = sorted(axes.get_position().y0 * inches for axes in figure.axes)
+    lower = [inches * text.get_position()[1] for text in figure.texts]
+    lowest = min([*body, *(height for height in lower if height > account)])
+    assert bars < account < lowest < account + 0.5
+
+
 def test_planes_go_through_the_place_asked_for():
     volume = Volume(np.zeros((10, 12, 14)), np.diag([-1.0, 1.0, 1.0, 1.0]), "mm")
     signed = np.zeros((10, 12, 14))

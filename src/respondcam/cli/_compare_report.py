@@ -98,7 +98,7 @@ def _write_page(
         figures={"Means of all figures with their intervals": out / "compare.png"},
         tables=[
             table_of("All figures", compared_cells(rows)),
-            Table("What the figures are", ("figure", "what"), list(figures.items())),
+            Table("What the measures are", ("measure", "what"), list(figures.items())),
             table_of("Volume by volume", volume_cells(results)),
             Table("To repeat it", ("setting", "value"), list(settings.items())),
         ],
@@ -136,7 +136,7 @@ def _document(
 def _print_table(rows: Sequence[Compared]) -> None:
     """Metric, method, mean, interval and difference: fits into 80 columns."""
     layers = {row.layer for row in rows if row.layer != NO_LAYER}
-    table = new_table("figure", "method", "mean", "95 %", "to first", left=2)
+    table = new_table("measure", "method", "mean", "95 %", "to first", left=2)
     last = ""
     for row in rows:
         metric = METRICS[row.metric]
@@ -159,10 +159,12 @@ def _print_table(rows: Sequence[Compared]) -> None:
         "+ higher is better, - lower is better; to first: mean difference to the first row,"
     )
     print_plain("* its 95 % interval excludes zero (by chance 1 in 20 would)")
+    for name in dict.fromkeys(row.metric for row in rows):
+        print_plain(f"{METRICS[name].title}: {METRICS[name].words}")
 
 
 def _verdict(rows: Sequence[Compared]) -> list[str]:
-    """In how many figures each method is clearly better or worse than the first."""
+    """By how many measures each method is clearly better or worse than the first."""
     tally: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if row.difference is None or row.method in CONTROLS:
@@ -175,7 +177,7 @@ def _verdict(rows: Sequence[Compared]) -> list[str]:
     first = rows[0]
     return [
         f"{method} at {layer} against {first.method} at {first.layer}: better (*) in {better} "
-        f"of {total} figures, worse in {worse}."
+        f"of {total} measures, worse in {worse}."
         for (method, layer), (better, worse, total) in tally.items()
     ]
 

@@ -118,8 +118,8 @@ def compare(
 ) -> None:
     """Compare methods, layers and controls: accounts, faithfulness, localisation, sanity.
 
-    One row per figure, method and layer: the mean over volumes, its 95 % interval by bootstrap, and
-    the difference to the first method on the same volumes. Writes compare.csv, volumes.csv,
+    One row per measure, method and layer: the mean over volumes, its 95 % interval by bootstrap,
+    and the difference to the first method on the same volumes. Writes compare.csv, volumes.csv,
     compare.json, compare.png, with --report compare.html, and one record per volume, so that a run
     that was stopped goes on.
     """

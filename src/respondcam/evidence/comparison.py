@@ -41,7 +41,9 @@ METRICS: dict[str, Metric] = {
     "deletion": Metric("deletion", "lower", "area under the score, highest voxels taken away"),
     "insertion": Metric("insertion", "higher", "area under the score, highest voxels put back"),
     "drop": Metric("drop", "lower", "share of the score lost when the map masks the image"),
-    "increase": Metric("increase", "higher", "how often the score rises then"),
+    "increase": Metric(
+        "increase", "higher", "how often the score rises when the map masks the image"
+    ),
     "road": Metric("ROAD", "higher", "half the score without the lowest minus without the highest"),
     "arcc": Metric("ARCC", "higher", "harmonic mean of ROAD, coherency and 1 - complexity"),
     "coherency": Metric("coherency", "higher", "likeness to the map of the masked image"),
@@ -113,7 +115,7 @@ class ComparedTable(list[Compared]):
 
     def cells(self) -> tuple[list[str], list[list[object]]]:
         """Column titles and the cells of every row, for any renderer."""
-        titles = ["figure", "better", "method", "layer", "mean", "95 %", "", "to the first", ""]
+        titles = ["measure", "better", "method", "layer", "mean", "95 %", "", "to the first", ""]
         return titles, [_cells(row) for row in self]
 
     def _repr_html_(self) -> str:

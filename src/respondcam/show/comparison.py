@@ -16,12 +16,20 @@ from respondcam.show.theme import Theme, format_score, printable, theme_named
 _COLUMNS, _ROW, _HEAD, _FOOT, _GAP = 2, 0.17, 0.42, 0.3, 0.25  # inches but the first
 _LABELS = 1.45  # inches left of a panel, for the methods' names
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "": ""}
+# shares and rates, likenesses, distances, and scores, which may be anything
+_KINDS = ((0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, math.inf))
+_NARROWEST = 1e-2  # of the values: with less, both ends could print as the same three digits
+_NOTHING = 1e-3  # of a share or a voxel; smaller differences are rounding
+_OF_THE_SCORE = ("deletion", "insertion", "road")  # in its units, which may be small
 
 
 def comparison_figure(
     rows: Sequence[Compared], *, images: int, theme: str = "light", title: str = ""
 ) -> Figure:
     """Draw means and intervals of all figures that were compared.
+
+    No axis is narrower than one percent of its values, so that methods whose numbers print alike
+    lie together, and none goes on to values that a share or a rate cannot have.
 
     Parameters
     ----------
@@ -47,7 +55,7 @@ def comparison_figure(
     words = Words(
         Caption(source=title, target=f"{images} volumes"),
         notes=(
-            "Dots are means over volumes, lines their 95 % intervals by bootstrap.",
+            _what_is_drawn(rows),
             "The dotted line is the first method. Grey: controls that know nothing of the score.",
         ),
     )
@@ -60,6 +68,14 @@ def comparison_figure(
             _panel(page, group, (left, top), width, look)
         top -= height
     return page
+
+
+def _what_is_drawn(rows: Sequence[Compared]) -> str:
+    has = [math.isfinite(row.value.low) for row in rows]
+    if not any(has):
+        return "Dots are means over volumes. There are too few volumes for intervals."
+    lines = "Dots are means over volumes, lines their 95 % intervals by bootstrap"
+    return f"{lines}." if all(has) else f"{lines}; without a line, too few volumes for one."
 
 
 def _panel(
@@ -92,11 +108,14 @@ def _panel(
             align=("left", "center"),
         )
         if math.isfinite(row.value.low):
-            axes.plot([row.value.low, row.value.high], [number] * 2, color=colour, linewidth=2.0)
+            ends = [row.value.low, row.value.high]
+            axes.plot(ends, [number] * 2, color=colour, linewidth=2.0, clip_on=False)
         if math.isfinite(row.value.mean):
-            axes.plot([row.value.mean], [number], marker="o", markersize=4.0, color=colour)
+            dot = {"marker": "o", "markersize": 4.0, "color": colour}
+            axes.plot([row.value.mean], [number], clip_on=False, **dot)  # whole, at an end too
     if math.isfinite(rows[0].value.mean):
-        axes.axvline(rows[0].value.mean, color=theme.ink, linewidth=0.6, linestyle=(0, (1, 2)))
+        dots = {"color": theme.ink, "linewidth": 0.6, "linestyle": (0, (1, 2)), "clip_on": False}
+        axes.axvline(rows[0].value.mean, **dots)
     for value, side in ((low, "left"), (high, "right")):
         edge = left + _LABELS if side == "left" else left + width
         text = format_score(value, digits=3)
@@ -116,5 +135,10 @@ def _limits(rows: Sequence[Compared]) -> tuple[float, float]:
     values = [v for row in rows for v in (row.value.mean, row.value.low, row.value.high)]
     known = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(known), max(known)
-    pad = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
-    return low - pad, high + pad
+    narrowest = _NARROWEST * max(abs(low), abs(high))
+    if rows[0].metric not in _OF_THE_SCORE or narrowest == 0.0:
+        narrowest = max(narrowest, _NOTHING)
+    middle, half = (low + high) / 2, max(1.12 * (high - low), narrowest) / 2
+    # the room beside the values ends where values of this kind end
+    least, most = next(ends for ends in _KINDS if ends[0] <= low and high <= ends[1])
+    return max(middle - half, least), min(middle + half, most)

@@ -128,7 +128,7 @@ def colour_bar(
     """Draw the signed colours over black to white, as they appear over the image.
 
     Left to right is the grey below, bottom to top the map's value from -`limit` to +`limit`; the
-    lines are the contours of the panels.
+    lines are the contours of the panels, and named as outlines.
 
     Parameters
     ----------
@@ -160,6 +160,9 @@ def colour_bar(
         at = (left + 0.28, middle + share * (height / 2 - 0.24))
         number = format_score(share * limit, digits=3, sign=True)
         write(figure, *at, number, size=size, colour=theme.ink, align=("left", "center"))
+        if abs(share) == CONTOUR:
+            below = (at[0], at[1] - 0.12)
+            write(figure, *below, "outline", size=size, colour=muted, align=("left", "center"))
     write(figure, left, bottom + height - 0.11, "raises the score", size=size, colour=muted)
     write(figure, left, bottom + 0.03, "lowers the score", size=size, colour=muted)
     at, unit = (left + COLOUR_BAR_WIDTH - 0.06, middle), f"score per {per}"

@@ -89,17 +89,20 @@ def orthogonal_planes(
         _TALLEST / max(plane.height for plane in planes),
     )
     sizes = [panel_size(plane.height, plane.width, scale) for plane in planes]
-    row = max(*(height for height, _ in sizes), _LEGEND_HEIGHT if scene.has_colour else 0.0)
+    tallest = max(height for height, _ in sizes)
+    legend = max(tallest, _LEGEND_HEIGHT) if scene.has_colour else 0.0
+    # the scale bar is below the first plane, and the colour bar reaches below low planes
+    row = max(tallest + LETTER, sizes[0][0] + LETTER + _SCALE_BAR, legend)
     words = Words(caption, scene_alert(scene, caption), scene_notes(scene, caption, channel, place))
-    figure, foot = make_page(TITLE + row + LETTER + _SCALE_BAR, words, look)
-    left, top = MARGIN, foot + _SCALE_BAR + LETTER + row
+    figure, foot = make_page(TITLE + row, words, look)
+    left, top = MARGIN, foot + row
     for plane, (height, width) in zip(planes, sizes, strict=True):
         title, corner = plane_title(scene, plane), (left, top - height)
         axes = draw_plane(figure, scene, plane, corner, scale, theme=look, title=title)
         _crosshair(axes, scene, plane, place)
         left += width + _GAP
     below_first = top - sizes[0][0] - LETTER - _SCALE_BAR
-    _legends(figure, scene, (below_first, top, row), scale, sizes[0][1], look)
+    _legends(figure, scene, (below_first, top, legend), scale, sizes[0][1], look)
     return figure
 
 

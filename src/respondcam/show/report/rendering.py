@@ -19,6 +19,7 @@ from respondcam.show.canvas import png_bytes
 from respondcam.show.report import words
 from respondcam.show.report.content import Report, ReportMap
 from respondcam.show.report.encoding import MAP_BYTES, VOLUME_BYTES, Packed, pack
+from respondcam.show.report.tiles import tiled
 from respondcam.show.report.viewer import MISSING, Viewer, asset, find_viewer
 from respondcam.show.scene import Scene, make_scene
 from respondcam.show.slices import orthogonal_planes
@@ -166,7 +167,7 @@ def _packed(report: Report, scenes: Sequence[Scene]) -> tuple[Packed, list[Packe
 def _data(report: Report, scenes: Sequence[Scene], image: Packed, maps: Sequence[Packed]) -> str:
     volume, scene = report.volume, scenes[0]
     dz, dy, dx = scene.grey.volume.voxel_size
-    tall, deep, wide = scene.grey.extent
+    stage = tiled(*scene.grey.extent)
     colours = signed_colours()(np.linspace(0, 1, 257))[:, :3]
     return safe_json(
         {
@@ -180,7 +181,11 @@ def _data(report: Report, scenes: Sequence[Scene], image: Packed, maps: Sequence
             "grid": image.shape[::-1],
             "image_of_world": np.linalg.inv(image.affine).tolist(),
             "step_xyz": (dx, dy, dz),
-            "aspect": round((wide + deep) / (deep + tall), 3),
+            "aspect": round(stage.aspect, 4),
+            "tiles": [
+                {"sliceType": shown, "position": [round(share, 5) for share in place]}
+                for shown, place in stage.tiles
+            ],
             "planes": [f"{name}," for name in _PLANES] if volume.unit == "mm" else ["z", "y", "x"],
             "across": [_stored_axis(scene, axis) for axis in range(3)],
             "colours": np.rint(255 * colours).astype(int).tolist(),

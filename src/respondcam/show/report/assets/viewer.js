@@ -151,7 +151,7 @@
     const mm = nv.frac2mm(nv.scene.crosshairPos, 0, true);
     const here = voxelHere().map((v, axis) =>
       Math.min(data.shape[axis] - 1, Math.max(0, Math.round(v))));
-    const world = data.unit ? ` · x, y, z = ${[0, 1, 2].map((i) => number(mm[i])).join(", ")} ${data.unit}` : "";
+    const world = data.unit ? ` · x, y, z = ${[0, 1, 2].map((i) => number(Number(mm[i].toFixed(6)))).join(", ")} ${data.unit}` : "";
     const [grey, signed] = valueHere();
     at("where").textContent = `Voxel ${here.join(", ")} (z, y, x)${world} · image ${number(grey)} · map ${number(signed)}`;
     ["z", "y", "x"].forEach((axis, i) => {
@@ -163,7 +163,8 @@
 
   function marks(here) {
     // the names of the planes in their corners, and a bar of a round length
-    const slice = nv.screenSlices.find((one) => one.axCorSag <= 2);
+    const planes = nv.screenSlices.filter((one) => one.axCorSag <= 2);
+    const slice = planes.find((one) => one.axCorSag === 0) || planes[0];
     at("scale").hidden = !slice;
     if (!slice) {
       for (let plane = 0; plane < 3; plane++) at(`plane-${plane}`).hidden = true;
@@ -178,6 +179,9 @@
       mark.style.top = `${shown.leftTopWidthHeight[1] / density + 4}px`;
       mark.textContent = `${data.planes[plane]} ${here[data.across[plane]]}`;
     }
+    const [left, top, , height] = slice.leftTopWidthHeight.map((length) => length / density);
+    at("scale").style.left = `calc(${left}px + .8rem)`;
+    at("scale").style.top = `calc(${top + height}px - 2rem)`;
     const perUnit = slice.leftTopWidthHeight[2] / density / Math.abs(slice.fovMM[0]);
     const longest = 110 / perUnit, power = 10 ** Math.floor(Math.log10(longest));
     const length = [5, 2, 1].find((step) => step * power <= longest) * power;
@@ -299,10 +303,12 @@
   function layout() {
     const view = at("view").value;
     if (view === "multi") {
-      nv.setMultiplanarLayout(2); // two by two
-      nv.opts.multiplanarShowRender = 1; // always
+      nv.customLayout = data.tiles; // its setter would draw once more
       nv.setSliceType(3);
-    } else nv.setSliceType(Number(view));
+    } else {
+      nv.customLayout = null;
+      nv.setSliceType(Number(view));
+    }
     told();
   }
 
@@ -356,7 +362,8 @@
     options();
     at("viewer").hidden = at("controls").hidden = false;
     at("stage").style.aspectRatio = `${data.aspect}`;
-    at("stage").style.maxWidth = `calc(88vh * ${data.aspect})`;
+    // so low that the planes and the line that tells the place fit below the heading
+    at("stage").style.maxWidth = `calc(max(28rem, 100vh - 10.5rem) * ${data.aspect})`;
     nv = new niivue.Niivue({
       backColor: [0.086, 0.094, 0.11, 1],
       crosshairColor: [1, 1, 1, 0.75],
