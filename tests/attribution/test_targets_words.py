@@ -220,8 +220,9 @@ def test_nonsense_lists_what_is_accepted_and_where_it_was_typed(text):
     with pytest.raises(InputError) as error:
         parse_target(text, NAMES, option="The box of the page")
     told = str(error.value)
-    assert told.startswith(f"The box of the page is {text!r}. Accepted: predicted, all, value")
-    assert told.endswith("a class name (background, liver, lesion).")
+    names = "the name of a class (background, liver, lesion)"  # first: it is what users mean
+    assert told.startswith(f"The box of the page is {text!r}. Accepted: {names}, predicted, all, ")
+    assert told.endswith("axes).")
 
 
 def test_a_name_that_looks_like_a_kind_is_a_name():

@@ -29,7 +29,7 @@ from respondcam.show.average import average_figure
 from respondcam.volume import Volume, write_volume
 from respondcam.volume.normalize import NORMALIZATIONS
 
-_FEW = 10  # particles
+_FEW = 5  # particles
 
 
 @dataclass(frozen=True)
