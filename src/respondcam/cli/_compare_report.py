@@ -18,6 +18,8 @@ from respondcam.show import comparison_figure, save_figure
 from respondcam.show.report.content import Table
 from respondcam.show.report.evidence import table_of, write_evidence
 
+_ROUNDING = 1e-12  # of sums in another order
+
 
 def report(
     comparison: Comparison,
@@ -204,4 +206,5 @@ def _short(value: float) -> str:
 
 
 def _signed(value: float) -> str:
+    value = 0.0 if abs(value) < _ROUNDING else value
     return f"{value:+.2g}" if math.isfinite(value) else number(value)

@@ -308,14 +308,15 @@ def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
 
 def notes_on(explanation: Explanation, explained: Explained) -> list[str]:
     """All that a user should know about the maps of one layer, each once."""
-    return list(dict.fromkeys([*notes_on_explanation(explanation), *explained.notes]))
+    own = [*notes_on_explanation(explanation), *_on_account(explanation)]
+    return list(dict.fromkeys([*own, *explained.notes]))
 
 
 def notes_on_explanation(explanation: Explanation) -> list[str]:
     """All that the explanation itself says about the maps of its first sample."""
     reason = explanation.layer_reason
     notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
-    notes += [explanation.grid.note, explanation.account.note, *_on_account(explanation)]
+    notes += [explanation.grid.note, explanation.account.note]
     notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
     return [note for note in dict.fromkeys(notes) if note]
 
@@ -334,8 +335,8 @@ def _on_account(explanation: Explanation) -> list[str]:
             else "more nodes close it (--method-arg nodes=128)"
         )
         notes.append(
-            f"the map leaves {100 * float(gap.max()):.2g} % of what the image adds to the score "
-            f"open, since what follows layer {explanation.layer} is far from linear; {remedy}"
+            f"the map leaves more than a tenth of what the image adds to the score open, since "
+            f"what follows layer {explanation.layer} is far from linear; {remedy}"
         )
     score, baseline = account.score[0], account.baseline[0]
     if bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all()):
