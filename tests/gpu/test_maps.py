@@ -72,10 +72,9 @@ def test_every_family_has_the_map_of_the_processor(name: str) -> None:
     torch.testing.assert_close(two.maps.cpu(), one.maps, rtol=0, atol=2e-3 * largest)
     assert two.grid.stride == pytest.approx(one.grid.stride)
     assert two.grid.offset == pytest.approx(one.grid.offset)
-    placed = two.place()
-    torch.testing.assert_close(
-        placed.double().sum(), two.maps.double().sum(), rtol=1e-4, atol=1e-4 * largest
-    )
+    # sums of single precision: rounding counts against all that is added up, not against the rest
+    kept = two.place().double().sum() - two.maps.double().sum()
+    assert float(kept.abs()) <= 1e-5 * float(two.maps.double().abs().sum())
 
 
 @pytest.mark.parametrize("method", sorted(rc.METHODS))
