@@ -1,5 +1,6 @@
 """NumPy files: our archives come back whole, foreign ones are read without unpickling anything."""
 
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -143,3 +144,17 @@ def test_an_array_alone_is_written_only_if_it_loses_nothing(tmp_path):
         with pytest.raises(VolumeError, match=r"\.npz"):
             write_volume(tmp_path / "b.npy", volume)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x93NUMPY\x02\x00\xff\xff\xff\x7f", b"\x93NUMPYv\x00\x27\x64\x65\x73"]
+)
+def test_a_header_of_gigabytes_is_refused_before_it_is_read(tmp_path, head):
+    """NumPy takes the memory that the header asks for; a file of unknown version is none."""
+    (tmp_path / "a.npy").write_bytes(head + b" " * 200)
+    tracemalloc.start()
+    with pytest.raises(VolumeError, match=r"a\.npy"):
+        read_volume(tmp_path / "a.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24

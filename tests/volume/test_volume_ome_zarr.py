@@ -221,3 +221,26 @@ def test_a_pyramid_holds_means(tmp_path):
     assert coarse.shape == (2, 2, 100)
     assert coarse[0, 1, 7] == pytest.approx(array[:2, 2:, 14:16].mean(), rel=1e-6)
     assert coarse[1, 0, 99] == pytest.approx(array[2:, :2, 198:].mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("at", [8, 12], ids=["blocks", "length"])
+def test_a_chunk_of_blosc_that_lies_about_itself_is_refused(tmp_path, at):
+    """The library reads beyond its end, which ends the process."""
+    import numcodecs
+
+    path = tmp_path / "a.ome.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    array = group.create_array(
+        "0", shape=(4, 4, 4), chunks=(4, 4, 4), dtype="<i2", compressors=numcodecs.Blosc()
+    )
+    array[...] = np.arange(64).reshape(4, 4, 4)
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    steps = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    dataset = {"path": "0", "coordinateTransformations": steps}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [dataset]}]
+    assert read_volume(path).shape == (4, 4, 4)
+    (chunk,) = (one for one in (path / "0").rglob("*") if one.is_file() and one.name[0] == "0")
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:at] + b"\xff\xff\xff\x7f" + good[at + 4 :])
+    with pytest.raises(VolumeError, match=r"damaged chunk.*Blosc"):
+        read_volume(path)

@@ -77,6 +77,7 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
     np.save(path, volume.voxels)
 
 
+_LONGEST_HEADER = 1 << 20  # bytes
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -166,9 +167,15 @@ def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], 
 
 def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"it is of version {version}; known are 1.0 to 3.0")
     try:
         if version == (1, 0):
             return np.lib.format.read_array_header_1_0(stream)
+        length = int.from_bytes(stream.read(4), "little")
+        if length > _LONGEST_HEADER:  # NumPy takes the memory before it looks
+            raise ValueError(f"its header is said to be {length} bytes long")
+        stream.seek(-4, 1)
         return np.lib.format.read_array_header_2_0(stream)
     except (tokenize.TokenError, SyntaxError) as error:  # out of its attempt at Python 2's headers
         raise ValueError(f"its header cannot be parsed: {error}") from error

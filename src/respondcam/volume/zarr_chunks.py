@@ -65,11 +65,32 @@ def check_chunks(array: Any, start: Sequence[int], stop: Sequence[int], path: Pa
                 head = stream.read(18)
         except OSError:  # left out: it is empty
             continue
-        if max(unpacked_size(head, blosc=blosc), file.stat().st_size // 2) > limit:
+        stored = file.stat().st_size
+        if blosc and not blosc_fits(head, stored):
+            raise VolumeError(
+                f"{str(path)!r} has a damaged chunk: {file.name!r} of {stored} bytes is no "
+                f"chunk of Blosc, or not all of one"
+            )
+        if max(unpacked_size(head, blosc=blosc), stored // 2) > limit:
             raise VolumeError(
                 f"{str(path)!r} has a damaged chunk: {file.name!r} unpacks to more than the "
                 f"{prod(array.chunks)} voxels of a chunk"
             )
+
+
+def blosc_fits(head: bytes, stored: int) -> bool:
+    """Whether a Blosc chunk is as long as its head says, and its blocks no longer than itself.
+
+    The library takes both on trust, and reads beyond the end.
+
+    Examples
+    --------
+    >>> head = bytes.fromhex("02013102 80000000 80000000 68000000")
+    >>> blosc_fits(head, 104), blosc_fits(head, 60)
+    (True, False)
+    """
+    unpacked, block, packed = (int.from_bytes(head[at : at + 4], "little") for at in (4, 8, 12))
+    return len(head) >= 16 and packed == stored and (0 < block <= unpacked or unpacked == 0)
 
 
 def unpacked_size(head: bytes, *, blosc: bool = False) -> int:
