@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
             "Average pooling with",
         ),
         (lambda: [L.Conv1D(2, 3, padding="causal")], (9, 1), "Padding 'causal' is not supported"),
-        (lambda: [L.Dense(3), L.ReLU(max_value=0.1)], (4,), r"exactly \(scores that differ by"),
+        (lambda: [L.Dense(3), L.ReLU(threshold=0.1)], (4,), "A ReLU layer with a threshold"),
         (lambda: [L.GlobalMaxPooling1D(keepdims=True)], (9, 2), r"scores of shape \(2, 2\), not"),
         (lambda: [L.Dense(2)], (9, 5), "cannot be translated exactly"),
     ],
@@ -200,6 +200,18 @@ def test_options_that_are_not_translated_are_no_map(
     path = saved(tmp_path / "odd.keras", layers(), shape)
     with pytest.raises(ModelError, match=rf"odd\.keras.*{words}|^{words}"):
         load_keras(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_value": 0.1}, {"negative_slope": 0.3}])
+def test_options_of_a_relu_are_kept(tmp_path: Path, options: dict[str, float]) -> None:
+    """Checked on values that reach them, which a random network's may not."""
+    network = load_keras(saved(tmp_path / "relu.keras", [L.Dense(3), L.ReLU(**options)], (4,)))
+    relu = [
+        one for one in network.modules() if isinstance(one, nn.ReLU | nn.Hardtanh | nn.LeakyReLU)
+    ]
+    x = np.linspace(-2, 2, 9, dtype=np.float32)
+    expected = np.asarray(keras.ops.convert_to_numpy(L.ReLU(**options)(x)))
+    np.testing.assert_allclose(relu[0](torch.from_numpy(x)).numpy(), expected, rtol=1e-6)
 
 
 def test_a_model_without_layers_is_none(tmp_path: Path) -> None:

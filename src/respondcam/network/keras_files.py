@@ -306,6 +306,18 @@ def _tuple(value: Any, axes: int | None = None) -> tuple[int, ...]:
     return tuple(int(one) for one in value)
 
 
+def _relu(config: dict[str, Any], weights: list[Tensor]) -> _Parts:
+    """Cut off at 0 and perhaps above; both options are rarely seen on random inputs."""
+    slope, most = config.get("negative_slope") or 0.0, config.get("max_value")
+    if config.get("threshold") or (slope and most is not None):
+        raise ModelError(
+            "A ReLU layer with a threshold, or a slope and a maximum, is not supported."
+        )
+    if most is not None:
+        return [("activation", nn.Hardtanh(0.0, float(most)))]
+    return [("activation", nn.LeakyReLU(slope) if slope else nn.ReLU())]
+
+
 _Translate = Callable[[dict[str, Any], list[Tensor]], _Parts]
 _NOTHING: _Translate = lambda config, weights: []  # noqa: E731
 _LAYERS: dict[str, _Translate] = {
@@ -331,7 +343,7 @@ _LAYERS: dict[str, _Translate] = {
     "GaussianDropout": _NOTHING,
     "GaussianNoise": _NOTHING,
     "LeakyReLU": lambda config, weights: [("activation", nn.LeakyReLU(config["negative_slope"]))],
-    "ReLU": lambda config, weights: [("activation", nn.ReLU())],
+    "ReLU": _relu,
     "Softmax": lambda config, weights: [("softmax", nn.Softmax(dim=1))],
 }
 
