@@ -95,13 +95,20 @@ def to_record(result: Result) -> dict[str, Any]:
 def from_record(image: str, record: Mapping[str, Any]) -> Result:
     """The result that `to_record` wrote."""
     kept = record["counts"]
-    counts = kept and Se3dCounts(
-        _pair(kept["bins"]),
-        _pair(kept["cuts"]),
-        int(kept["voxels"]),
-        None if kept["boxes"] is None else _pair(kept["boxes"]),
+    counts = (
+        None
+        if kept is None
+        else Se3dCounts(
+            _pair(kept["bins"]),
+            _pair(kept["cuts"]),
+            int(kept["voxels"]),
+            None if kept["boxes"] is None else _pair(kept["boxes"]),
+        )
     )
-    if kept and (counts.bins.shape, counts.cuts.shape) != ((2, len(BINS) - 1), (2, len(CUTS))):
+    if counts is not None and (counts.bins.shape, counts.cuts.shape) != (
+        (2, len(BINS) - 1),
+        (2, len(CUTS)),
+    ):
         raise ValueError(f"counts of shape {counts.bins.shape} and {counts.cuts.shape}")
     figures = {n: float("nan") if v is None else float(v) for n, v in record["figures"].items()}
     return Result(image, str(record["method"]), str(record["layer"]), figures, counts)

@@ -212,7 +212,7 @@ def _reader(source: Path) -> ModuleType:
 
 def _near(source: Path) -> str:
     """A name in the same folder that may have been meant."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # a name that no folder can have
         names = [one.name for one in itertools.islice(source.parent.iterdir(), 10_000)]
         for name in difflib.get_close_matches(source.name, names, n=1, cutoff=0.8):
             return f"; there is {str(source.with_name(name))!r}"
