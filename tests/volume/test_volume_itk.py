@@ -191,6 +191,8 @@ HEADERS = {
         (".nhdr", "data file: LIST\n/etc/passwd"),
         (".nhdr", "data file: LIST 2\na.raw\n../secret.raw"),
         (".nhdr", "data file: ../secret%d.raw 1 1 1"),
+        (".nhdr", "spacings: 1 1 1\rdata file: ../secret.raw\n\n" + 200 * "x"),
+        (".nhdr", "spacings: 1 1 1\rdata file: LIST\r../secret.raw\n\n" + 200 * "x"),
         (".nhdr", "data file: pipe"),
         (".nhdr", "data file: LIST\npipe"),
         (".nhdr", "data file: pi%ce 112 112 1"),

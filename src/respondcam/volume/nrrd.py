@@ -64,18 +64,24 @@ def _lines(path: Path) -> list[str]:
     """The header, line by line; refuse lines that are too long to be fields.
 
     ITK's reader words an error about them into memory of a fixed size, which ends the process.
-    Comments and key/value pairs may be long: it copies these as they are.
+    Comments and key/value pairs may be long: it copies these as they are. Lines end with a line
+    feed, a carriage return or both, as ITK takes them.
     """
     lines: list[str] = []
     with path.open("rb") as file:
-        while (line := file.readline(_LONGEST_LINE)).strip(b"\r\n"):
-            lines.append(line[:_LONGEST_FIELD].decode("latin-1").strip())
-            free = line.startswith(b"#") or b":=" in line
-            if len(line) > _LONGEST_FIELD and not free:
-                raise VolumeError(
-                    f"{str(path)!r} has a damaged NRRD header: a line of it begins with "
-                    f"{line[:40].decode('latin-1')!r} and is longer than any field"
-                )
+        while raw := file.readline(_LONGEST_LINE):
+            for line in re.split(b"\r\n|\r|\n", raw.removesuffix(b"\n").removesuffix(b"\r")):
+                if not line:
+                    return lines
+                free = line.startswith(b"#") or b":=" in line
+                if len(line) > _LONGEST_FIELD and not free:
+                    raise VolumeError(
+                        f"{str(path)!r} has a damaged NRRD header: a line of it begins with "
+                        f"{line[:40].decode('latin-1')!r} and is longer than any field"
+                    )
+                # a long line is kept as none: it names no file
+                short = line if len(line) <= _LONGEST_FIELD else b""
+                lines.append(short.decode("latin-1").strip())
     return lines
 
 
