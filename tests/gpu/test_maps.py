@@ -2,26 +2,18 @@
 
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.families import FAMILIES, WARNINGS_OF_OTHERS, weighted
 from torch import Tensor, nn
 
 import respondcam as rc
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-FAMILIES = importlib.import_module("families.catalogue").FAMILIES
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*torch.meshgrid.*:UserWarning"),
-    pytest.mark.filterwarnings("ignore:arch_code not provided:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Layer .* is called .* times"),
-]
+pytestmark = WARNINGS_OF_OTHERS
 
 
 def small() -> nn.Sequential:
@@ -39,14 +31,6 @@ def small() -> nn.Sequential:
 
 def volume(batch: int = 1, size: int = 24) -> Tensor:
     return torch.randn(batch, 1, size, size, size, generator=torch.Generator().manual_seed(1))
-
-
-def weighted(output: Tensor) -> Tensor:
-    column = output[:, min(1, output.shape[1] - 1)]
-    if column.ndim == 1:
-        return column
-    flat = column.flatten(1)
-    return (flat * torch.arange(flat.shape[1], device=flat.device).sin().to(flat)).mean(dim=1)
 
 
 def moved(value: Any) -> Any:

@@ -8,41 +8,22 @@ import copy
 import functools
 import importlib
 import importlib.util
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.families import FAMILIES, WARNINGS_OF_OTHERS, weighted
 from torch import Tensor, nn
 
 import respondcam as rc
 from respondcam.attribution import Explanation
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-FAMILIES = importlib.import_module("families.catalogue").FAMILIES
-
-# of other people's code, while it is imported or run
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*torch.meshgrid.*:UserWarning"),
-    pytest.mark.filterwarnings("ignore:arch_code not provided:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Layer .* is called .* times"),
-]
+pytestmark = WARNINGS_OF_OTHERS
 EVERY = [
     pytest.param(name, marks=[pytest.mark.slow] if family.slow else [], id=name)
     for name, family in FAMILIES.items()
 ]
-
-
-def weighted(output: Tensor) -> Tensor:
-    """One score per sample from any output: the second class (or channel), or the only one."""
-    column = output[:, min(1, output.shape[1] - 1)]
-    if column.ndim == 1:
-        return column
-    flat = column.flatten(1)  # weights that differ: after a norm the plain mean is a constant
-    return (flat * torch.arange(flat.shape[1]).sin().to(flat)).mean(dim=1)
 
 
 @dataclass(frozen=True)
