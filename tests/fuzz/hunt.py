@@ -56,13 +56,13 @@ def hunt(
     expected = "read" if reader.opens else "worded"
     for name_, good in seeds:  # also brings the imports, outside the limits
         path = reader.store(folder, name_, good)
-        if (what := _outcome(reader.read, path, limited=False)) != expected:
+        if (what := outcome(reader.read, path, limited=False)) != expected:
             raise ValueError(f"the good {name_} file of {name!r} is not {expected}: {what}")
-    with _limits():
+    with limits():
         for _ in range(inputs):
             name_, good = random_.choice(seeds)
             data = hostile(good, random_, reader.header)
-            what = _outcome(reader.read, reader.store(folder, name_, data))
+            what = outcome(reader.read, reader.store(folder, name_, data))
             if reader.folder:  # only one of its files is hostile
                 reader.store(folder, name_, good)
             outcomes[what.split(":")[0]] += 1
@@ -71,7 +71,8 @@ def hunt(
     return outcomes, findings
 
 
-def _outcome(read: object, path: Path, *, limited: bool = True) -> str:
+def outcome(read: object, path: Path, *, limited: bool = True) -> str:
+    """How reading a file ended: "read", "worded", or what went wrong."""
     assert callable(read)
     _set_clocks(SECONDS * limited, PATIENCE * limited)
     try:
@@ -112,7 +113,7 @@ def _hung(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[None]:
+def limits() -> Iterator[None]:
     """Allow no allocation beyond a gibibyte more than there is, and end what takes too long."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,7 +1,10 @@
 """Hostile files end in a worded error or are read; `tests.fuzz.hunt` does the same at length."""
 
+import ast
 import itertools
 import random
+import subprocess
+import sys
 
 import pytest
 from tests.fuzz.hunt import hunt
@@ -57,3 +60,17 @@ def test_a_fault_of_a_reader_is_found(monkeypatch, tmp_path, fault, what):
     _, findings = hunt("broken", 1, folder=tmp_path)
     assert len(findings) == 1
     assert findings[0].what.startswith(what)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="atheris is built for Linux alone")
+def test_the_guided_hunt_feeds_a_reader_and_says_how_the_files_ended(tmp_path):
+    command = [sys.executable, "-m", "tests.fuzz.guided", "mrc", "--inputs", "300"]
+    run = subprocess.run(
+        [*command, "--keep", tmp_path], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    counts = ast.literal_eval(run.stdout.strip().partition(": ")[2])
+    assert counts["read"] + counts["worded"] == 300
+    assert min(counts.values()) > 10
+    assert not list(tmp_path.iterdir())

@@ -8,8 +8,13 @@ import tifffile
 
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume, read_volume, write_volume
+from respondcam.volume.lazy import open_volume
 
 ARRAY = np.random.default_rng(9).normal(size=(5, 6, 7)).astype(np.float32)
+
+
+def unpacked(path):
+    return open_volume(path, path.parent)
 
 
 @pytest.mark.parametrize(
@@ -196,3 +201,18 @@ def test_pages_that_lead_round_in_a_circle_are_refused(tmp_path):
     (tmp_path / "circle.tif").write_bytes(data)
     with pytest.raises(VolumeError, match="circle"):
         read_volume(tmp_path / "circle.tif")
+
+
+@pytest.mark.parametrize("read", [read_volume, unpacked])
+def test_pages_that_claim_more_bytes_than_the_file_has_are_refused_before_memory_is_set_aside(
+    tmp_path, read
+):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages[0].tags["StripByteCounts"].valueoffset
+        order = file.byteorder
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    struct.pack_into(f"{order}I", data, at, 2**30)
+    (tmp_path / "b.tif").write_bytes(data)
+    with pytest.raises(VolumeError, match=rf"b\.tif.*{2**30} bytes"):
+        read(tmp_path / "b.tif")

@@ -57,6 +57,7 @@ def read(path: Path) -> Volume:
         plain = series.keyframe.compression == 1
         check_size(path, series.shape, series.dtype.itemsize, None if plain else UNBOUNDED)
         affine, unit, factor = _place(file, path)
+        _check_pieces(series, path)
         voxels = _ordered(series.asarray(), series.axes)
     about = {"format": "tiff", "unit_factor": factor}
     return Volume(voxels, scaled(affine, factor), unit, path, about)
@@ -84,6 +85,7 @@ def unpack(path: Path, target: Path) -> Volume:
     """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
     with _stack(path) as (file, series):
         affine, unit, factor = _place(file, path)
+        _check_pieces(series, path)
         layout = _layout(series.axes, series.shape) or ""
         sizes = dict(zip(series.axes, series.shape, strict=True))
         kept = [axis for axis in series.axes if axis in layout]
@@ -222,6 +224,22 @@ def _only_stack(file: Any, path: Path) -> Any:
         f"channels; accepted is a single one. It holds: {listed or 'nothing'}. If sections were "
         f"stored as channels or times, write them again as sections (axes='ZYX' in tifffile)"
     )
+
+
+def _check_pieces(series: Any, path: Path) -> None:
+    """Refuse strips and tiles that end beyond the file: memory would be set aside for them."""
+    if series.dataoffset is not None:
+        return  # read in one piece, whose size is that of the voxels
+    for page in series.pages:
+        if page is None:
+            continue  # a gap, filled with zeros
+        size = page.parent.filehandle.size
+        for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+            if start + length > size:
+                raise VolumeError(
+                    f"{str(path)!r} is truncated or damaged: a page says that its {length} bytes "
+                    f"begin at {start}, and the file has {size}. Copy it anew"
+                )
 
 
 def _layout(axes: str, shape: tuple[int, ...]) -> str | None:
