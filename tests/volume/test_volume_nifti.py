@@ -173,6 +173,7 @@ def test_half_a_pair_names_the_other_half(tmp_path):
         ({"dim": [3, 7, 5, 4, 1, 1, 1, 1]}, "truncated"),
         ({"datatype": 77}, "damaged"),
         ({"magic": b"xxx"}, "no NIfTI stamp"),
+        ({"magic": b"n+2"}, "348 bytes long.*540"),
         ({"srow_x": [np.nan] * 4}, "finite"),
         ({"srow_x": [0.0] * 4}, "invertible"),
         ({"sizeof_hdr": 12}, "no NIfTI file"),
@@ -180,8 +181,9 @@ def test_half_a_pair_names_the_other_half(tmp_path):
 )
 def test_lying_headers_are_refused_by_name(tmp_path, fields, words):
     path = patched(save(tmp_path / "scan.nii"), **fields)
-    with pytest.raises(VolumeError, match=rf"scan\.nii.*({words})"):
+    with pytest.raises(VolumeError, match=rf"scan\.nii.*({words})") as caught:
         read_volume(path)
+    assert str(caught.value).count("scan.nii") == 1
 
 
 # ------------------------------------------------------------------ writing

@@ -87,6 +87,8 @@ def _read_layout(
         dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
         offset = header.get_data_offset()
         header.get_best_affine()
+    except VolumeError:
+        raise
     except (HeaderDataError, ValueError, OverflowError) as error:  # as nibabel finds no words for
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: {error}") from error
     shape = _array_shape(header, path)
@@ -165,17 +167,23 @@ def _read_header(path: Path) -> Any:
         raw = start + read_exactly(stream, size - 4, path, "a NIfTI header")
     magic = raw[344:347] if size == 348 else raw[4:7]
     classes = {
-        b"n+1": Nifti1Header,
-        b"ni1": Nifti1PairHeader,
-        b"n+2": Nifti2Header,
-        b"ni2": Nifti2PairHeader,
+        b"n+1": (348, Nifti1Header),
+        b"ni1": (348, Nifti1PairHeader),
+        b"n+2": (540, Nifti2Header),
+        b"ni2": (540, Nifti2PairHeader),
     }
     if magic not in classes:
         raise VolumeError(
             f"{str(path)!r} has no NIfTI stamp. An ANALYZE 7.5 file does not say which side is "
             f"left: convert it to NIfTI with a program that knows where it came from"
         )
-    return classes[magic](raw)
+    fitting, header = classes[magic]
+    if size != fitting:
+        raise VolumeError(
+            f"{str(path)!r} has a damaged NIfTI header: it says to be {size} bytes long, its stamp "
+            f"{magic.decode()!r} asks for {fitting}"
+        )
+    return header(raw)
 
 
 def _array_shape(header: Any, path: Path) -> tuple[int, ...]:
