@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from respondcam import METHODS, IntegratedRespondCAM, read_volume
-from respondcam.cli import _comparing
+from respondcam.cli import _batch, _comparing
 from respondcam.evidence import class_sensitivity
 from respondcam.evidence.comparison import METRICS
 from respondcam.evidence.faithfulness import Changing, deletion
@@ -295,3 +295,19 @@ def test_layers_are_for_the_methods_that_have_one(call, tmp_path) -> None:
     alone = call("--layer", "first", "--method", "occlusion", "--out", "other")
     assert alone.code == 2
     assert "explains the input" in alone.err
+
+
+def test_a_log_says_how_far_a_long_comparison_is_and_nothing_of_a_short_one(call, monkeypatch):
+    arguments = ("--method", "grad", "--method", "respond", "--target", 0)
+    assert "done, now" not in call(*arguments).err
+    monkeypatch.setattr(_batch, "SECONDS_BETWEEN_LINES", 0.0)
+    lines = [
+        line for line in call(*arguments, "--out", "again").err.splitlines() if "done, now" in line
+    ]
+    assert [line.split(maxsplit=1)[1] for line in lines[:3]] == [
+        "0 of 3 done, now v0.mrc",
+        "0 of 3 done, now v0.mrc: grad",
+        "0 of 3 done, now v0.mrc: respond",
+    ]
+    assert lines[-1].endswith("2 of 3 done, now v2.mrc: channel-sum")
+    assert all(line[2] == line[5] == ":" for line in lines)  # the time of day

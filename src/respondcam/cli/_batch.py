@@ -1,18 +1,25 @@
 """Many sources, one after the other: a bad one does not stop the others."""
 
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import typer
 
-from respondcam.cli._common import console, exit_code, in_words, say
+from respondcam.cli._common import console, exit_code, in_words, say, say_when, shown
 from respondcam.cli._inputs import Source
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass
@@ -68,23 +75,68 @@ def _tell(failed: Sequence[tuple[Source, str]]) -> None:
         say(f"respondcam: {who}{message}", err=True)
 
 
+def stage(what: str) -> None:
+    """Say what is being done with the source in turn, such as the name of a method."""
+    _stage.get()(what)
+
+
+def _nowhere(what: str) -> None:
+    """Outside a batch nobody listens."""
+
+
+_stage: ContextVar[Callable[[str], None]] = ContextVar("stage", default=_nowhere)
+
+
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[Source], None]]:
-    """A bar on a terminal that vanishes when done; nothing where the output goes to a file."""
+    """A bar on a terminal that vanishes when done; in a file a line now and then."""
+    screen = console(stderr=True)
+    with _bar(screen, count) if screen.is_terminal else _lines(count) as tell:
+        done = -1
+        name = ""
+
+        def step(source: Source) -> None:
+            nonlocal done, name
+            done, name = done + 1, source.path.name
+            tell(done, name)
+
+        def more(what: str) -> None:
+            tell(done, f"{name}: {what}")
+
+        token = _stage.set(more)
+        try:
+            yield step
+        finally:
+            _stage.reset(token)
+
+
+@contextmanager
+def _bar(screen: "Console", count: int) -> Iterator[Callable[[int, str], None]]:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    screen = console(stderr=True)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("", total=count, completed=-1)
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=count)
+        yield lambda done, what: bar.update(
+            task, completed=done, description=escape(shown(what, one_line=True))
+        )
 
-        def step(source: Source) -> None:
-            bar.update(task, advance=1, description=escape(source.path.name))
 
-        yield step
+@contextmanager
+def _lines(count: int) -> Iterator[Callable[[int, str], None]]:
+    """Lines with the time of day for logs: none for what is done at once."""
+    last = time.monotonic()
+
+    def tell(done: int, what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            say_when(f"{done} of {count} done, now {what}")
+            last = time.monotonic()
+
+    yield tell

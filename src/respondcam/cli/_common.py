@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -252,6 +253,12 @@ def shown(text: str, *, one_line: bool = False) -> str:
 def say(text: str, *, err: bool = False) -> None:
     """Print a text to a terminal, a file or a pipe."""
     typer.echo(shown(text), err=err)
+
+
+def say_when(line: str) -> None:
+    """A line about the progress, with the time of day, on the standard error."""
+    say(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+    sys.stderr.flush()
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -13,6 +13,7 @@ from respondcam._methods import ON_INPUT
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.methods import make as make_method
 from respondcam.attribution.targets.words import parse_target
+from respondcam.cli._batch import stage
 from respondcam.cli._common import choice, parse_arguments
 from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
@@ -214,6 +215,7 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
     notes = [] if parts["mask"] is not None or not asked.masks else ["no mask has its name"]
     results: list[Result] = []
     for name, explainer in comparison.explainers.items():
+        stage(name)
         try:
             found, told = _of_method(comparison, name, explainer, inputs, goal, scorer, parts)
         except InputError as error:

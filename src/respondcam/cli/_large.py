@@ -1,8 +1,6 @@
 """``respondcam explain --window``: volumes larger than a window, on disk."""
 
 import contextlib
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from respondcam.cli._common import (
     pick_device,
     print_json,
     say,
+    say_when,
 )
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, find_sources
@@ -240,12 +239,6 @@ def _client(asked: Asked) -> Iterator[Any]:
         return
     with connected(asked.scheduler, asked.workers) as client:
         yield client
-
-
-def say_when(line: str) -> None:
-    """A line about the progress, with the time of day, on the standard error."""
-    say(f"{time.strftime('%H:%M:%S')} {line}", err=True)
-    sys.stderr.flush()
 
 
 def _estimate(source: Source, out: Path, loaded: LoadedModel, settings: LargeSettings) -> Estimate:
