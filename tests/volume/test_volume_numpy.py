@@ -76,6 +76,7 @@ def npy_header(shape, descr="<f4"):
         (b"\x93NUMPY\x01\x00\xff\xff{", "damaged"),
         (b"\x93NUMPY\x07\x00" + bytes(64), "damaged"),
         (npy_header("(2, 2").replace(b"'(2, 2'", b"(2, 2"), "damaged"),
+        (npy_header((2, 2, 2)).replace(b"{'descr", b"{b'descr"), "damaged"),
         (b"once upon a time", "no NumPy array"),
     ],
 )
@@ -147,11 +148,16 @@ def test_an_array_alone_is_written_only_if_it_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "head", [b"\x93NUMPY\x02\x00\xff\xff\xff\x7f", b"\x93NUMPYv\x00\x27\x64\x65\x73"]
+    "head",
+    [
+        b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b" " * 200,
+        b"\x93NUMPYv\x00\x27\x64\x65\x73" + b" " * 200,
+        b"\x93NUMPY\x02\x00\x00\x40",  # cut off within the length, two bytes before it count
+    ],
 )
 def test_a_header_of_gigabytes_is_refused_before_it_is_read(tmp_path, head):
     """NumPy takes the memory that the header asks for; a file of unknown version is none."""
-    (tmp_path / "a.npy").write_bytes(head + b" " * 200)
+    (tmp_path / "a.npy").write_bytes(head)
     tracemalloc.start()
     with pytest.raises(VolumeError, match=r"a\.npy"):
         read_volume(tmp_path / "a.npy")

@@ -172,10 +172,12 @@ def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtyp
     try:
         if version == (1, 0):
             return np.lib.format.read_array_header_1_0(stream)
-        length = int.from_bytes(stream.read(4), "little")
-        if length > _LONGEST_HEADER:  # NumPy takes the memory before it looks
-            raise ValueError(f"its header is said to be {length} bytes long")
+        prefix = stream.read(4)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 4 or length > _LONGEST_HEADER:  # NumPy takes the memory before it looks
+            raise ValueError(f"its header is cut off, or said to be {length} bytes long")
         stream.seek(-4, 1)
         return np.lib.format.read_array_header_2_0(stream)
-    except (tokenize.TokenError, SyntaxError) as error:  # out of its attempt at Python 2's headers
+    # out of its attempt at Python 2's headers, or keys of several kinds
+    except (tokenize.TokenError, SyntaxError, TypeError) as error:
         raise ValueError(f"its header cannot be parsed: {error}") from error
