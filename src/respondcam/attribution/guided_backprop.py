@@ -62,7 +62,7 @@ class GuidedBackprop(Explainer):
         align: Align = "layout",
     ) -> None:
         super().__init__(
-            model, only_input(layer, self.method), output=output, relu=relu, align=align
+            model, only_input(model, layer, self.method), output=output, relu=relu, align=align
         )
         captum_for(self.method)
         self.schedule = InputPasses(self._attribute)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch.utils._pytree as pytree
-from torch import nn
+from torch import Tensor, nn
 
 from respondcam.errors import InputError
 from respondcam.network.split import scattered
@@ -35,8 +35,8 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
                 f"The input is a numpy array {leaf.shape}. Give respondcam.Volume(array) for one "
                 f"volume (z, y, x), or a tensor (batch, channel, *spatial)."
             )
-        # MONAI's MetaTensor copies itself without its history
-        return plain(leaf) if type(leaf).__module__.startswith("monai.") else leaf
+        # MONAI's MetaTensor copies itself without its history, and others lose gradients in hooks
+        return plain(leaf) if isinstance(leaf, Tensor) and _is_annotated(leaf) else leaf
 
     found = pytree.tree_map(one, inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
     shapes = [tuple(tensor.shape) for tensor in tensors(found)]
@@ -51,6 +51,13 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
             f"*spatial) with at least one spatial axis and no empty one."
         )
     return scattered(model, found)
+
+
+def _is_annotated(tensor: Tensor) -> bool:
+    """Whether a subclass only adds facts to a tensor; others hold the numbers elsewhere."""
+    kinds = (type(tensor), Tensor)
+    own, plain_one = (getattr(kind, "__torch_dispatch__", None) for kind in kinds)
+    return own is plain_one
 
 
 def check_trainable(model: nn.Module, given: Any) -> None:

@@ -35,15 +35,17 @@ from torch import Tensor, nn
 from respondcam.attribution.baseline import BaselineSpec, as_baseline
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
+from respondcam.attribution.rerun import decided, repeat, samples_mix
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Run
 from respondcam.attribution.targets import evaluate, takes_output
 from respondcam.errors import InputError, LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
+from respondcam.network.layout import to_grid
 from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
 from respondcam.network.survey import cached_survey
-from respondcam.network.trees import map_tensors, spatial_batch
+from respondcam.network.trees import spatial_batch
 
 # What autograd may keep for the copies that run at once.
 _HEAD_BYTES = 256 * 2**20
@@ -120,11 +122,11 @@ class PathPasses:
         for chunk in chunks[1:]:
             _, more, more_tilted = chunk.gradients()
             plain, tilted = plain + more, tilted + more_tilted
-        factor, mean = _tilt_of(chunks)
-        ones = [1] * (plain.ndim - 2)
-        total = plain + factor.to(plain).reshape(*factor.shape, *ones) * (
-            tilted - mean.to(plain).reshape(*mean.shape, *ones) * plain
+        sample, ones = chunks[0].sample_of_row(), [1] * (plain.ndim - 2)
+        factor, mean = (
+            each.to(plain)[:, sample].unflatten(1, (-1, *ones)) for each in _tilt_of(chunks)
         )
+        total = plain + factor * (tilted - mean * plain)
         call = layer.call or 0
         difference = activation - run.start(layer.name, call, activation)
         maps = torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
@@ -149,24 +151,55 @@ class _Chunk:
     """For each target the weights and slopes, (node, batch)."""
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Activation (batch, ...), and two sums of its gradients, (target, batch, ...).
+        """Activation (rows, ...), and two sums of its gradients, (target, rows, ...).
 
         The first is weighted by the cells' weights, the second by these times the slopes: any tilt
-        can be made from the two.
+        can be made from the two. Rows are the samples, unless the network folds places into them.
         """
+        found = self._together()
+        calls = len(self.run.traces[self.layer.name].calls)
+        if samples_mix(self.run, self.layer, self.layer.call or 0, calls):
+            return self._one_by_one(found[0])
+        return found
+
+    def _one_by_one(self, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A pass for each node, in a batch of the network's own size."""
+        name, call = self.layer.name, self.layer.call or 0
+        scores: list[Tensor] = []
+        gradients: list[Tensor] = []
+
+        def score(output: Any) -> Tensor:
+            scores.append(decided(self.run, output))
+            return scores[-1]
+
+        def gradient_of(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
+            return gradient
+
+        for point in self.points:
+            kept = split_pass(
+                self.run.setting.model,
+                {name: self.layer.module},
+                self.run.inputs,
+                score,
+                gradient_of,
+                expand=Expansion(name, call, lambda own, t=point: self._at(own, t)),
+                create_graph=self.run.create_graph,
+            ).kept[name]
+            gradients.append(kept[call])
+        values = torch.stack(scores)
+        self.values = (values if self.run.create_graph else values.detach()).double()
+        self.seen = []
+        found = [self._summed(own, torch.stack(parts)) for parts in zip(*gradients, strict=True)]
+        sums = torch.stack(found)
+        return own, sums[:, 0], sums[:, 1]
+
+    def _together(self) -> tuple[Tensor, Tensor, Tensor]:
         if not self.run.traces[self.layer.name].bypassed:
             try:
                 return self._pass(self.run.inputs)
             except ModelError:
                 pass  # a head that is built for this batch size, or reads the input again
-        copies = 1 + len(self.points)
-        batch = spatial_batch(self.run.inputs)
-        return self._pass(
-            map_tensors(
-                lambda t: torch.cat([t] * copies) if t.ndim and len(t) == batch else t,
-                self.run.inputs,
-            )
-        )
+        return self._pass(repeat(self.run.inputs, 1 + len(self.points)))
 
     def _pass(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         name, call = self.layer.name, self.layer.call or 0
@@ -191,10 +224,13 @@ class _Chunk:
         return kept[call][0, 0], kept[call][:, 1], kept[call][:, 2]
 
     def _copies(self, activation: Tensor) -> Tensor:
-        own = activation[: self._batch]
+        own = activation[: self._rows]
+        return torch.cat([own, *(self._at(own, t) for t in self.points)])
+
+    def _at(self, own: Tensor, point: Tensor) -> Tensor:
+        """The activation at one place of the path."""
         start = self.run.start(self.layer.name, self.layer.call or 0, own)
-        steps = self.points.to(own)
-        return torch.cat([own, *(start + t * (own - start) for t in steps)])
+        return start + point.to(own) * (own - start)
 
     def _score(self, output: Any) -> Tensor:
         if takes_output(self.run.goal):
@@ -223,20 +259,43 @@ class _Chunk:
     def _reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         if call != (self.layer.call or 0):
             return activation.new_zeros(())
+        own = activation[: self._rows]
+        parts = gradient[self._rows :].unflatten(0, (len(self.points), self._rows))
+        return torch.cat([own[None], self._summed(own, parts)])
+
+    def _summed(self, own: Tensor, parts: Tensor) -> Tensor:
+        """Both sums over the nodes of one target's gradients, (2, rows, ...)."""
         assert self.values is not None
         scores = self.values[..., len(self.seen)]
-        own = activation[: self._batch]
-        difference = own - self.run.start(self.layer.name, call, own)
-        parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
-        slopes = (parts * difference).flatten(2).double().sum(dim=2)
+        difference = own - self.run.start(self.layer.name, self.layer.call or 0, own)
+        sample = self.sample_of_row()
+        each = (parts * difference).flatten(2).double().sum(dim=2)
+        slopes = each.new_zeros(scores.shape).index_add(1, sample, each)
         weights = node_weights(self.points.to(slopes), scores, slopes)
         self.seen.append((weights, slopes))
         ones = [1] * (parts.ndim - 2)
-        shares = weights.to(parts).reshape(*weights.shape, *ones) * parts
+        shares = weights.to(parts)[:, sample].unflatten(1, (-1, *ones)) * parts
         shares = torch.where(shares.isnan(), 0.0, shares)
-        steep = torch.where(slopes.isfinite(), slopes, 0.0).to(parts)
-        tilted = (steep.reshape(*steep.shape, *ones) * shares).sum(dim=0)
-        return torch.stack([own, shares.sum(dim=0), tilted])
+        steep = torch.where(slopes.isfinite(), slopes, 0.0).to(parts)[:, sample]
+        tilted = (steep.unflatten(1, (-1, *ones)) * shares).sum(dim=0)
+        return torch.stack([shares.sum(dim=0), tilted])
+
+    def sample_of_row(self) -> Tensor:
+        """For each row of the layer's output the sample it belongs to: slices may be folded in."""
+        rows, traced = self._rows, self.run.traced(self.layer.name, self.layer.call or 0)
+        device = self.points.device if self.values is None else self.values.device
+        if rows == self._batch or traced.axes is None:
+            return torch.arange(rows, device=device)
+        numbers = torch.arange(rows, device=device).reshape(-1, *[1] * (len(traced.shape) - 1))
+        found = to_grid(numbers.expand(traced.shape), traced.axes).flatten(1)
+        owner = torch.zeros(rows, dtype=torch.long, device=device)
+        for sample, row in enumerate(found):
+            owner[row] = sample
+        return owner
+
+    @property
+    def _rows(self) -> int:
+        return self.run.traced(self.layer.name, self.layer.call or 0).shape[0]
 
     @property
     def _batch(self) -> int:

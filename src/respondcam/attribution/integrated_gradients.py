@@ -60,7 +60,7 @@ class IntegratedGradients(Explainer):
         baseline: BaselineSpec = None,
     ) -> None:
         super().__init__(
-            model, only_input(layer, self.method), output=output, relu=relu, align=align
+            model, only_input(model, layer, self.method), output=output, relu=relu, align=align
         )
         if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
             raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")

@@ -69,7 +69,7 @@ class Occlusion(Explainer):
         baseline: BaselineSpec = None,
     ) -> None:
         super().__init__(
-            model, only_input(layer, self.method), output=output, relu=relu, align=align
+            model, only_input(model, layer, self.method), output=output, relu=relu, align=align
         )
         self.window, self.stride = window, stride
         self.baseline = as_baseline(baseline)

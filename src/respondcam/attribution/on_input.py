@@ -24,7 +24,7 @@ from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError
 from respondcam.network.gradients import full_precision
 from respondcam.network.layers import Layer
-from respondcam.network.split import INPUT, call_model, unwrap
+from respondcam.network.split import INPUT, call_model, input_name, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import (
@@ -98,7 +98,7 @@ class InputPasses:
             maps = []
             for scored.target in range(run.scores.values.shape[1]):
                 shares = self._shares(scored, image).detach()
-                maps.append(run.finish(INPUT, 0, *full_precision(image, shares)))
+                maps.append(run.finish(layers[0].name, 0, *full_precision(image, shares)))
         return {layer.name: (torch.stack(maps),) for layer in layers}
 
     def _shares(self, scored: OneScore, image: Tensor) -> Tensor:
@@ -120,10 +120,11 @@ def captum_for(method: str) -> ModuleType:
     return require("captum.attr", extra="captum", purpose=f"explain with {method}")
 
 
-def only_input(layer: LayerSpec | Sequence[LayerSpec] | None, method: str) -> str:
+def only_input(model: nn.Module, layer: LayerSpec | Sequence[LayerSpec] | None, method: str) -> str:
     """The one layer of these methods; LayerError if another was named."""
-    if layer is None or layer == INPUT or (isinstance(layer, (list, tuple)) and layer == [INPUT]):
-        return INPUT
+    own = input_name(unwrap(model)) if isinstance(model, nn.Module) else INPUT
+    if layer is None or layer in (own, INPUT, [own], [INPUT], (own,), (INPUT,)):
+        return own
     raise LayerError(
         f"{method} explains the input, not layer {layer!r}. Leave the layer out, or give 'input'."
     )

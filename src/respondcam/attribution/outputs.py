@@ -65,7 +65,8 @@ def with_axes(output: Tensor, batch: int, spatial: Sequence[int]) -> Tensor:
     >>> with_axes(torch.zeros(3), 1, (8, 8)).shape, with_axes(torch.zeros(2, 8, 8), 2, (8, 8)).shape
     (torch.Size([1, 3]), torch.Size([2, 1, 8, 8]))
     """
-    dense = output.ndim == 1 + len(spatial) and tuple(output.shape[1:]) == tuple(spatial)
+    # of a signal, (batch, n) is n classes, also where the signal has n samples
+    dense = len(spatial) > 1 and tuple(output.shape[1:]) == tuple(spatial)
     if batch == 1 and (output.ndim == 0 or ((output.ndim == 1 or dense) and len(output) != 1)):
         return output[None]
     return output[:, None] if dense else output
@@ -167,6 +168,11 @@ def batched(output: Tensor) -> Tensor:
 
 
 def _float(scores: Tensor) -> Tensor:
+    if scores.is_complex():
+        raise TargetError(
+            "The model's output is complex, and a score is a real number. Give output= that makes "
+            "one of it, such as its magnitude: output=torch.abs."
+        )
     if not is_float(scores):
         raise TargetError(
             f"The model's output has type {scores.dtype}, which has no gradient. Give the scores "

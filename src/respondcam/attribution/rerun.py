@@ -4,7 +4,8 @@ A general module cannot be cut in two, but the changes depend on the activation 
 the layer hands on the batch itself and n changed copies of it, and everything after the layer runs
 on the larger batch. Each chunk of copies repeats the part below the layer once, on the batch. Where
 a path leads around the layer (or the head is built for one batch size) the input is repeated
-instead: then a copy costs a full pass.
+instead: then a copy costs a full pass. So it does where samples of a batch influence each other, as
+behind a batch norm without running statistics: then every copy runs alone.
 """
 
 from collections.abc import Callable
@@ -15,19 +16,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError, ModelError
 from respondcam.network.gradients import full_precision
 from respondcam.network.layers import Layer
 from respondcam.network.layout import GridAxes, plain_axes, to_grid
-from respondcam.network.split import INPUT, run_head
+from respondcam.network.layout.memory import recall, remember
+from respondcam.network.split import run_head
 from respondcam.network.survey import cached_survey
-from respondcam.network.trees import map_tensors, plain, spatial_batch, spatial_tensor
+from respondcam.network.trees import (
+    map_tensors,
+    plain,
+    signature,
+    spatial_batch,
+    spatial_tensor,
+)
 
 # What the copies that run at once may hold.
 _HEAD_BYTES = 256 * 2**20
+
+# How far rounding may move a score in a larger batch; beyond it, samples influence each other. What
+# is taken for that by mistake runs slower and as right.
+_FINE, _COARSE = 1e-3, 3e-2
 
 Copies = Callable[[Tensor, int, int], Tensor]
 """(activation, first, last) -> copies first to last - 1, (copy, batch, channel, *grid)."""
@@ -93,8 +104,25 @@ class HeadRuns:
         return (torch.stack(found),) * self._calls
 
     def _chunk_scores(self, copies: Copies, first: int, last: int) -> Tensor:
+        together = self._together(copies, first, last)
+        if last == first or not samples_mix(self.run, self.layer, self.call, self._calls):
+            return together
+        return torch.stack([self._alone(copies, number) for number in range(first, last)])
+
+    def _alone(self, copies: Copies, number: int) -> Tensor:
+        """Scores of one copy, in a batch as large as the network's own."""
+        axes = self._axes()
+
+        def change(activation: Tensor) -> Tensor:
+            own = plain(activation)
+            self._seen = to_grid(own, axes)
+            return from_grid(copies(self._seen, number, number + 1)[0], own, axes)
+
+        return scores_with(self.run, self.layer, change, self.call, self._calls)
+
+    def _together(self, copies: Copies, first: int, last: int) -> Tensor:
         trace = self.run.traces.get(self.layer.name)
-        around = self.layer.name == INPUT or trace is None or trace.bypassed
+        around = self.layer.is_input or trace is None or trace.bypassed
         if not around:
             try:
                 return self._pass(copies, first, last, self.run.inputs)
@@ -104,10 +132,10 @@ class HeadRuns:
         return self._pass(copies, first, last, repeated)
 
     def _pass(self, copies: Copies, first: int, last: int, inputs: Any) -> Tensor:
-        rows, axes = self._shape()[0], self._axes()
+        each, axes = self._shape()[0], self._axes()
 
         def change(activation: Tensor) -> Tensor:
-            own = plain(activation[:rows])
+            own = plain(activation[:each])
             self._seen = to_grid(own, axes)
             changed = copies(self._seen, first, last)
             return torch.cat([own, *(from_grid(one, own, axes) for one in changed)])
@@ -120,7 +148,8 @@ class HeadRuns:
             call=self.call,
             calls=self._calls,
         )
-        own, *others = score_tensor(output, self.run.setting.output).split(self._batch)
+        rows = self.run.score_rows(output, copies=1 + last - first)
+        own, *others = rows.split(self._batch)
         if len(others) != last - first:
             raise ModelError("The head gave another number of samples than it was handed.")
         scores = self.run.scores = evaluate(self.run.goal, own)
@@ -144,14 +173,14 @@ class HeadRuns:
         return calls
 
     def _shape(self) -> tuple[int, ...]:
-        if self.layer.name == INPUT:
+        if self.layer.is_input:
             found = spatial_tensor(self.run.inputs)
             assert found is not None
             return tuple(found.shape)
         return self.run.traced(self.layer.name, self.call).shape
 
     def _axes(self) -> GridAxes:
-        if self.layer.name == INPUT:
+        if self.layer.is_input:
             shape = self._shape()
             return plain_axes(shape[1], shape[2:])
         axes = self.run.traced(self.layer.name, self.call).axes
@@ -166,6 +195,48 @@ class HeadRuns:
             kept = [max((one.head_bytes for one in known), default=0)]
         own = torch.Size(self._shape()).numel() * 4 * 3
         return max(1, _HEAD_BYTES // max(1, kept[0] * self._batch + own))
+
+
+def scores_with(
+    run: Run, layer: Layer, change: Callable[[Tensor], Tensor], call: int, calls: int
+) -> Float[Tensor, "batch target"]:
+    """The run's scores when one layer's output is changed: its targets are decided already."""
+    given = (layer.name, layer.module)
+    return decided(
+        run, run_head(run.setting.model, given, run.inputs, change, call=call, calls=calls)
+    )
+
+
+def decided(run: Run, output: Any) -> Float[Tensor, "batch target"]:
+    """Scores of another output of the network, for the targets that the run has decided on."""
+    tensor = run.score_rows(output)
+    assert run.scores is not None
+    if run.scores.again is not None:
+        return run.scores.again(tensor)
+    return evaluate(run.goal, tensor).values
+
+
+def samples_mix(run: Run, layer: Layer, call: int, calls: int) -> bool:
+    """Whether copies beside the batch changed the scores of the batch itself, those of `run`.
+
+    One pass of the batch alone tells, and then gives the scores; that all is well is remembered for
+    inputs of this kind.
+    """
+    model, beside = run.setting.model, run.scores
+    assert beside is not None
+    key = ("samples apart", layer.label, signature(run.inputs))
+    if recall(model, key, [layer.module]):
+        return False
+    given = (layer.name, layer.module)
+    output = run_head(model, given, run.inputs, lambda own: own, call=call, calls=calls)
+    alone = decided(run, output).double()
+    coarse = run.setting.precision != "fp32" or beside.values.dtype.itemsize < 4
+    allowed = (_COARSE if coarse else _FINE) * alone.abs().amax(dim=1, keepdim=True)
+    if bool(((alone - beside.values.detach().double()).abs() <= allowed).all()):
+        remember(model, key, [layer.module], True)
+        return False
+    run.scores = evaluate(run.goal, run.score_rows(output))  # another class may be predicted
+    return True
 
 
 def repeat(inputs: Any, copies: int) -> Any:

@@ -32,7 +32,6 @@ from respondcam.network.layout import (
 )
 from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import (
-    INPUT,
     call_model,
     cannot_run,
     refuse_unhookable,
@@ -220,7 +219,7 @@ class Run:
         traced = self.traced(layer.name, call)
         grid = traced.grid
         assert grid is not None
-        if self.setting.align == "layout" or layer.name == INPUT:
+        if self.setting.align == "layout" or layer.is_input:
             return grid
         return measure_grid(
             self.setting.model, layer.module, self.inputs, grid, axes=traced.axes, number=call
@@ -320,7 +319,7 @@ def trace_all(
     ``call(model, inputs)`` gives what the score is computed from: other outputs are no path around
     a layer.
     """
-    modules = {layer.name: layer.module for layer in layers if layer.name != INPUT}
+    modules = {layer.name: layer.module for layer in layers if not layer.is_input}
     try:
         traces = trace_layers(unwrap(model), modules, inputs, call=call) if modules else {}
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -330,17 +329,18 @@ def trace_all(
         if isinstance(error, InputError):
             raise
         raise cannot_run(unwrap(model), inputs, error) from error
-    if len(modules) < len(layers):
-        traces[INPUT] = _input_trace(cast("Tensor", spatial_tensor(inputs)))
+    for layer in layers:
+        if layer.is_input:
+            traces[layer.name] = _input_trace(layer.name, cast("Tensor", spatial_tensor(inputs)))
     return traces
 
 
-def _input_trace(tensor: Tensor) -> LayerTrace:
+def _input_trace(name: str, tensor: Tensor) -> LayerTrace:
     spatial = tuple(tensor.shape[2:])
     ones, zeros = (1.0,) * len(spatial), (0.0,) * len(spatial)
     grid = LayerGrid(ones, zeros, spatial, spatial, zeros, "layout")
     axes = plain_axes(int(tensor.shape[1]), spatial)
-    return LayerTrace(INPUT, (LayerCall(tuple(tensor.shape), grid, axes),), bypassed=False)
+    return LayerTrace(name, (LayerCall(tuple(tensor.shape), grid, axes),), bypassed=False)
 
 
 def _call_number(layer: Layer, calls: int) -> int:

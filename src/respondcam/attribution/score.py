@@ -45,7 +45,7 @@ from respondcam.attribution.run import Align, Run
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer, find_layer
-from respondcam.network.split import INPUT
+from respondcam.network.split import input_name, unwrap
 
 
 def channel_masks(
@@ -157,7 +157,8 @@ class _MaskPasses:
             activation = head.activation()
             grid = head.run.traced(head.layer.name, head.call).grid
             assert grid is not None
-            image = HeadRuns(head.run, find_layer(head.run.setting.model, INPUT))
+            model = unwrap(head.run.setting.model)
+            image = HeadRuns(head.run, find_layer(model, input_name(model)))
             scores = image.scores(_UnderMasks(channel_masks(activation)[0], grid), channels + 1)[1]
         increase = scores[:-1] - scores[-1]  # the last copy is zero everywhere
         weights = score_weights(increase, channel_masks(activation)[1], weights=self.weights)

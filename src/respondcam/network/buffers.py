@@ -1,6 +1,8 @@
 """Buffers that a network's own forward pass writes to, such as counters and running means.
 
-PyTorch's own layers write to theirs in training alone, so only buffers of other modules are kept.
+PyTorch's own layers write to theirs in training mode alone, in which no map is made, unless a
+network switches them itself or calls their function. So their buffers are compared after the first
+pass, and looked at no more where nothing changed.
 """
 
 import warnings
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from respondcam.errors import RespondCAMWarning
 
 _COPIED = 1 << 20  # bytes; of larger ones a copy is made when one was seen to change
+_calm: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # PyTorch's own that were seen to be still
 _changing: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
 
 
@@ -46,7 +49,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
     """
     kept = []
     for module in modules:
-        if not module._buffers or type(module).__module__.startswith("torch.nn."):
+        if not module._buffers or module in _calm:
             continue
         if isinstance(module, torch.jit.ScriptModule):
             continue
@@ -60,27 +63,47 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
     return kept
 
 
-def restore_buffers(kept: Sequence[KeptBuffer]) -> None:
-    """Give modules back the buffers that they had, with the values that these had."""
-    for one in kept:
-        if one.owner._buffers.get(one.name) is not one.tensor:
-            one.owner._buffers[one.name] = one.tensor
-        changed = one.tensor._version != one.version
-        if one.values is None:
-            if changed:
-                _changing.setdefault(one.owner, set()).add(one.name)
-                warnings.warn(
-                    f"The network wrote to its buffer {one.name!r} of {one.owner._get_name()} in "
-                    f"its own forward pass. It is too large to be copied each time, so this change "
-                    f"stays; from now on it is put back.",
-                    RespondCAMWarning,
-                    stacklevel=3,
-                )
-        elif changed or _differs(one.tensor, one.values):
+def restore_buffers(kept: Sequence[KeptBuffer], *, real: bool = True) -> None:
+    """Give modules back the buffers that they had, with the values that these had.
+
+    `real` says whether the network ran on data, so that what did not change tells something.
+    """
+    restless = {one.owner for one in kept if _restore(one)}
+    for owner in {one.owner for one in kept} - restless:
+        if real and type(owner).__module__.startswith("torch.nn."):
+            _calm.add(owner)
+
+
+def _restore(one: KeptBuffer) -> bool:
+    """Whether a buffer had changed."""
+    replaced = one.owner._buffers.get(one.name) is not one.tensor
+    if replaced:
+        one.owner._buffers[one.name] = one.tensor
+    changed = one.tensor._version != one.version
+    if one.values is not None:
+        changed = changed or _differs(one)
+        if changed:
             with torch.no_grad():
                 one.tensor.copy_(one.values)
+    elif changed:
+        _changing.setdefault(one.owner, set()).add(one.name)
+        warnings.warn(
+            f"The network wrote to its buffer {one.name!r} of {one.owner._get_name()} in "
+            f"its own forward pass. It is too large to be copied each time, so this change "
+            f"stays; from now on it is put back.",
+            RespondCAMWarning,
+            stacklevel=4,
+        )
+    return replaced or changed
 
 
-def _differs(tensor: Tensor, values: Tensor) -> bool:
-    """Of what is written through ``.data``, which no version tells; not asked of a GPU."""
-    return tensor.device.type == "cpu" and not torch.equal(tensor, values)
+def _differs(one: KeptBuffer) -> bool:
+    """Of what no version tells: what is written through ``.data``, and running statistics.
+
+    On a GPU, where the answer has to be waited for, it is asked of PyTorch's own layers alone, and
+    of these once.
+    """
+    assert one.values is not None
+    own = type(one.owner).__module__.startswith("torch.nn.")
+    asked = own or one.tensor.device.type == "cpu"
+    return asked and not torch.equal(one.tensor, one.values)

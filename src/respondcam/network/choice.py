@@ -16,7 +16,7 @@ from respondcam.network.layout import LayerTrace, to_grid, trace_layers
 from respondcam.network.layout.memory import recall, remember
 from respondcam.network.split import split_pass, unwrap
 from respondcam.network.survey import Survey, SurveyedLayer, cached_survey
-from respondcam.network.trees import is_float, spatial_tensor, tensors
+from respondcam.network.trees import is_float, signature, spatial_tensor, tensors
 
 _TOKENS = "the last layer whose tokens lead to the scores"
 _TRACED = "the last layer with a grid before the scores"
@@ -48,7 +48,7 @@ def chosen_layer(model: nn.Module, inputs: Any, read: Read | None = None) -> tup
     ('1', 'the last layer with a grid before the scores')
     """
     model = unwrap(model)
-    key = ("choice", *((tuple(t.shape), t.dtype) for t in tensors(inputs)))
+    key = ("choice", signature(inputs))
     objects = [] if read is None else [read]
     known = recall(model, key, objects)
     if known is None:
@@ -92,8 +92,32 @@ def _with_tokens(
         if after > max(map(order.index, blocks)):
             return None
     if any(_has_other_tokens(traces[name]) for name in blocks):
-        blocks = _with_gradient(model, inputs, blocks, traces, read)
+        blocks = _alive(model, inputs, blocks, traces, read)
     return (blocks[-1], _TOKENS) if blocks else None
+
+
+def _alive(
+    model: nn.Module,
+    inputs: Any,
+    blocks: list[str],
+    traces: dict[str, LayerTrace],
+    read: Read | None,
+) -> list[str]:
+    """Blocks whose tokens have a gradient, also inside of one that is a whole encoder.
+
+    The last of several equal blocks is passed over where it has none, and what lies inside of it
+    stays inside; a block of its own kind is looked into.
+    """
+    alive = _with_gradient(model, inputs, blocks, traces, read)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    kinds = {type(modules[name]) for name in alive}
+    dead = {name for name in blocks if name not in alive and type(modules[name]) not in kinds}
+    within = [name for name in traces if _inside(name, dead)]
+    inner = [name for name in within if not _inside(name, within)]
+    if not inner:
+        return alive
+    deeper = _alive(model, inputs, inner, traces, read)
+    return [name for name in traces if name in {*alive, *deeper}]
 
 
 def _gridded(

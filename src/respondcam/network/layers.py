@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from respondcam.errors import LayerError
-from respondcam.network.split import INPUT, unwrap
+from respondcam.network.split import input_name, unwrap
 from respondcam.network.torchscript import frozen
 
 
@@ -17,16 +17,19 @@ class Layer:
     Parameters
     ----------
     name
-        Dotted name inside the unwrapped model; ``"input"`` stands for the network's input.
+        Dotted name inside the unwrapped model.
     module
-        The submodule (the model itself for ``"input"``).
+        The submodule; the model itself for its input.
     call
         Number of the call that is explained, counted from 0; None when the user named none.
+    is_input
+        Whether the network's own input is meant.
     """
 
     name: str
     module: nn.Module
     call: int | None = None
+    is_input: bool = False
 
     @property
     def label(self) -> str:
@@ -43,7 +46,8 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
         The network; parallel and compiled wrappers are looked through.
     layer
         Dotted name as in ``model.named_modules()``, ``"name#2"`` for the third call of a layer that
-        is called several times, ``"input"`` for the input itself, or the module object.
+        is called several times, ``"input"`` for the input itself (``":input"`` where a layer has
+        that name), or the module object.
 
     Raises
     ------
@@ -67,8 +71,8 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
             name = name.removeprefix(prefix)
     if name in names and name:
         return Layer(name, names[name], _call_number(layer, call))
-    if name == INPUT:
-        return Layer(INPUT, model, _call_number(layer, call))
+    if name == input_name(model):
+        return Layer(name, model, _call_number(layer, call), is_input=True)
     raise LayerError(
         f"The model {model._get_name()} has no layer {layer!r}. "
         f"{frozen(model) or _near(name, names)} "

@@ -24,7 +24,7 @@ from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
 
 INPUT = "input"
-"""Name of the pseudo-layer that stands for the network's own input."""
+"""Name of the pseudo-layer that stands for the network's own input; see `input_name`."""
 
 Reduce = Callable[[str, int, Tensor, Tensor], Tensor]
 """(layer, call, activation, gradient of one target's score) -> what is kept of them."""
@@ -81,8 +81,8 @@ def split_pass(
     model
         Any PyTorch module; parallel wrappers are unwrapped. It is left exactly as it was.
     layers
-        Name -> submodule of `model`; the model itself under the name ``"input"`` stands for its
-        first floating-point input.
+        Name -> submodule of `model`; the model itself, under its `input_name`, stands for its first
+        floating-point input.
     inputs
         Tensor (batch, channel, *spatial), or a tuple or dict of what the model takes.
     score
@@ -111,15 +111,20 @@ def split_pass(
         _twice_differentiable(create_graph),
     ):
         call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
-        taps, scores = call.run()
+        taps, scores, cut = call.run()
         if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
-            taps, scores = call.run(shim=True)
+            taps, scores, _ = call.run(shim=True)
+        elif cut:  # a block around the layer ended and took the grad mode with it
+            taps, scores, _ = call.run(from_start=True)
         if missing := _unreached(taps, scores):
             raise _no_gradient(missing[0])
-        return SplitPass(
-            scores=scores if create_graph else scores.detach(),
-            kept=_backward(taps, scores, reduce, create_graph=create_graph),
-        )
+        try:
+            kept = _backward(taps, scores, reduce, create_graph=create_graph)
+        except (RuntimeError, NotImplementedError) as error:
+            if is_out_of_memory(error) or isinstance(error, InputError):
+                raise
+            raise _not_differentiable(model, error) from error
+        return SplitPass(scores=scores if create_graph else scores.detach(), kept=kept)
 
 
 def run_head(
@@ -147,7 +152,7 @@ def run_head(
     model = unwrap(model)
     name, module = layer
     swap = Swap(change, call=call, calls=calls)
-    with undisturbed(model), _hooked({name: module}, {name: swap}):
+    with undisturbed(model), _hooked(model, {name: module}, {name: swap}):
         return _call_cast(model, map_tensors(private_copy, inputs))
 
 
@@ -177,6 +182,19 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         if is_out_of_memory(error):
             raise
         raise cannot_run(model, inputs, error) from error
+
+
+def input_name(model: nn.Module) -> str:
+    """How the network's own input is named: "input", unless a part of the network is named so.
+
+    Examples
+    --------
+    >>> input_name(nn.Sequential())
+    'input'
+    >>> input_name(nn.ModuleDict({"input": nn.Conv3d(1, 2, 3)}))
+    ':input'
+    """
+    return f":{INPUT}" if INPUT in model._modules else INPUT
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -230,10 +248,13 @@ def refuse_unhookable(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> Iterator[None]:
+def _hooked(
+    model: nn.Module, layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]
+) -> Iterator[None]:
+    own = input_name(model)
     with contextlib.ExitStack() as stack:
         for name, module in layers.items():
-            if name == INPUT:
+            if name == own:
                 handle = module.register_forward_pre_hook(taps[name].on_input, with_kwargs=True)
             else:
                 handle = module.register_forward_hook(taps[name].on_output)
@@ -273,17 +294,29 @@ class _Forward:
     record_all: bool
     writes_input: bool
 
-    def run(self, *, shim: bool = False) -> tuple[dict[str, Tap], Tensor]:
-        """Taps that have recorded their layers, and the scores."""
+    def run(
+        self, *, shim: bool = False, from_start: bool = False
+    ) -> tuple[dict[str, Tap], Tensor, bool]:
+        """Taps that have recorded their layers, the scores, and whether autograd ended up off.
+
+        Parameters
+        ----------
+        shim
+            Leave autograd on after the layer, whatever the model says.
+        from_start
+            Switch autograd on before the model: its own blocks then end as they do in training.
+        """
         watch = Watch()
         taps = {name: Tap(name, watch, self.record_all) for name in self.layers}
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
         try:
-            set_grad(self.record_all)
-            with _hooked(self.layers, taps), GradModeShim() if shim else contextlib.nullcontext():
+            set_grad(self.record_all or from_start)
+            blocks = GradModeShim() if shim else contextlib.nullcontext()
+            with _hooked(self.model, self.layers, taps), blocks:
                 output = self._called()
+            cut = not torch.is_grad_enabled()
             silent = [name for name, tap in taps.items() if not tap.recorded]
             if silent:
                 raise _never_called(self.model, silent[0], self.inputs)
@@ -291,7 +324,7 @@ class _Forward:
             scores = self.score(output)
         finally:
             set_grad(False)
-        return taps, scores
+        return taps, scores, cut
 
     def _called(self) -> Any:
         """The model's output; each run has inputs that no run before it has written to."""
@@ -375,6 +408,25 @@ def _no_gradient(name: str) -> LayerError:
         f"(.detach(), .data, torch.inference_mode(), an operation without a gradient such as "
         f"argmax, or reentrant activation checkpointing). Choose another layer or target; "
         f"respondcam.inspect(model, example) lists the layers that gradient reaches."
+    )
+
+
+def _not_differentiable(model: nn.Module, error: Exception) -> LayerError:
+    """A worded error for a backward pass that failed; inference alone may work in such a model."""
+    said = str(error)
+    if "use_reentrant" in said:
+        fix = "Its activation checkpointing is reentrant: give it use_reentrant=False."
+    elif "inplace operation" in said:
+        fix = (
+            "Behind the layer it writes over numbers that the gradient needs (an operation that "
+            "ends in '_', or inplace=True): that does no harm in inference, but training would "
+            "fail in the same way. Make the operation out of place, or choose a later layer."
+        )
+    else:
+        fix = "Choose a later layer."
+    return LayerError(
+        f"The model {model._get_name()} has no gradient from the score to the layer. {fix} "
+        f"PyTorch said: {_first_line(error)}."
     )
 
 

@@ -7,15 +7,19 @@ other's work.
 """
 
 import contextlib
+import random
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from respondcam.network.attributes import KeptAttribute, keep_written, restore_written
 from respondcam.network.buffers import KeptBuffer, keep_buffers, restore_buffers
 from respondcam.network.trees import modules_of, weights
 
@@ -25,23 +29,28 @@ _lock = threading.RLock()
 @dataclass
 class _Flags:
     passes: int = 0
-    training: list[tuple[nn.Module, bool]] = field(default_factory=list)
+    training: set[nn.Module] = field(default_factory=set)
     trainable: list[Tensor] = field(default_factory=list)
     buffers: list[KeptBuffer] = field(default_factory=list)
+    attributes: list[KeptAttribute] = field(default_factory=list)
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
 _eager_passes = 0
 _eager_exit = contextlib.ExitStack()
+_unfused_passes = 0
+_fused_before = True
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterator[None]:
+def undisturbed(
+    model: nn.Module, *, constant_parameters: bool = True, real: bool = True
+) -> Iterator[None]:
     """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
 
     Restored whatever happens inside: every module's training flag, every parameter's
-    ``requires_grad``, buffers that the network writes to, the grad mode, inference mode, and the
-    state of the random number generators.
+    ``requires_grad``, buffers and attributes that the network writes to, the grad mode, inference
+    mode, and the state of the random number generators of PyTorch, NumPy and Python.
 
     Parameters
     ----------
@@ -51,28 +60,82 @@ def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterat
     constant_parameters
         Take the parameters as constants, so that no graph is kept for them. Not for differentiable
         maps.
+    real
+        Whether the block runs the network on data: only then does what it leaves alone tell
+        anything.
     """
     devices = {p.device for p in weights(model) if p.device.type == "cuda"}
     with (
         torch.inference_mode(False),
         torch.set_grad_enabled(False),
         torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)),
+        _other_random_states(),
+        _parametrizations(),
         _eager(),
-        _evaluation(model, constant_parameters),
+        _unfused_attention(),
+        _evaluation(model, constant_parameters, real),
     ):
         yield
 
 
 @contextlib.contextmanager
-def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
+def _unfused_attention() -> Iterator[None]:
+    """Switch off torch's fused transformer layers.
+
+    They do not run on tensors without data; where padding is masked they hand hooks nested tensors,
+    which have no grid; and the layers' ordinary way is the one that has a gradient. The switch is
+    one for the whole process, hence the count.
+    """
+    global _unfused_passes, _fused_before
+    with _lock:
+        if _unfused_passes == 0:
+            _fused_before = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _unfused_passes += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _unfused_passes -= 1
+            if _unfused_passes == 0:
+                torch.backends.mha.set_fastpath_enabled(_fused_before)
+
+
+@contextlib.contextmanager
+def _other_random_states() -> Iterator[None]:
+    """Of Python and NumPy, which augmentations inside a network draw from."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _parametrizations() -> Iterator[None]:
+    """Inside ``parametrize.cached()``: no weight that was made from constants is kept for later."""
+    cache = parametrize._cache  # pyright: ignore[reportPrivateUsage]
+    before = dict(cache)
+    try:
+        yield
+    finally:
+        if len(cache) != len(before):
+            cache.clear()
+            cache.update(before)
+
+
+@contextlib.contextmanager
+def _evaluation(model: nn.Module, constant_parameters: bool, real: bool) -> Iterator[None]:
     with _lock:
         flags = _held.setdefault(model, _Flags())
         flags.passes += 1
         modules = modules_of(model)
         if flags.passes == 1:
             flags.buffers = keep_buffers(modules)
-        flags.training += [(m, True) for m in modules if m.training]
-        for module, _ in flags.training:
+            flags.attributes = keep_written(modules)
+        flags.training.update(m for m in modules if m.training)
+        for module in flags.training:
             module.training = False
         if constant_parameters:
             found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
@@ -84,10 +147,14 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
     finally:
         with _lock:
             flags.passes -= 1
-            restore_buffers(flags.buffers)  # each pass of several begins with the same ones
+            restore_buffers(
+                flags.buffers, real=real
+            )  # each pass of several begins with the same ones
             if flags.passes == 0:
-                for module, training in flags.training:
-                    module.training = training
+                restore_written(flags.attributes)
+                for module in modules:  # a network may switch them itself
+                    if module.training != (module in flags.training):
+                        module.training = not module.training
                 for parameter in flags.trainable:
                     parameter.requires_grad_(True)
                 del _held[model]

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from respondcam.errors import LayerError
+from respondcam.network.layout.protect import untouched
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
-from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
-from respondcam.network.trees import is_float, map_tensors, spatial_tensor, tensors
+from respondcam.network.trees import is_float, map_tensors, signature, spatial_tensor, tensors
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def cached_survey(model: nn.Module, inputs: Any) -> Survey:
     A model whose modules were exchanged since must be surveyed anew, with `survey`.
     """
     model = unwrap(model)
-    key = tuple((tuple(t.shape), t.dtype) for t in tensors(inputs))
+    key = signature(inputs)
     with _lock:
         known = _surveys.setdefault(model, {})
         if key not in known:
@@ -176,7 +176,7 @@ def cached_survey(model: nn.Module, inputs: Any) -> Survey:
 
 def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log, Any]:
     log = _Log()
-    with undisturbed(model), contextlib.ExitStack() as stack:
+    with untouched(model, real=not fake), contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         if fake:

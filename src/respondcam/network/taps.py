@@ -75,6 +75,7 @@ class Tap:
         chosen = spatial_tensor(tree)
         if chosen is None:
             return tree
+        _check(self.name, chosen)
         if torch.is_inference_mode_enabled():
             raise LayerError(
                 f"Layer {self.name!r} runs inside torch.inference_mode(), where no gradient can "
@@ -88,6 +89,21 @@ class Tap:
             leaf = leaf.detach().requires_grad_(True)
         self.recorded.append(leaf)
         return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
+
+
+def _check(name: str, output: Tensor) -> None:
+    """Raise LayerError for a layer's output that no map can be made of."""
+    why = ""
+    if output.is_complex():
+        why = "is complex, and maps are real; choose a layer after its magnitude is taken"
+    elif output.layout != torch.strided:
+        why = f"is stored as {output.layout}, without a voxel for each place"
+    elif output.is_meta:
+        why = "has no numbers: the model or the input is on the meta device; load weights first"
+    elif not output.numel():
+        why = f"is empty, of shape {tuple(output.shape)}"
+    if why:
+        raise LayerError(f"The output of layer {name!r} {why}.")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,28 @@ def tensors(tree: Any) -> Iterator[Tensor]:
                 yield from tensors(getattr(leaf, entry.name))
 
 
+def signature(tree: Any) -> tuple[Any, ...]:
+    """What the course of a network may depend on besides the values of tensors.
+
+    Examples
+    --------
+    >>> signature((torch.zeros(1, 2), 3)) == signature((torch.ones(1, 2), 3))
+    True
+    >>> signature((torch.zeros(1, 2), 3)) == signature((torch.zeros(1, 2), 4))
+    False
+    """
+    leaves, structure = pytree.tree_flatten(tree)
+    found: list[Any] = [structure]
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            found.append((tuple(leaf.shape), leaf.dtype))
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            found += [signature(getattr(leaf, entry.name)) for entry in dataclasses.fields(leaf)]
+        else:
+            found.append(repr(leaf))
+    return tuple(found)
+
+
 def modules_of(model: nn.Module) -> list[nn.Module]:
     """All modules of a model, each once, in the order of ``model.modules()``.
 

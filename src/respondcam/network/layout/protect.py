@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from respondcam.network.attributes import keep_all, restore_all
 from respondcam.network.state import undisturbed
-
-_CONTAINERS = (list, dict, set)
+from respondcam.network.trees import modules_of
 
 
 @contextmanager
@@ -30,52 +28,17 @@ def untouched(model: nn.Module, *, real: bool) -> Iterator[None]:
     >>> model.training
     True
     """
-    attributes = [(module, _attributes(module)) for module in model.modules()]
+    modules = modules_of(model)
+    attributes = keep_all(modules)
     kept = _kept_buffers(model) if real else []
-    with undisturbed(model), _unfused_attention():
+    with undisturbed(model, real=real):
         try:
             yield
         finally:
-            for module, before in attributes:
-                _put_back(module, before)
+            restore_all(modules, attributes)
             for buffer, value, version in kept:
                 if buffer._version != version:
                     buffer.copy_(value)
-
-
-def _ours(name: str) -> bool:
-    return name != "training" and not name.endswith("hooks")
-
-
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Return every attribute, and a shallow copy of those that are containers."""
-    return {
-        name: (value, value.copy() if isinstance(value, _CONTAINERS) else None)
-        for name, value in vars(module).items()
-        if _ours(name)
-    }
-
-
-def _put_back(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
-    now = vars(module)
-    for name in [name for name in now if name not in before and _ours(name)]:
-        del now[name]
-    for name, (value, copy) in before.items():
-        if now.get(name, before) is not value:
-            now[name] = value
-        if copy is not None and not _holds_the_same(value, copy):
-            value.clear()
-            (value.extend if isinstance(value, list) else value.update)(copy)
-
-
-def _holds_the_same(value: Any, copy: Any) -> bool:
-    """Whether a container holds the very objects that its copy holds, in the same order."""
-    if len(value) != len(copy):
-        return False
-    if isinstance(value, dict):
-        pairs = zip(value.items(), copy.items(), strict=True)
-        return all(a[0] is b[0] and a[1] is b[1] for a, b in pairs)
-    return all(a is b for a, b in zip(value, copy, strict=True))
 
 
 def _kept_buffers(model: nn.Module) -> list[tuple[Tensor, Tensor, int]]:
@@ -84,14 +47,3 @@ def _kept_buffers(model: nn.Module) -> list[tuple[Tensor, Tensor, int]]:
         for buffer in model.buffers()
         if not buffer.is_inference()
     ]
-
-
-@contextmanager
-def _unfused_attention() -> Iterator[None]:
-    """Switch off torch's fused transformer layers, which do not run on tensors without data."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -28,7 +28,14 @@ from respondcam.network.layout.protect import untouched
 from respondcam.network.layout.results import LayerCall, LayerTrace
 from respondcam.network.layout.tracker import Track, Tracker, tensors_in
 from respondcam.network.split import call_model, unwrap
-from respondcam.network.trees import map_tensors, plain, private_copy, spatial_tensor, tensors
+from respondcam.network.trees import (
+    map_tensors,
+    plain,
+    private_copy,
+    signature,
+    spatial_tensor,
+    tensors,
+)
 
 Caller = Callable[[nn.Module, Any], Any]
 
@@ -75,7 +82,8 @@ def trace_layers(
     """Trace where the outputs of layers are in the model's input.
 
     The model is left exactly as it was. Results are remembered for as long as the model lives, by
-    layers and shapes; after changing a model's strides or paddings call `forget`.
+    layers, shapes and what is no tensor among the inputs, unless the way through the network may
+    depend on the values; after changing a model's strides or paddings call `forget`.
 
     Parameters
     ----------
@@ -115,14 +123,16 @@ def trace_layers(
     ((2.0,), (0.0,), False)
     """
     model = unwrap(model)
-    shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors(inputs)]
-    key = (tuple(layers), tuple(shapes), channel_dim, estimate)
+    key = (tuple(layers), signature(inputs), channel_dim, estimate)
     objects = [*layers.values(), *([] if call is None else [call])]
     with _LOCK:
         traces = recall(model, key, objects)
         if traces is None:
-            traces = _trace(model, layers, inputs, call or call_model, channel_dim, estimate)
-            remember(model, key, objects, traces)
+            traces, always = _trace(
+                model, layers, inputs, call or call_model, channel_dim, estimate
+            )
+            if always:
+                remember(model, key, objects, traces)
     _warn(traces)
     return dict(traces)
 
@@ -146,7 +156,8 @@ def _trace(
     call: Caller,
     channel_dim: int,
     estimate: bool,
-) -> dict[str, LayerTrace]:
+) -> tuple[dict[str, LayerTrace], bool]:
+    """The traces, and whether they hold for all values of inputs of these shapes."""
     note = ""
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ModelError(
@@ -170,7 +181,7 @@ def _trace(
                 for number, one in enumerate(calls)
             ]
         traces[name] = LayerTrace(name, tuple(calls), seen.bypassed[name], writes)
-    return traces
+    return traces, not note
 
 
 def _estimated(

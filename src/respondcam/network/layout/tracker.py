@@ -18,6 +18,7 @@ from respondcam.network.layout import (  # noqa: F401
 )
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
 from respondcam.network.layout.hollow import HollowRun
+from respondcam.network.layout.joining import joined
 from respondcam.network.layout.rules import RULES, Call, base_name, named, pointwise
 from respondcam.network.trees import tensors
 
@@ -215,8 +216,9 @@ class Tracker(TorchDispatchMode):
             lost = (*tracks.lost, reason) if reason else tracks.lost
             self.mark(link.base, Track(lifted, tracks.around, lost))
         else:
-            lost = tuple(dict.fromkeys((*base.lost, *tracks.lost)))
-            self.mark(link.base, Track(base.layout, base.around | tracks.around, lost))
+            layout, reason = _overwritten(base.layout, tracks.layout, link, tensor)
+            lost = tuple(dict.fromkeys((*base.lost, *tracks.lost, *([reason] if reason else ()))))
+            self.mark(link.base, Track(layout, base.around | tracks.around, lost))
         self._written(link.base, self.track(link.base))
 
     def _aliases(self, tensor: Tensor, track: Track | None) -> None:
@@ -255,6 +257,20 @@ def _lifted(layout: Layout | None, link: _Link) -> tuple[Layout | None, str]:
     vector = tuple(component / link.step for component in digits[0].vector)
     layout = layout.shifted(vector, -link.start)
     return layout.with_dim(link.dim, Dim((Digit(size, vector, digits[0].batch),))), ""
+
+
+def _overwritten(
+    old: Layout | None, written: Layout | None, link: _Link, part: Tensor
+) -> tuple[Layout | None, str]:
+    """Layout of a tensor that has one and of which a slice was written; the larger part decides."""
+    lifted = _lifted(written, link)[0]
+    if old is None or lifted is None:
+        return old, ""
+    both = [lifted, old] if 2 * part.numel() >= link.base.numel() else [old, lifted]
+    try:
+        return joined(both, tuple(link.base.shape)), ""
+    except NoLayoutError as error:
+        return None, f"a write into a slice: {error}"
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

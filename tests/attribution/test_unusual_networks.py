@@ -1,0 +1,435 @@
+"""Networks that do in their forward pass what few do, and that must be explained all the same."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+import respondcam as rc
+from respondcam.errors import LayerError, TargetError
+from respondcam.network.state import undisturbed
+
+WIDE = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def pooled(features):
+    return features.mean((2, 3, 4))
+
+
+def conv(*channels, **options):
+    return nn.Sequential(nn.Conv3d(*channels, 3, **options), nn.ReLU())
+
+
+class Net(nn.Module):
+    """A layer `l`, whatever `way` does with it, and a linear head."""
+
+    def __init__(self, way, **parts):
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.l, self.head = way, conv(1, 4, padding=1), nn.Linear(4, 3)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self.way(self, *inputs)
+
+
+def plain_way(net, x):
+    return net.head(pooled(net.l(x)))
+
+
+# ------------------------------------------------------------------ names
+
+
+def test_a_layer_named_input_is_that_layer_and_the_input_has_another_name() -> None:
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv3d(1, 4, 3, stride=2, padding=1)
+            self.input, self.head = conv(4, 6, stride=2, padding=1), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(pooled(self.input(self.stem(x))))
+
+    net = Named().eval()
+    explanation = rc.explain(net, WIDE, target=1)
+    assert explanation.layer == "input"
+    assert explanation.maps.shape[2:] == explanation.grid.shape == (3, 3, 3)
+    assert abs(float(explanation.account.relative_gap)) < 1e-5
+    assert rc.explain(net, WIDE, layer=":input", target=1).maps.shape[2:] == (12, 12, 12)
+    for method in ("occlusion", "integrated-gradients"):
+        assert rc.explain(net, WIDE, target=1, method=method).layer == ":input"
+    on_image = rc.METHODS["score"](net, "input", where="input")(WIDE, target=1)
+    assert on_image.maps.shape[2:] == (3, 3, 3)
+
+
+# ------------------------------------------------------------------ values that decide on the way
+
+
+def crop(net, x):
+    start = int(x.amax((0, 1, 2, 3)).argmax().clamp(0, 6))
+    return net.head(pooled(net.l(x[..., start : start + 6])))
+
+
+def flip(net, x):
+    if x[..., 0].mean() < x[..., -1].mean():
+        x = x.flip(-1)
+    return plain_way(net, x)
+
+
+def loop(net, x):
+    features = net.l(x)
+    for _ in range(1 if x.mean() > 0.5 else 3):
+        features = net.more(features)
+    return net.head(pooled(features))
+
+
+def bright(place):
+    image = WIDE.clone()
+    image[..., place] = 5
+    return image
+
+
+@pytest.mark.parametrize("method", ["respond", "ablation"])
+@pytest.mark.parametrize(
+    ("way", "layer", "one", "two"),
+    [
+        (crop, "l", bright(0), bright(6)),
+        (flip, "l", bright(0), bright(-1)),
+        (loop, "more", WIDE * 0 + 0.9, WIDE * 0 + 0.1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Layer 'more' is called")
+def test_an_explainer_follows_inputs_of_one_shape_that_take_different_ways(
+    way, layer, one, two, method
+) -> None:
+    net = Net(way, more=conv(4, 4, padding=1))
+    used, fresh = rc.METHODS[method](net, layer), rc.METHODS[method](net, layer)
+    used(one, target=1)
+    again, expected = used(two, target=1), fresh(two, target=1)
+    assert again.grid == expected.grid
+    torch.testing.assert_close(again.place(), expected.place())
+
+
+def test_a_number_among_the_inputs_is_part_of_what_decides() -> None:
+    net = Net(lambda net, x, start: net.head(pooled(net.l(x[..., start : start + 6]))))
+    explainer = rc.RespondCAM(net, "l")
+    offsets = [explainer((WIDE, start), target=1).grid.offset[2] for start in (0, 4)]
+    assert offsets == [0.0, 4.0]
+
+
+# ------------------------------------------------------------------ batches
+
+
+def test_a_head_whose_batch_norm_takes_its_statistics_from_the_batch() -> None:
+    def way(net, x):
+        return net.head(pooled(net.norm(net.l(x)).relu()))
+
+    net = Net(way, norm=nn.BatchNorm3d(4, track_running_stats=False)).eval()
+    with torch.no_grad():
+        score, activation = net(WIDE)[0, 1], net.l(WIDE)
+        silenced = []
+        for channel in range(4):
+            changed = activation.clone()
+            changed[:, channel] = 0
+            silenced.append(net.head(pooled(net.norm(changed).relu()))[0, 1])
+    weights = (score - torch.stack(silenced)) / score
+    for _ in range(2):  # what was learnt of the network is remembered
+        found = rc.explain(net, WIDE, layer="l", target=1, method="integrated-respond")
+        assert float(found.scores) == pytest.approx(float(score), abs=1e-6)
+        assert abs(float(found.account.relative_gap)) < 1e-3
+        found = rc.explain(
+            net,
+            WIDE,
+            layer="l",
+            target=1,
+            method="ablation",
+        )
+        assert float(found.scores) == pytest.approx(float(score), abs=1e-6)
+        expected = (weights.view(1, -1, 1, 1, 1) * activation).sum(dim=1)
+        torch.testing.assert_close(found.maps[0], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_slices_folded_into_the_batch_have_a_path_of_their_own(batch) -> None:
+    class Frames(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(1)
+            self.l = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU())
+            self.middle, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            b, c, d, h, w = x.shape
+            frames = self.l(x.transpose(1, 2).reshape(b * d, c, h, w))
+            return self.head(self.middle(frames.mean((2, 3))).relu().view(b, d, -1).mean(1))
+
+    net = Frames().eval()
+    images = torch.cat([WIDE * n for n in range(1, batch + 1)])
+    explanation = rc.explain(net, images, layer="l", target=1, method="integrated-respond")
+    assert (explanation.account.relative_gap.abs() < 1e-4).all()
+    alone = rc.explain(net, images[-1:], layer="l", target=1, method="integrated-respond")
+    torch.testing.assert_close(explanation.maps[-1:], alone.maps, rtol=1e-4, atol=1e-6)
+
+
+# ------------------------------------------------------------------ gradients
+
+
+def test_a_networks_own_enable_grad_around_the_layer() -> None:
+    def way(net, x):
+        with torch.enable_grad():
+            features = net.l(x)
+            one = net.one(pooled(features))
+        other = net.other(pooled(features))  # off again, as it was before the block
+        with torch.enable_grad():
+            return net.head(one + other)
+
+    net = Net(way, one=nn.Linear(4, 4), other=nn.Linear(4, 4)).eval()
+    found = rc.explain(net, WIDE, layer="l", target=1)
+    leaf = net.l(WIDE).detach().requires_grad_()
+    score = net.head(net.one(pooled(leaf)) + net.other(pooled(leaf)))[0, 1]
+    (gradient,) = torch.autograd.grad(score, leaf)
+    expected = float((leaf * gradient).sum().detach())
+    assert float(found.maps.sum()) == pytest.approx(expected, rel=1e-4)
+    assert abs(float(found.account.relative_gap)) < 1e-4
+
+
+def test_encoders_of_torch_with_masked_padding() -> None:
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.patch, self.head = nn.Conv3d(1, 8, 4, stride=4), nn.Linear(8, 3)
+            self.encoder = nn.TransformerEncoder(block, 2)
+
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            mask = torch.zeros(len(tokens), 27, dtype=torch.bool)
+            mask[:, 20:] = True
+            return self.head(self.encoder(tokens, src_key_padding_mask=mask)[:, :20].mean(1))
+
+    net = Masked().eval()
+    before = torch.backends.mha.get_fastpath_enabled()
+    first = rc.explain(net, WIDE, layer="encoder.layers.0", target=1)
+    last = rc.explain(net, WIDE, layer="encoder.layers.1", target=1)
+    assert torch.backends.mha.get_fastpath_enabled() is before
+    assert first.grid.shape == last.grid.shape == (3, 3, 3)
+    assert abs(float(last.account.relative_gap)) < 1e-4
+
+
+def test_with_a_class_token_the_last_layer_of_an_encoder_that_still_matters_is_chosen() -> None:
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.patch, self.head = nn.Conv3d(1, 8, 4, stride=4), nn.Linear(8, 3)
+            self.token = nn.Parameter(torch.rand(1, 1, 8))
+            self.encoder = nn.TransformerEncoder(block, 4)
+
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            first = self.token.expand(len(x), -1, -1)
+            return self.head(self.encoder(torch.cat([first, tokens], 1))[:, 0])
+
+    assert rc.explain(Tokens().eval(), WIDE, target=1).layer == "encoder.layers.2"
+
+
+def in_place(net, x):
+    features = net.l(x)
+    return net.head(pooled(net.more(features) + features.relu_()))
+
+
+def checkpointed(net, x):
+    again = torch.utils.checkpoint.checkpoint(net.more, net.l(x), use_reentrant=True)
+    return net.head(pooled(again))
+
+
+class Does(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def through(read):
+    return lambda net, x: net.head(pooled(read(net.does(net.l(x)))))
+
+
+@pytest.mark.parametrize(
+    ("way", "function", "layer", "kind", "words"),
+    [
+        (in_place, None, "l", LayerError, "writes over numbers"),
+        (checkpointed, None, "l", LayerError, "use_reentrant=False"),
+        (through(torch.abs), torch.fft.fftn, "does", LayerError, "complex"),
+        (lambda net, x: torch.complex(*[plain_way(net, x)] * 2), None, "l", TargetError, "complex"),
+        (
+            lambda net, x: net.head(pooled(net.l(x)) + 0 * net.does(net.l(x)).sum()),
+            lambda x: x[:, :, :0],
+            "does",
+            LayerError,
+            "is empty",
+        ),
+        (through(torch.Tensor.to_dense), torch.Tensor.to_sparse, "does", LayerError, "sparse"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.filterwarnings("ignore:The place of layer 'does' is not known")
+def test_what_cannot_be_explained_is_said_in_words(way, function, layer, kind, words) -> None:
+    net = Net(way, more=conv(4, 4, padding=1), does=Does(function)).eval()
+    with pytest.raises(kind, match=words):
+        rc.explain(net, WIDE, layer=layer, target=1)
+
+
+def test_a_network_on_the_meta_device_has_no_numbers() -> None:
+    with pytest.raises(LayerError, match="meta device"):
+        rc.explain(Net(plain_way).eval().to("meta"), WIDE.to("meta"), layer="l", target=1)
+
+
+def test_a_subclass_of_tensors_that_only_adds_facts_is_an_input() -> None:
+    class Image(torch.Tensor):
+        pass
+
+    net = Net(plain_way).eval()
+    expected = rc.explain(net, WIDE, layer="l", target=1)
+    found = rc.explain(net, WIDE.as_subclass(Image), layer="l", target=1)
+    torch.testing.assert_close(found.maps, expected.maps)
+    assert type(found.maps) is torch.Tensor
+
+
+def test_a_signal_with_as_many_samples_as_there_are_classes() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv1d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 10)
+    ).eval()
+    signal = torch.rand(2, 1, 10)
+    with torch.no_grad():
+        best, where = net(signal).max(dim=1)
+    found = rc.explain(net, signal, layer="1")
+    torch.testing.assert_close(found.scores[:, 0], best)
+    assert found.classes is None or found.classes[:, 0].tolist() == where.tolist()
+
+
+# ------------------------------------------------------------------ what stays as it was
+
+
+def test_caches_and_counters_of_a_network_are_as_they_were() -> None:
+    def way(net, x):
+        net.calls += 1
+        net.history.append(x)
+        if net.cache is None:
+            net.cache = net.scale * 2  # made once and used ever after, in training, too
+        net.features = net.l(x)
+        return net.head(pooled(net.features) * net.cache)
+
+    net = Net(way, calls=0, history=[], cache=None, scale=nn.Parameter(torch.rand(4)))
+    for layer in (None, "l"):  # chosen by a look at all layers, or named
+        for _ in range(2):
+            rc.explain(net, WIDE, layer=layer, target=1)
+            assert (net.calls, net.history, net.cache) == (0, [], None)
+            assert not hasattr(net, "features")
+    net(WIDE).sum().backward()
+    assert net.scale.grad is not None
+
+
+def test_weights_cached_by_a_parametrization_keep_their_graph() -> None:
+    net = nn.Sequential(
+        *conv(1, 4), parametrizations.weight_norm(nn.Conv3d(4, 2, 3)), nn.Flatten(2), Does(sums)
+    )
+    with parametrize.cached():
+        rc.explain(net, WIDE, layer="1", target=1)
+        net(WIDE).sum().backward()
+    assert net[2].parametrizations.weight.original0.grad is not None
+
+
+def sums(x):
+    return x.sum(-1)
+
+
+def functional(net, x):
+    norm = net.norm
+    features = F.batch_norm(net.l(x), norm.running_mean, norm.running_var, training=True)
+    return net.head(pooled(features))
+
+
+def adapting(net, x):
+    net.norm.train()
+    return net.head(pooled(net.norm(net.l(x))))
+
+
+def drawing(net, x):
+    return plain_way(net, x) * (1 + 0 * random.random() + 0 * np.random.rand())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("way", [functional, adapting, drawing])
+@pytest.mark.parametrize("layer", [None, "l"])
+def test_statistics_flags_and_random_states_are_as_they_were(way, layer) -> None:
+    net = Net(way, norm=nn.BatchNorm3d(4)).eval()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    drawn = np.random.get_state()[1:3]  # noqa: NPY002
+    for _ in range(2):
+        rc.explain(net, WIDE, layer=layer, target=1)
+        assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+        assert not any(module.training for module in net.modules())
+        np.testing.assert_equal(np.random.get_state()[1:3], drawn)  # noqa: NPY002
+
+
+def test_what_a_pass_draws_is_not_missed_afterwards() -> None:
+    def state_after(draws):
+        random.seed(1)
+        with undisturbed(nn.Identity()):  # whose own checks of types draw as well
+            for _ in range(draws):
+                random.random()
+        return random.getstate()
+
+    assert state_after(0) == state_after(5)
+
+
+# ------------------------------------------------------------------ writes in place
+
+
+def shifted(x):
+    y = x.clone()
+    y[:, :, :-4] = x[:, :, 4:]
+    return y
+
+
+def into_zeros(x):
+    y = x * 0
+    y[:, :, :-4] = x[:, :, 4:]
+    return y
+
+
+def temporal(x):
+    y = torch.cat([x] * 4, 1)
+    out = torch.zeros_like(y)
+    out[:, :1, :-2] = y[:, :1, 2:]
+    out[:, 1:2, 2:] = y[:, 1:2, :-2]
+    out[:, 2:] = y[:, 2:]
+    return out
+
+
+def halves(x):
+    y = torch.empty_like(x)
+    y[:, :, :6] = x[:, :, :6]
+    y[:, :, 6:] = x[:, :, 6:]
+    return y
+
+
+@pytest.mark.parametrize(
+    ("write", "place"), [(shifted, 4.0), (into_zeros, 4.0), (temporal, 0.0), (halves, 0.0)]
+)
+def test_writes_into_slices_move_what_they_write(write, place) -> None:
+    """The larger part decides on the place; parts that disagree are the uncertainty."""
+    net = nn.Sequential(Does(write), nn.Identity(), Does(lambda x: x.flatten(1).sum(1)[:, None]))
+    found = rc.explain(net, WIDE, layer="1", target="value")
+    assert found.grid.offset == (place, 0.0, 0.0)
+    assert (found.grid.uncertainty[0] > 0) == (write is not halves)
+    assert ("disagree" in found.grid.note) == (write is not halves)
