@@ -6,7 +6,7 @@ and the model's other inputs held fixed.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -130,7 +130,7 @@ def only_input(layer: LayerSpec | Sequence[LayerSpec] | None, method: str) -> st
 
 
 @contextmanager
-def separate_relus(model: nn.Module) -> Iterator[int]:
+def separate_relus(model: nn.Module) -> Generator[int, None, None]:
     """ReLUs that do not write over their input while hooks watch them; gives their number."""
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     inplace: list[Any] = [module.inplace for module in relus]

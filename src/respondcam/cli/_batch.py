@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -69,7 +69,7 @@ def _tell(failed: Sequence[tuple[Source, str]]) -> None:
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[Source], None]]:
+def _progress(count: int) -> Generator[Callable[[Source], None], None, None]:
     """A bar on a terminal that vanishes when done; nothing where the output goes to a file."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

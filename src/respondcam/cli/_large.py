@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -234,7 +234,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _client(asked: Asked) -> Iterator[Any]:
+def _client(asked: Asked) -> Generator[Any, None, None]:
     if asked.scheduler is None and asked.workers is None:
         yield None
         return

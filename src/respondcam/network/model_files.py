@@ -12,7 +12,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def _opened(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _current_folder() -> Iterator[None]:
+def _current_folder() -> Generator[None, None, None]:
     entry = str(Path.cwd())
     sys.path.append(entry)
     try:

@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ class _Bundle:
 
 
 @contextlib.contextmanager
-def evaluating(folder: Path, file: Path) -> Iterator[None]:
+def evaluating(folder: Path, file: Path) -> Generator[None, None, None]:
     """Let the bundle's own modules be imported, keep it quiet, and word what goes wrong."""
     sys.path.insert(0, str(folder.resolve()))
     try:

@@ -16,7 +16,7 @@ import inspect
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None, None, None]:
     """Keep what nnU-Net prints, and what its dependencies warn developers of, off the terminal."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -232,7 +232,7 @@ def _harmless() -> list[Any]:
 
 
 @contextlib.contextmanager
-def _worded(folder: Path) -> Iterator[None]:
+def _worded(folder: Path) -> Generator[None, None, None]:
     try:
         yield
     except InputError:

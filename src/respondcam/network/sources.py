@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -291,7 +291,7 @@ def _split(spec: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _importable_from(folder: Path, *, first: bool) -> Iterator[None]:
+def _importable_from(folder: Path, *, first: bool) -> Generator[None, None, None]:
     entry = str(folder)
     sys.path.insert(0 if first else len(sys.path), entry)
     try:

@@ -7,7 +7,7 @@ targets. The price is an inference plus the backward pass of the head.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -230,7 +230,9 @@ def refuse_unhookable(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> Iterator[None]:
+def _hooked(
+    layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]
+) -> Generator[None, None, None]:
     with contextlib.ExitStack() as stack:
         for name, module in layers.items():
             if name == INPUT:
@@ -242,7 +244,7 @@ def _hooked(layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]) -> 
 
 
 @contextlib.contextmanager
-def _twice_differentiable(wanted: bool) -> Iterator[None]:
+def _twice_differentiable(wanted: bool) -> Generator[None, None, None]:
     """Only what has a right second derivative after the pass.
 
     The fused attention kernels have none; the plain one has. Activation checkpointing runs parts of

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +36,9 @@ _eager_exit = contextlib.ExitStack()
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterator[None]:
+def undisturbed(
+    model: nn.Module, *, constant_parameters: bool = True
+) -> Generator[None, None, None]:
     """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
 
     Restored whatever happens inside: every module's training flag, every parameter's
@@ -64,7 +66,7 @@ def undisturbed(model: nn.Module, *, constant_parameters: bool = True) -> Iterat
 
 
 @contextlib.contextmanager
-def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
+def _evaluation(model: nn.Module, constant_parameters: bool) -> Generator[None, None, None]:
     with _lock:
         flags = _held.setdefault(model, _Flags())
         flags.passes += 1
@@ -94,7 +96,7 @@ def _evaluation(model: nn.Module, constant_parameters: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _eager() -> Iterator[None]:
+def _eager() -> Generator[None, None, None]:
     """Run compiled code eagerly, since hooks are skipped in a graph that was compiled before.
 
     Nothing compiled can exist before torch._dynamo was imported, and importing it takes seconds.

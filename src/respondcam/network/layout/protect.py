@@ -1,6 +1,6 @@
 """Leave a model exactly as it was, also where its forward pass writes to itself."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ _CONTAINERS = (list, dict, set)
 
 
 @contextmanager
-def untouched(model: nn.Module, *, real: bool) -> Iterator[None]:
+def untouched(model: nn.Module, *, real: bool) -> Generator[None, None, None]:
     """Run a block with the model in evaluation mode, and undo all that it does to the model.
 
     Besides what `undisturbed` restores, these are attributes (a pass without data would leave
@@ -87,7 +87,7 @@ def _kept_buffers(model: nn.Module) -> list[tuple[Tensor, Tensor, int]]:
 
 
 @contextmanager
-def _unfused_attention() -> Iterator[None]:
+def _unfused_attention() -> Generator[None, None, None]:
     """Switch off torch's fused transformer layers, which do not run on tensors without data."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
