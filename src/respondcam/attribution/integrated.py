@@ -34,11 +34,11 @@ from torch import Tensor, nn
 
 from respondcam.attribution.baseline import BaselineSpec, as_baseline
 from respondcam.attribution.explainer import Explainer, LayerSpec
-from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
+from respondcam.attribution.quadrature import check_nodes, node_weights, path_nodes, tilt
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Run
 from respondcam.attribution.targets import evaluate, takes_output
-from respondcam.errors import InputError, LayerError, ModelError, TargetError
+from respondcam.errors import LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
 from respondcam.network.precision import Precision
 from respondcam.network.split import Expansion, split_pass
@@ -86,8 +86,7 @@ class IntegratedRespondCAM(Explainer):
         baseline: BaselineSpec = None,
     ) -> None:
         super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
-        if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-            raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
+        check_nodes(nodes)
         self.baseline = as_baseline(baseline)
         self.schedule = PathPasses(nodes)
 
@@ -145,7 +144,7 @@ class _Chunk:
     layer: Layer
     points: Tensor
     values: Tensor | None = None  # (node, batch, target), once the pass has been made
-    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """For each target the weights and slopes, (node, batch)."""
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,17 +202,15 @@ class _Chunk:
                 "them with respond."
             )
         tensor = self.run.score_rows(output, copies=1 + len(self.points))
-        own, *copies = tensor.split(self._batch)
+        own, *copies = torch.split(tensor, self._batch)
         if len(copies) != len(self.points):
             raise ModelError(
                 f"The network makes {len(tensor)} rows of {(1 + len(self.points)) * self._batch} "
                 f"samples, so samples influence each other, as the instances of a bag do. The path "
                 f"of integrated-respond needs one row for each; use respond."
             )
-        scores = evaluate(self.run.goal, own)
-        self.run.scores = scores
-        again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        values = torch.stack([again(t) for t in copies])
+        self.run.scores = evaluate(self.run.goal, own)
+        values = torch.stack([self.run.score_again(t) for t in copies])
         self.values = (values if self.run.create_graph else values.detach()).double()
         self.seen = []
         return values.sum(
@@ -227,7 +224,7 @@ class _Chunk:
         scores = self.values[..., len(self.seen)]
         own = activation[: self._batch]
         difference = own - self.run.start(self.layer.name, call, own)
-        parts = gradient[self._batch :].unflatten(0, (len(self.points), self._batch))
+        parts = torch.unflatten(gradient[self._batch :], 0, (len(self.points), self._batch))
         slopes = (parts * difference).flatten(2).double().sum(dim=2)
         weights = node_weights(self.points.to(slopes), scores, slopes)
         self.seen.append((weights, slopes))

@@ -63,11 +63,10 @@ class OneScore(nn.Module):
             return image.clone() if tensor is chosen else private_copy(repeat(tensor, copies))
 
         output = call_model(self.model, map_tensors(exchange, inputs))
-        parts = score_tensor(output, self.run.setting.output).split(batch)
+        parts = torch.split(score_tensor(output, self.run.setting.output), batch)
         if self.run.scores is None:
             self.run.scores = evaluate(self.run.goal, parts[0].detach())
-        again = self.run.scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        return torch.cat([again(part)[:, self.target] for part in parts])
+        return torch.cat([self.run.score_again(part)[:, self.target] for part in parts])
 
     @property
     def copies(self) -> int:
@@ -95,7 +94,7 @@ class InputPasses:
         with undisturbed(scored.model):
             scored(image)  # the scores, and what they decide
             assert run.scores is not None
-            maps = []
+            maps: list[Tensor] = []
             for scored.target in range(run.scores.values.shape[1]):
                 shares = self._shares(scored, image).detach()
                 maps.append(run.finish(INPUT, 0, *full_precision(image, shares)))

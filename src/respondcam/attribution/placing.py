@@ -61,7 +61,8 @@ def placing_matrix(
     >>> placing_matrix(2.0, 0.0, 2, 4).tolist()
     [[0.66..., 0.33..., 0.0, 0.0], [0.0, 0.25, 0.5, 0.25]]
     """
-    share = torch.from_numpy(tent_matrix(stride, offset, grid_size, input_size))
+    tents = tent_matrix(stride, offset, grid_size, input_size)
+    share = torch.from_numpy(tents)  # pyright: ignore[reportUnknownMemberType]
     return share.to(device=device, dtype=dtype)
 
 

@@ -61,7 +61,8 @@ class HeadRuns:
         self, copies: Copies, count: int
     ) -> tuple[Float[Tensor, "batch channel *grid"], Float[Tensor, "copy batch target"]]:
         """Activation, and the scores of `count` changed copies of it."""
-        size, found = self._chunk(), []
+        size = self._chunk()
+        found: list[Tensor] = []
         for first in range(0, max(1, count), size):
             last = min(count, first + size)
             found.append(self._chunk_scores(copies, first, last))
@@ -88,7 +89,7 @@ class HeadRuns:
         ones = [1] * (activation.ndim - 2)
         found = [
             self.run.finish(self.layer.name, self.call, *full_precision(activation, each))
-            for each in weights.permute(2, 1, 0).unflatten(2, (-1, *ones))
+            for each in torch.unflatten(weights.permute(2, 1, 0), 2, (-1, *ones))
         ]
         return (torch.stack(found),) * self._calls
 
@@ -120,12 +121,12 @@ class HeadRuns:
             call=self.call,
             calls=self._calls,
         )
-        own, *others = score_tensor(output, self.run.setting.output).split(self._batch)
+        tensor = score_tensor(output, self.run.setting.output)
+        own, *others = torch.split(tensor, self._batch)
         if len(others) != last - first:
             raise ModelError("The head gave another number of samples than it was handed.")
         scores = self.run.scores = evaluate(self.run.goal, own)
-        again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        values = [again(other) for other in others]
+        values = [self.run.score_again(other) for other in others]
         return torch.stack(values) if values else scores.values[None][:0]
 
     @property
