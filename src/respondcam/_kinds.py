@@ -30,6 +30,17 @@ def is_listed(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return isinstance(value, (list, tuple))
 
 
+def is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
+    """Whether a value is a tuple, of whatever.
+
+    Examples
+    --------
+    >>> is_tuple((1, "a")), is_tuple([1, "a"])
+    (True, False)
+    """
+    return isinstance(value, tuple)
+
+
 def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether a value is a sequence, of whatever.
 

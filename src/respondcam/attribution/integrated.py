@@ -32,9 +32,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from respondcam.attribution.baseline import BaselineSpec, as_baseline
+from respondcam.attribution.baseline import BaselineSpec, as_baseline, check_nodes
 from respondcam.attribution.explainer import Explainer, LayerSpec
-from respondcam.attribution.quadrature import check_nodes, node_weights, path_nodes, tilt
+from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Run
 from respondcam.attribution.targets import evaluate, takes_output

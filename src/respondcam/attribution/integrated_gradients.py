@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from respondcam.attribution.baseline import BaselineSpec, as_baseline
+from respondcam.attribution.baseline import BaselineSpec, as_baseline, check_nodes
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.on_input import InputPasses, OneScore, captum_for, only_input
-from respondcam.attribution.quadrature import check_nodes
 from respondcam.attribution.run import Align
 
 

@@ -27,25 +27,9 @@ account's gap. So the sum of the map is right before each of its voxels is; how 
 is from the integral is of the order of :math:`r`, and shrinks with more nodes.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from respondcam.errors import InputError
-
-
-def check_nodes(nodes: Any) -> None:
-    """Refuse a number of nodes that a user gave and that is none.
-
-    Raises
-    ------
-    InputError
-        If it is no whole number, or less than one.
-    """
-    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-        raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
 
 
 def path_nodes(count: int) -> Float[Tensor, "node"]:

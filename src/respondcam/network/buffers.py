@@ -3,6 +3,9 @@
 PyTorch's own layers write to theirs in training alone, so only buffers of other modules are kept.
 """
 
+# Whether and when a buffer was written to, torch says under names with an underscore.
+# pyright: reportPrivateUsage=false
+
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import RespondCAMWarning
+from respondcam.network.typed import class_name
 
 _COPIED = 1 << 20  # bytes; of larger ones a copy is made when one was seen to change
 _changing: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
@@ -44,7 +48,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
     >>> model.calls
     tensor([0.])
     """
-    kept = []
+    kept: list[KeptBuffer] = []
     for module in modules:
         if not module._buffers or type(module).__module__.startswith("torch.nn."):
             continue
@@ -70,7 +74,7 @@ def restore_buffers(kept: Sequence[KeptBuffer]) -> None:
             if changed:
                 _changing.setdefault(one.owner, set()).add(one.name)
                 warnings.warn(
-                    f"The network wrote to its buffer {one.name!r} of {one.owner._get_name()} in "
+                    f"The network wrote to its buffer {one.name!r} of {class_name(one.owner)} in "
                     f"its own forward pass. It is too large to be copied each time, so this change "
                     f"stays; from now on it is put back.",
                     RespondCAMWarning,

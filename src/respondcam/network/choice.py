@@ -17,6 +17,7 @@ from respondcam.network.layout.memory import recall, remember
 from respondcam.network.split import split_pass, unwrap
 from respondcam.network.survey import Survey, SurveyedLayer, cached_survey
 from respondcam.network.trees import is_float, spatial_tensor, tensors
+from respondcam.network.typed import named_modules
 
 _TOKENS = "the last layer whose tokens lead to the scores"
 _TRACED = "the last layer with a grid before the scores"
@@ -100,7 +101,7 @@ def _gridded(
     model: nn.Module, inputs: Any, layers: Sequence[SurveyedLayer]
 ) -> dict[str, LayerTrace]:
     """Those layers, in the order of their calls, whose layout is known and has several voxels."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
     named = {layer.name: modules[layer.name] for layer in layers}
     traces = trace_layers(model, named, inputs, estimate=False) if named else {}
     return {
@@ -133,7 +134,7 @@ def _with_gradient(
     read: Read | None,
 ) -> list[str]:
     """Layers whose tokens have a gradient: behind the last attention only the class token has."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
 
     def reduce(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         axes = traces[name].calls[call].axes

@@ -25,9 +25,9 @@ _lock = threading.RLock()
 @dataclass
 class _Flags:
     passes: int = 0
-    training: list[tuple[nn.Module, bool]] = field(default_factory=list)
-    trainable: list[Tensor] = field(default_factory=list)
-    buffers: list[KeptBuffer] = field(default_factory=list)
+    training: list[tuple[nn.Module, bool]] = field(default_factory=list[tuple[nn.Module, bool]])
+    trainable: list[Tensor] = field(default_factory=list[Tensor])
+    buffers: list[KeptBuffer] = field(default_factory=list[KeptBuffer])
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
@@ -58,7 +58,9 @@ def undisturbed(
     with (
         torch.inference_mode(False),
         torch.set_grad_enabled(False),
-        torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)),
+        torch.random.fork_rng(  # pyright: ignore[reportUnknownMemberType]
+            devices=sorted(d.index or 0 for d in devices)
+        ),
         _eager(),
         _evaluation(model, constant_parameters),
     ):

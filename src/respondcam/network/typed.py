@@ -7,6 +7,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,13 +39,24 @@ def class_name(module: nn.Module) -> str:
     return module._get_name()  # pyright: ignore[reportPrivateUsage]
 
 
-def numbers(tensor: Tensor) -> list[Any]:
-    """Numbers of a tensor with at least one axis, in lists that are nested as its axes are.
+def from_array(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array.
 
     Examples
     --------
-    >>> numbers(torch.eye(2))
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> from_array(np.zeros(2))
+    tensor([0., 0.], dtype=torch.float64)
+    """
+    return torch.from_numpy(array)
+
+
+def numbers(tensor: Tensor) -> Any:
+    """Numbers of a tensor in lists that are nested as its axes are; a number, where it has none.
+
+    Examples
+    --------
+    >>> numbers(torch.eye(2)), numbers(torch.tensor(3))
+    ([[1.0, 0.0], [0.0, 1.0]], 3)
     """
     return tensor.tolist()
 

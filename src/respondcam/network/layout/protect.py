@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from respondcam._kinds import is_mapping
 from respondcam.network.state import undisturbed
 
 _CONTAINERS = (list, dict, set)
@@ -65,14 +66,15 @@ def _put_back(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
             now[name] = value
         if copy is not None and not _holds_the_same(value, copy):
             value.clear()
-            (value.extend if isinstance(value, list) else value.update)(copy)
+            refill: Any = getattr(value, "extend" if isinstance(value, list) else "update")
+            refill(copy)
 
 
 def _holds_the_same(value: Any, copy: Any) -> bool:
     """Whether a container holds the very objects that its copy holds, in the same order."""
     if len(value) != len(copy):
         return False
-    if isinstance(value, dict):
+    if is_mapping(value):
         pairs = zip(value.items(), copy.items(), strict=True)
         return all(a[0] is b[0] and a[1] is b[1] for a, b in pairs)
     return all(a is b for a, b in zip(value, copy, strict=True))
