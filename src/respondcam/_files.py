@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from respondcam.errors import InputError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Give a temporary path beside `path`, and rename it to `path` when the block succeeds.
 
     The temporary name keeps all suffixes of `path`, since writers choose the format by them.
@@ -41,7 +41,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Like `whole_file`, for a format that is a folder; one that was there before is replaced.
 
     Raises
@@ -75,7 +75,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _beside(target: Path) -> Generator[Path, None, None]:
     """A path of the same name in a temporary folder beside `target`, which vanishes at the end."""
     try:
         folder = tempfile.mkdtemp(prefix=".respondcam-", dir=target.parent)

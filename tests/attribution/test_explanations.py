@@ -143,6 +143,14 @@ def test_one_class_per_sample() -> None:
     torch.testing.assert_close(mixed.maps, as_tensor.maps)
 
 
+def test_a_class_may_be_a_tensor_without_axes() -> None:
+    model, x = gap_network(), image()
+    explainer = rc.RespondCAM(model, layer="3")
+    found = explainer(x, target=torch.tensor(2))
+    assert found.targets == ("class 2",)
+    torch.testing.assert_close(found.maps, explainer(x, target=2).maps)
+
+
 def test_single_logit_models_have_two_classes() -> None:
     model, x = gap_network(classes=1), image()
     explainer = rc.RespondCAM(model, layer="3")

@@ -90,6 +90,18 @@ def activation_of(model: nn.Module, layer: str | nn.Module, inputs: Inputs) -> T
     return seen[-1 if found.call is None else found.call]
 
 
+def check_nodes(nodes: Any) -> None:
+    """Refuse a number of nodes that a user gave and that is none.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number, or less than one.
+    """
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
+        raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
+
+
 def _mean(activation: Tensor) -> Tensor:
     grid = tuple(range(2, activation.ndim))
     return activation.mean(dim=grid, keepdim=True).expand_as(activation)

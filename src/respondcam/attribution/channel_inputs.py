@@ -1,6 +1,6 @@
 """The channels of whatever a network takes: their names, and inputs with some of them replaced."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import InputError
 from respondcam.network.trees import is_float, plain, spatial_batch, tensors
 
@@ -58,9 +59,11 @@ class ChannelInputs:
     def with_values(self, values: Sequence[Tensor]) -> Any:
         """The inputs with other values in the counted tensors; the model may write to them."""
         batch, left = spatial_batch(self.tree), list(values)
-        return pytree.tree_map(
-            lambda leaf: left.pop(0).clone() if _counts(leaf, batch) else leaf, self.tree
-        )
+
+        def exchange(leaf: Any) -> Any:
+            return left.pop(0).clone() if _counts(leaf, batch) else leaf
+
+        return pytree.tree_map(exchange, self.tree)
 
     def replaced(self, channels: Iterable[Channel]) -> Any:
         """The inputs with some channels at their baseline."""
@@ -101,9 +104,9 @@ def channel_inputs(
 
 
 def _labelled(tree: Any) -> list[tuple[str, Tensor]]:
-    if isinstance(tree, Mapping):
+    if is_mapping(tree):
         parts = [(str(key), list(tensors(value))) for key, value in tree.items()]
-    elif isinstance(tree, (tuple, list)):
+    elif is_listed(tree):
         parts = [(f"input {number}", list(tensors(value))) for number, value in enumerate(tree)]
     else:
         parts = [("", list(tensors(tree)))]

@@ -59,6 +59,7 @@ from respondcam.network.gradients import gradients_of
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.typed import numbers
 
 _MOST_SHAPLEY = 6  # channels: 64 forward passes
 
@@ -120,7 +121,7 @@ class ChannelContributions:
         columns = self.columns(sample, target)
         width = max(7, *(len(name) for name in self.names))
         titles = "".join(f" {title:>8}" for title in columns)
-        body = []
+        body: list[str] = []
         for row, name in enumerate((*self.names, "gap")):
             cells = "".join(f" {_zero(values[row]):8.3f}" for values in columns.values())
             body.append(f"{name:{width}}{cells}")
@@ -133,7 +134,7 @@ class ChannelContributions:
         known = {"Shapley": self.shapley, "flow": self.flow, "drop": self.drop}
         through = self.score[sample, target] - self.baseline[sample, target]
         return {
-            title: [*each[sample, target].tolist(), float(through - each[sample, target].sum())]
+            title: [*numbers(each[sample, target]), float(through - each[sample, target].sum())]
             for title, each in known.items()
             if each is not None
         }
@@ -188,7 +189,7 @@ def channel_contributions(
     >>> found.flow.shape, bool(found.flow_gap.abs() < 0.01)
     (torch.Size([1, 1, 2]), True)
     """
-    if not isinstance(nodes, int) or nodes < 1:
+    if not isinstance(nodes, int) or nodes < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
     goal = as_target(target)
     apart = channel_inputs(as_tensors(inputs, explainer.model), baseline, names)
@@ -243,7 +244,7 @@ class _Scored:
     output: Any
     apart: ChannelInputs
     first: Scores | None = None
-    known: dict[frozenset[int], Tensor] = field(default_factory=dict)
+    known: dict[frozenset[int], Tensor] = field(default_factory=dict[frozenset[int], Tensor])
 
     def at(self, present: Collection[int]) -> Float[Tensor, "batch target"]:
         """Scores with only these channels as they are, each set computed once."""

@@ -29,6 +29,7 @@ from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.rerun import HeadRuns
 from respondcam.attribution.run import Align, Run
 from respondcam.network.layers import Layer
+from respondcam.network.typed import symmetric_eigen
 
 
 def eigen_cam(activation: Float[Tensor, "batch channel *grid"]) -> Float[Tensor, "batch *grid"]:
@@ -43,10 +44,10 @@ def eigen_cam(activation: Float[Tensor, "batch channel *grid"]) -> Float[Tensor,
     """
     voxels = activation.flatten(2).double()  # (batch, channel, voxel): O transposed
     if voxels.shape[1] <= voxels.shape[2]:
-        _, vectors = torch.linalg.eigh(voxels @ voxels.mT)  # rising eigenvalues
+        _, vectors = symmetric_eigen(voxels @ voxels.mT)  # rising eigenvalues
         found = torch.einsum("bcv,bc->bv", voxels, vectors[..., -1])
     else:  # fewer voxels than channels: O v = sigma u, from the smaller matrix
-        values, vectors = torch.linalg.eigh(voxels.mT @ voxels)
+        values, vectors = symmetric_eigen(voxels.mT @ voxels)
         found = vectors[..., -1] * values[:, -1:].clamp(min=0).sqrt()
     total = found.sum(dim=1, keepdim=True)
     strongest = found.gather(1, found.abs().argmax(dim=1, keepdim=True))

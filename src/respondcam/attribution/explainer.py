@@ -88,7 +88,7 @@ class Explainer(ABC):
         align: Align = "layout",
         precision: Precision = "fp32",
     ) -> None:
-        if not isinstance(model, nn.Module):
+        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             exported = type(model).__name__ == "ExportedProgram"
             remedy = (
                 "Give torch.export.unflatten(program)"
@@ -121,8 +121,10 @@ class Explainer(ABC):
         # Makes one explanation of all layers'; None leaves them apart.
         self.join: Callable[[tuple[Explanation, ...]], Explanation] | None = None
         # One callable for the life of the explainer: traces are remembered by it.
-        self._read = lambda out: score_tensor(out, output)
-        self._scored = lambda model, inputs: score_tensor(call_model(model, inputs), output)
+        self._read: Callable[[Any], Tensor] = lambda out: score_tensor(out, output)
+        self._scored: Callable[[nn.Module, Any], Tensor] = lambda model, inputs: score_tensor(
+            call_model(model, inputs), output
+        )
         self.several = isinstance(layer, (list, tuple))
         given: Sequence[Any] = layer if isinstance(layer, (list, tuple)) else [layer]
         if not given:

@@ -74,7 +74,7 @@ class Explanation:
     grid: LayerGrid
     classes: Tensor | None = None
     layer_reason: str = ""
-    empty: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    empty: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     source: Volume | None = None
     bypassed: bool = False
     bag: bool = False

@@ -1,6 +1,6 @@
 """What may be explained: tensors and volumes, alone or in a tuple or dict."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch.utils._pytree as pytree
@@ -31,8 +31,9 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
             tensor = leaf.tensor()
             return tensor if parameter is None else tensor.to(parameter.device, parameter.dtype)
         if isinstance(leaf, np.ndarray):
+            array = cast("np.ndarray", leaf)
             raise InputError(
-                f"The input is a numpy array {leaf.shape}. Give respondcam.Volume(array) for one "
+                f"The input is a numpy array {array.shape}. Give respondcam.Volume(array) for one "
                 f"volume (z, y, x), or a tensor (batch, channel, *spatial)."
             )
         # MONAI's MetaTensor copies itself without its history, and others lose gradients in hooks

@@ -32,14 +32,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from respondcam.attribution.baseline import BaselineSpec, as_baseline
+from respondcam.attribution.baseline import BaselineSpec, as_baseline, check_nodes
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
 from respondcam.attribution.rerun import decided, repeat, samples_mix
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align, Run
 from respondcam.attribution.targets import evaluate, takes_output
-from respondcam.errors import InputError, LayerError, ModelError, TargetError
+from respondcam.errors import LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
 from respondcam.network.layout import to_grid
 from respondcam.network.precision import Precision
@@ -88,8 +88,7 @@ class IntegratedRespondCAM(Explainer):
         baseline: BaselineSpec = None,
     ) -> None:
         super().__init__(model, layer, output=output, relu=relu, align=align, precision=precision)
-        if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-            raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
+        check_nodes(nodes)
         self.baseline = as_baseline(baseline)
         self.schedule = PathPasses(nodes)
 
@@ -124,7 +123,7 @@ class PathPasses:
             plain, tilted = plain + more, tilted + more_tilted
         sample, ones = chunks[0].sample_of_row(), [1] * (plain.ndim - 2)
         factor, mean = (
-            each.to(plain)[:, sample].unflatten(1, (-1, *ones)) for each in _tilt_of(chunks)
+            torch.unflatten(each.to(plain)[:, sample], 1, (-1, *ones)) for each in _tilt_of(chunks)
         )
         total = plain + factor * (tilted - mean * plain)
         call = layer.call or 0
@@ -147,7 +146,7 @@ class _Chunk:
     layer: Layer
     points: Tensor
     values: Tensor | None = None  # (node, batch, target), once the pass has been made
-    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """For each target the weights and slopes, (node, batch)."""
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,17 +238,15 @@ class _Chunk:
                 "them with respond."
             )
         tensor = self.run.score_rows(output, copies=1 + len(self.points))
-        own, *copies = tensor.split(self._batch)
+        own, *copies = torch.split(tensor, self._batch)
         if len(copies) != len(self.points):
             raise ModelError(
                 f"The network makes {len(tensor)} rows of {(1 + len(self.points)) * self._batch} "
                 f"samples, so samples influence each other, as the instances of a bag do. The path "
                 f"of integrated-respond needs one row for each; use respond."
             )
-        scores = evaluate(self.run.goal, own)
-        self.run.scores = scores
-        again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        values = torch.stack([again(t) for t in copies])
+        self.run.scores = evaluate(self.run.goal, own)
+        values = torch.stack([self.run.score_again(t) for t in copies])
         self.values = (values if self.run.create_graph else values.detach()).double()
         self.seen = []
         return values.sum(
@@ -260,7 +257,7 @@ class _Chunk:
         if call != (self.layer.call or 0):
             return activation.new_zeros(())
         own = activation[: self._rows]
-        parts = gradient[self._rows :].unflatten(0, (len(self.points), self._rows))
+        parts = torch.unflatten(gradient[self._rows :], 0, (len(self.points), self._rows))
         return torch.cat([own[None], self._summed(own, parts)])
 
     def _summed(self, own: Tensor, parts: Tensor) -> Tensor:
@@ -274,10 +271,10 @@ class _Chunk:
         weights = node_weights(self.points.to(slopes), scores, slopes)
         self.seen.append((weights, slopes))
         ones = [1] * (parts.ndim - 2)
-        shares = weights.to(parts)[:, sample].unflatten(1, (-1, *ones)) * parts
+        shares = torch.unflatten(weights.to(parts)[:, sample], 1, (-1, *ones)) * parts
         shares = torch.where(shares.isnan(), 0.0, shares)
         steep = torch.where(slopes.isfinite(), slopes, 0.0).to(parts)[:, sample]
-        tilted = (steep.unflatten(1, (-1, *ones)) * shares).sum(dim=0)
+        tilted = (torch.unflatten(steep, 1, (-1, *ones)) * shares).sum(dim=0)
         return torch.stack([shares.sum(dim=0), tilted])
 
     def sample_of_row(self) -> Tensor:

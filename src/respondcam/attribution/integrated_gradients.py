@@ -20,11 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from respondcam.attribution.baseline import BaselineSpec, as_baseline
+from respondcam.attribution.baseline import BaselineSpec, as_baseline, check_nodes
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.on_input import InputPasses, OneScore, captum_for, only_input
 from respondcam.attribution.run import Align
-from respondcam.errors import InputError
 
 
 class IntegratedGradients(Explainer):
@@ -62,8 +61,7 @@ class IntegratedGradients(Explainer):
         super().__init__(
             model, only_input(model, layer, self.method), output=output, relu=relu, align=align
         )
-        if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-            raise InputError(f"nodes={nodes!r}: give a whole number of at least 1.")
+        check_nodes(nodes)
         self.nodes = nodes
         self.baseline = as_baseline(baseline)
         captum_for(self.method)

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from respondcam._kinds import is_listed
 from respondcam.attribution.baseline import BaselineSpec, as_baseline
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.on_input import InputPasses, OneScore, captum_for, only_input
@@ -118,7 +119,7 @@ def sizes(name: str, given: Sizes, spatial: Sequence[int], otherwise: Sequence[i
     if given is None:
         return list(otherwise)
     listed = [given] * len(spatial) if isinstance(given, int) else given
-    entries = listed if isinstance(listed, (list, tuple)) else []
+    entries = listed if is_listed(listed) else []
     found = [n for n in entries if isinstance(n, int)]
     fits = len(found) == len(entries) == len(spatial)
     if not fits or any(not 1 <= n <= most for n, most in zip(found, spatial, strict=True)):

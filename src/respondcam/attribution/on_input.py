@@ -6,7 +6,7 @@ and the model's other inputs held fixed.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -63,11 +63,10 @@ class OneScore(nn.Module):
             return image.clone() if tensor is chosen else private_copy(repeat(tensor, copies))
 
         output = call_model(self.model, map_tensors(exchange, inputs))
-        parts = score_tensor(output, self.run.setting.output).split(batch)
+        parts = torch.split(score_tensor(output, self.run.setting.output), batch)
         if self.run.scores is None:
             self.run.scores = evaluate(self.run.goal, parts[0].detach())
-        again = self.run.scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        return torch.cat([again(part)[:, self.target] for part in parts])
+        return torch.cat([self.run.score_again(part)[:, self.target] for part in parts])
 
     @property
     def copies(self) -> int:
@@ -95,7 +94,7 @@ class InputPasses:
         with undisturbed(scored.model):
             scored(image)  # the scores, and what they decide
             assert run.scores is not None
-            maps = []
+            maps: list[Tensor] = []
             for scored.target in range(run.scores.values.shape[1]):
                 shares = self._shares(scored, image).detach()
                 maps.append(run.finish(layers[0].name, 0, *full_precision(image, shares)))
@@ -122,7 +121,8 @@ def captum_for(method: str) -> ModuleType:
 
 def only_input(model: nn.Module, layer: LayerSpec | Sequence[LayerSpec] | None, method: str) -> str:
     """The one layer of these methods; LayerError if another was named."""
-    own = input_name(unwrap(model)) if isinstance(model, nn.Module) else INPUT
+    is_model = isinstance(model, nn.Module)  # pyright: ignore[reportUnnecessaryIsInstance]
+    own = input_name(unwrap(model)) if is_model else INPUT
     if layer is None or layer in (own, INPUT, [own], [INPUT], (own,), (INPUT,)):
         return own
     raise LayerError(
@@ -131,7 +131,7 @@ def only_input(model: nn.Module, layer: LayerSpec | Sequence[LayerSpec] | None, 
 
 
 @contextmanager
-def separate_relus(model: nn.Module) -> Iterator[int]:
+def separate_relus(model: nn.Module) -> Generator[int, None, None]:
     """ReLUs that do not write over their input while hooks watch them; gives their number."""
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     inplace: list[Any] = [module.inplace for module in relus]

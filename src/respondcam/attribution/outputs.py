@@ -1,12 +1,13 @@
 """Read a model's output: where the scores are, which class is predicted, where."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import RespondCAMWarning, TargetError
 from respondcam.network.trees import is_float, tensors
 
@@ -28,14 +29,12 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     """
     if select is not None:
         picked = select(output)
-        if not isinstance(picked, Tensor):
+        if not isinstance(picked, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TargetError(f"output= gave {type(picked).__name__}, not a tensor of scores.")
         return _float(picked)
     if isinstance(output, Tensor):
         return _float(output)
-    logits = (
-        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    )
+    logits = output.get("logits") if is_mapping(output) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return _float(logits)
     found = [t for t in tensors(output) if is_float(t)]
@@ -82,9 +81,9 @@ def output_part(key: str) -> Callable[[Any], Tensor]:
     """
 
     def pick(output: Any) -> Tensor:
-        if isinstance(output, Mapping) and key in output:
+        if is_mapping(output) and key in output:
             return output[key]
-        if isinstance(output, (tuple, list)) and key.isdecimal() and int(key) < len(output):
+        if is_listed(output) and key.isdecimal() and int(key) < len(output):
             return output[int(key)]
         if not isinstance(output, Tensor) and hasattr(output, key):
             return getattr(output, key)
@@ -189,14 +188,14 @@ def describe(output: Any) -> str:
     """What an output is, in words."""
     if isinstance(output, Tensor):
         return f"a tensor {_shape(output)}"
-    if isinstance(output, Mapping):
+    if is_mapping(output):
         return f"a {type(output).__name__} with keys {', '.join(map(repr, output))}"
-    if isinstance(output, (tuple, list)):
+    if is_listed(output):
         return f"a {type(output).__name__} of {len(output)}"
     return f"a {type(output).__name__}"
 
 
 def _example(output: Any) -> str:
-    if isinstance(output, Mapping) and output:
+    if is_mapping(output) and output:
         return f"out[{next(iter(output))!r}]"
-    return "out[0]" if isinstance(output, (tuple, list)) else "out.logits"
+    return "out[0]" if is_listed(output) else "out.logits"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
+from respondcam.network.typed import from_array
 from respondcam.volume.tents import tent_matrix
 
 
@@ -61,7 +62,7 @@ def placing_matrix(
     >>> placing_matrix(2.0, 0.0, 2, 4).tolist()
     [[0.66..., 0.33..., 0.0, 0.0], [0.0, 0.25, 0.5, 0.25]]
     """
-    share = torch.from_numpy(tent_matrix(stride, offset, grid_size, input_size))
+    share = from_array(tent_matrix(stride, offset, grid_size, input_size))
     return share.to(device=device, dtype=dtype)
 
 

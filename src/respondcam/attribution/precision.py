@@ -12,6 +12,7 @@ from respondcam.attribution.run import Run, Schedule
 from respondcam.attribution.targets import Scores, evaluate
 from respondcam.network.layers import Layer
 from respondcam.network.precision import trunk_precision
+from respondcam.network.typed import norms
 
 
 def precision_error(
@@ -58,7 +59,7 @@ def precision_error(
 
 
 def _norms(maps: Tensor) -> Tensor:
-    return maps.double().flatten(2).norm(dim=2)
+    return norms(maps.double().flatten(2), dim=2)
 
 
 def _worst(difference: Tensor, size: Tensor) -> float:

@@ -152,7 +152,11 @@ def _without_padding(goal: Target, prepared: Prepared) -> Target:
         if not isinstance(found, Scores) or found.again is None:
             return found
         again = found.again
-        return replace(found, again=lambda other: again(cut(other)))
+
+        def on_part(other: Tensor) -> Tensor:
+            return again(cut(other))
+
+        return replace(found, again=on_part)
 
     return score
 
@@ -176,7 +180,7 @@ def _weights(goal: Target, scores: Tensor, prepared: Prepared) -> tuple[Scores, 
     with torch.enable_grad():
         inside = scores[(..., *prepared.inside)].detach().requires_grad_()
         found = evaluate(goal, inside)
-        weights = []
+        weights: list[_Weights] = []
         for column, label in enumerate(found.labels):
             value = found.values[0, column]
             gradient = torch.zeros_like(inside)

@@ -72,7 +72,8 @@ class HeadRuns:
         self, copies: Copies, count: int
     ) -> tuple[Float[Tensor, "batch channel *grid"], Float[Tensor, "copy batch target"]]:
         """Activation, and the scores of `count` changed copies of it."""
-        size, found = self._chunk(), []
+        size = self._chunk()
+        found: list[Tensor] = []
         for first in range(0, max(1, count), size):
             last = min(count, first + size)
             found.append(self._chunk_scores(copies, first, last))
@@ -99,7 +100,7 @@ class HeadRuns:
         ones = [1] * (activation.ndim - 2)
         found = [
             self.run.finish(self.layer.name, self.call, *full_precision(activation, each))
-            for each in weights.permute(2, 1, 0).unflatten(2, (-1, *ones))
+            for each in torch.unflatten(weights.permute(2, 1, 0), 2, (-1, *ones))
         ]
         return (torch.stack(found),) * self._calls
 
@@ -149,12 +150,11 @@ class HeadRuns:
             calls=self._calls,
         )
         rows = self.run.score_rows(output, copies=1 + last - first)
-        own, *others = rows.split(self._batch)
+        own, *others = torch.split(rows, self._batch)
         if len(others) != last - first:
             raise ModelError("The head gave another number of samples than it was handed.")
         scores = self.run.scores = evaluate(self.run.goal, own)
-        again = scores.again or (lambda t: evaluate(self.run.goal, t).values)
-        values = [again(other) for other in others]
+        values = [self.run.score_again(other) for other in others]
         return torch.stack(values) if values else scores.values[None][:0]
 
     @property
@@ -209,11 +209,7 @@ def scores_with(
 
 def decided(run: Run, output: Any) -> Float[Tensor, "batch target"]:
     """Scores of another output of the network, for the targets that the run has decided on."""
-    tensor = run.score_rows(output)
-    assert run.scores is not None
-    if run.scores.again is not None:
-        return run.scores.again(tensor)
-    return evaluate(run.goal, tensor).values
+    return run.score_again(run.score_rows(output))
 
 
 def samples_mix(run: Run, layer: Layer, call: int, calls: int) -> bool:

@@ -40,6 +40,7 @@ from respondcam.network.split import (
     unwrap,
 )
 from respondcam.network.trees import plain, spatial_tensor
+from respondcam.network.typed import numbers
 from respondcam.volume import Volume
 
 Align = Literal["layout", "measured"]
@@ -95,12 +96,20 @@ class Run:
     traces: Mapping[str, LayerTrace]
     scores: Scores | None = None
     create_graph: bool = False
-    weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(default_factory=dict)
+    weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(
+        default_factory=dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]]
+    )
 
     def score(self, output: Any) -> Tensor:
         """Scores of the targets, (batch, target)."""
         self.scores = evaluate(self.goal, self._readable(output))
         return self.scores.values
+
+    def score_again(self, tensor: Tensor) -> Tensor:
+        """Scores of the targets in other rows of scores, with what the first decided kept."""
+        if self.scores is not None and self.scores.again is not None:
+            return self.scores.again(tensor)
+        return evaluate(self.goal, tensor).values
 
     def _readable(self, output: Any) -> Any:
         """What the target takes: the tensor of scores, or the whole output of a detector."""
@@ -265,7 +274,7 @@ class Run:
         for target, peaks in enumerate(self.weak[layer.name, call]):
             if peaks is None:
                 continue
-            for sample, (activation, gradient) in enumerate(torch.stack(peaks, dim=1).tolist()):
+            for sample, (activation, gradient) in enumerate(numbers(torch.stack(peaks, dim=1))):
                 row = min(sample, len(self.scores.values) - 1)  # a bag has one row
                 score = abs(float(self.scores.values[row, target].detach()))
                 if not bool(maps[sample, target].any()):

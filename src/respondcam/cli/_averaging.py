@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,7 +265,9 @@ def _target(text: str, chosen: str, loaded: LoadedModel) -> Any:
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[Iterator[Particle]], Iterator[Particle]]]:
+def _progress(
+    count: int,
+) -> Generator[Callable[[Iterator[Particle]], Iterator[Particle]], None, None]:
     """A bar on a terminal that vanishes when done; nothing where the output goes to a file."""
     from rich.progress import Progress
 

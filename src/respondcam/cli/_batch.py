@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -88,7 +88,7 @@ _stage: ContextVar[Callable[[str], None]] = ContextVar("stage", default=_nowhere
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[Source], None]]:
+def _progress(count: int) -> Generator[Callable[[Source], None], None, None]:
     """A bar on a terminal that vanishes when done; in a file a line now and then."""
     screen = console(stderr=True)
     with _bar(screen, count) if screen.is_terminal else _lines(count) as tell:
@@ -111,7 +111,7 @@ def _progress(count: int) -> Iterator[Callable[[Source], None]]:
 
 
 @contextmanager
-def _bar(screen: "Console", count: int) -> Iterator[Callable[[int, str], None]]:
+def _bar(screen: "Console", count: int) -> Generator[Callable[[int, str], None], None, None]:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -129,7 +129,7 @@ def _bar(screen: "Console", count: int) -> Iterator[Callable[[int, str], None]]:
 
 
 @contextmanager
-def _lines(count: int) -> Iterator[Callable[[int, str], None]]:
+def _lines(count: int) -> Generator[Callable[[int, str], None], None, None]:
     """Lines with the time of day for logs: none for what is done at once."""
     last = time.monotonic()
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -348,7 +348,7 @@ def _on_account(explanation: Explanation) -> list[str]:
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
+def noted() -> Generator[list[str], None, None]:
     """Collect warnings meant for users, each once, instead of printing them in Python's way."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

@@ -1,7 +1,7 @@
 """``respondcam explain --window``: volumes larger than a window, on disk."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -233,7 +233,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _client(asked: Asked) -> Iterator[Any]:
+def _client(asked: Asked) -> Generator[Any, None, None]:
     if asked.scheduler is None and asked.workers is None:
         yield None
         return

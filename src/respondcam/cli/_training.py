@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -216,7 +216,7 @@ def _command() -> str:
 
 
 @contextmanager
-def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
+def _progress(epochs: int) -> Generator[Callable[[Epoch], None], None, None]:
     """A line per epoch on a terminal; nothing where the output goes to a file."""
     screen = console(stderr=True)
     if screen.is_terminal:

@@ -18,7 +18,7 @@ z.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -232,7 +232,7 @@ def reconstruct(
 
 
 @contextmanager
-def _ordered_sums() -> Iterator[None]:
+def _ordered_sums() -> Generator[None, None, None]:
     """Add samples in one order: with several threads the last bits would differ from run to run."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -9,7 +9,7 @@ write the same bytes.
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from respondcam._extras import require
@@ -25,7 +25,7 @@ _KEPT = 4  # jobs of which a worker keeps the store and the volume open
 
 
 @contextlib.contextmanager
-def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+def connected(scheduler: str | None, workers: int | None) -> Generator[Any, None, None]:
     """A client of the scheduler at an address, or of a new cluster on this machine.
 
     Raises

@@ -8,7 +8,7 @@ PyTorch computes, so both are settings, and neither depends on how many processe
 import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -165,7 +165,7 @@ def engine_of(job: Job) -> Engine:
 
 
 @contextlib.contextmanager
-def repeatable(threads: int | None) -> Iterator[int]:
+def repeatable(threads: int | None) -> Generator[int, None, None]:
     """A fixed number of threads, and algorithms of cuDNN that repeat their results."""
     before = torch.get_num_threads()
     cudnn = torch.backends.cudnn

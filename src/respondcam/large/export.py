@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +148,7 @@ def _export_nifti(array: Any, space: Volume, path: Path) -> None:
 
 
 @contextmanager
-def _packed(path: Path) -> Iterator[Any]:
+def _packed(path: Path) -> Generator[Any, None, None]:
     """A gzip file without name and time in it: the same map is the same file."""
     with (
         path.open("wb") as raw,

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def prepared(
     name: str | None = None,
     overwrite: bool = False,
     dry: bool = False,
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Check everything, hold the output's lock, and make what the run writes to.
 
     Parameters

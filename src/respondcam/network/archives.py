@@ -50,7 +50,7 @@ def reaching_calls(path: Path) -> list[str]:
     RuntimeError
         If torch cannot read the archive.
     """
-    reader: Any = torch._C.PyTorchFileReader(str(path))
+    reader: Any = torch._C.PyTorchFileReader(str(path))  # pyright: ignore[reportPrivateUsage]
     found: set[str] = set()
     for name in reader.get_all_records():
         if name.endswith(".pkl"):

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from respondcam._kinds import is_mapping
+
 _CONTAINERS = (list, dict, set)
 # Anything else may belong to a framework that keeps its own state in a module.
 _DATA = (*_CONTAINERS, tuple, bool, int, float, str, bytes, Tensor, type(None))
@@ -93,8 +95,9 @@ def _put_back(one: KeptAttribute) -> bool:
     if changed:
         now[one.name] = one.value
     if one.copy is not None and not _holds_the_same(one.value, one.copy):
-        one.value.clear()
-        (one.value.extend if isinstance(one.value, list) else one.value.update)(one.copy)
+        value: Any = one.value
+        value.clear()
+        (value.extend if isinstance(one.value, list) else value.update)(one.copy)
         return True
     return changed
 
@@ -103,7 +106,7 @@ def _holds_the_same(value: Any, copy: Any) -> bool:
     """Whether a container holds the very objects that its copy holds, in the same order."""
     if len(value) != len(copy):
         return False
-    if isinstance(value, dict):
+    if is_mapping(value):
         pairs = zip(value.items(), copy.items(), strict=True)
         return all(a[0] is b[0] and a[1] is b[1] for a, b in pairs)
     return all(a is b for a, b in zip(value, copy, strict=True))

@@ -5,6 +5,9 @@ network switches them itself or calls their function. So their buffers are compa
 pass, and looked at no more where nothing changed.
 """
 
+# Whether and when a buffer was written to, torch says under names with an underscore.
+# pyright: reportPrivateUsage=false
+
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import RespondCAMWarning
+from respondcam.network.typed import class_name
 
 _COPIED = 1 << 20  # bytes; of larger ones a copy is made when one was seen to change
 _calm: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # PyTorch's own that were seen to be still
@@ -47,7 +51,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
     >>> model.calls
     tensor([0.])
     """
-    kept = []
+    kept: list[KeptBuffer] = []
     for module in modules:
         if not module._buffers or module in _calm:
             continue
@@ -88,7 +92,7 @@ def _restore(one: KeptBuffer) -> bool:
     elif changed:
         _changing.setdefault(one.owner, set()).add(one.name)
         warnings.warn(
-            f"The network wrote to its buffer {one.name!r} of {one.owner._get_name()} in "
+            f"The network wrote to its buffer {one.name!r} of {class_name(one.owner)} in "
             f"its own forward pass. It is too large to be copied each time, so this change "
             f"stays; from now on it is put back.",
             RespondCAMWarning,

@@ -98,7 +98,7 @@ def measure_grid(
     probe = Probe(model, layer, inputs, axes, call, number, _aligned(inputs, grid))
     seen = offsets_seen(probe, grid)
     offset, slack = list(grid.offset), list(grid.uncertainty)
-    blind = []
+    blind: list[int] = []
     for axis, values in enumerate(seen):
         if values:
             offset[axis], slack[axis] = median(values), spread(values)

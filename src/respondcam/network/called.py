@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from respondcam.network.typed import named_modules
+
 
 def called_modules(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     """Names of the submodules that `run`, a forward pass of `model`, calls; in order of first call.
@@ -25,7 +27,7 @@ def called_modules(model: nn.Module, run: Callable[[], Any]) -> list[str]:
         return hook
 
     with contextlib.ExitStack() as stack:
-        for name, module in model.named_modules():
+        for name, module in named_modules(model).items():
             if name:
                 stack.callback(module.register_forward_pre_hook(notice(name)).remove)
         with contextlib.suppress(Exception):

@@ -17,6 +17,7 @@ from respondcam.network.layout.memory import recall, remember
 from respondcam.network.split import split_pass, unwrap
 from respondcam.network.survey import Survey, SurveyedLayer, cached_survey
 from respondcam.network.trees import is_float, signature, spatial_tensor, tensors
+from respondcam.network.typed import named_modules
 
 _TOKENS = "the last layer whose tokens lead to the scores"
 _TRACED = "the last layer with a grid before the scores"
@@ -109,7 +110,7 @@ def _alive(
     stays inside; a block of its own kind is looked into.
     """
     alive = _with_gradient(model, inputs, blocks, traces, read)
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
     kinds = {type(modules[name]) for name in alive}
     dead = {name for name in blocks if name not in alive and type(modules[name]) not in kinds}
     within = [name for name in traces if _inside(name, dead)]
@@ -124,7 +125,7 @@ def _gridded(
     model: nn.Module, inputs: Any, layers: Sequence[SurveyedLayer]
 ) -> dict[str, LayerTrace]:
     """Those layers, in the order of their calls, whose layout is known and has several voxels."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
     named = {layer.name: modules[layer.name] for layer in layers}
     traces = trace_layers(model, named, inputs, estimate=False) if named else {}
     return {
@@ -157,7 +158,7 @@ def _with_gradient(
     read: Read | None,
 ) -> list[str]:
     """Layers whose tokens have a gradient: behind the last attention only the class token has."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
 
     def reduce(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         axes = traces[name].calls[call].axes

@@ -8,7 +8,7 @@ Grad-CAM and CAM are one map, whose sum is the score less the bias, exactly.
 
 from collections import OrderedDict
 
-from einops import reduce
+from einops import reduce  # pyright: ignore[reportUnknownVariableType]
 from jaxtyping import Float
 from torch import Tensor, nn
 

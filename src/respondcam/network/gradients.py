@@ -77,7 +77,7 @@ def _vector_jacobian(
             pass  # one at a time needs less
         except RuntimeError:
             pass  # an operator without a batching rule
-    rows = []
+    rows: list[list[Tensor]] = []
     for i, seed in enumerate(seeds):
         retain = keep or create_graph or i + 1 < len(seeds)
         row = torch.autograd.grad(totals, leaves, seed, retain_graph=retain, **options)

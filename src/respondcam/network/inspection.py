@@ -13,6 +13,7 @@ from respondcam.network.grid import LayerGrid
 from respondcam.network.layout import LayerTrace, trace_layers
 from respondcam.network.split import scattered, unwrap
 from respondcam.network.survey import SurveyedLayer, survey
+from respondcam.network.typed import named_modules
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
     example = scattered(model, example)
     model = unwrap(model)
     found = survey(model, example)
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named_modules(model, every_name=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PlacementWarning)  # the note says it
         named = {layer.name: modules[layer.name] for layer in found.layers}

@@ -9,11 +9,12 @@ once: one that is larger than the file's weights is refused.
 
 import json
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
 
 _LARGEST = 1 << 26  # bytes of a configuration
@@ -80,7 +81,7 @@ def _config(file: Path) -> tuple[Any, int]:
                 if len(about) != 1 or about[0].file_size > _LARGEST:
                     return None, 0
                 return json.loads(archive.read(about[0])), sum(one.file_size for one in entries)
-        import h5py
+        import h5py  # pyright: ignore[reportMissingTypeStubs]
 
         with h5py.File(file) as archive:
             return json.loads(_text(archive.attrs["model_config"])), file.stat().st_size
@@ -96,10 +97,10 @@ def _classes(config: Any) -> Iterator[tuple[str, str]]:
     waiting = [config]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Mapping):
+        if is_mapping(one):
             if "class_name" in one:
                 inner = one.get("config")
-                name = inner.get("name", "") if isinstance(inner, Mapping) else ""
+                name = inner.get("name", "") if is_mapping(inner) else ""
                 yield str(name), str(one["class_name"])
             # how it was trained is not read
             waiting += [value for key, value in one.items() if key != "compile_config"]

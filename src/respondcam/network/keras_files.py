@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from respondcam._extras import require
+from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.keras_config import check_config
 
@@ -150,7 +151,7 @@ _CONVOLUTIONS: _Makers = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def _activation(name: Any, layer: str, file: Path) -> _Parts:
-    if isinstance(name, dict):  # an object with settings of its own
+    if is_mapping(name):  # an object with settings of its own
         name = name.get("class_name", "?")
     if name in (None, "linear"):
         return []

@@ -8,6 +8,7 @@ from torch import nn
 from respondcam.errors import LayerError
 from respondcam.network.split import input_name, unwrap
 from respondcam.network.torchscript import frozen
+from respondcam.network.typed import class_name, named_modules
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     ReLU()
     """
     model = unwrap(model)
-    names = dict(model.named_modules(remove_duplicate=False))
+    names = named_modules(model, every_name=True)
     if isinstance(layer, nn.Module):
         return _by_module(model, names, layer)
-    if not isinstance(layer, str):
+    if not isinstance(layer, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise LayerError(f"A layer is given by name or as a module, not as {layer!r}.")
     name, _, call = layer.partition("#")
     for prefix in ("module.", "_orig_mod."):
@@ -74,7 +75,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     if name == input_name(model):
         return Layer(name, model, _call_number(layer, call), is_input=True)
     raise LayerError(
-        f"The model {model._get_name()} has no layer {layer!r}. "
+        f"The model {class_name(model)} has no layer {layer!r}. "
         f"{frozen(model) or _near(name, names)} "
         f"respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
     )
@@ -90,8 +91,8 @@ def _by_module(model: nn.Module, names: dict[str, nn.Module], layer: nn.Module) 
         if module is wanted and name:
             return Layer(name, module)
     raise LayerError(
-        f"The module {layer._get_name()} given as a layer is not part of the model "
-        f"{model._get_name()}. Take it from this very model object."
+        f"The module {class_name(layer)} given as a layer is not part of the model "
+        f"{class_name(model)}. Take it from this very model object."
     )
 
 

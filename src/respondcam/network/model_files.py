@@ -12,16 +12,18 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
 from respondcam.network.archives import names_in, reaching_calls
 from respondcam.network.torchscript import as_module
+from respondcam.network.typed import load_program
 
 SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".pt2", ".ckpt")
 
@@ -126,7 +128,7 @@ def _program(path: Path, *, trust: bool) -> nn.Module:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript's age
-            script = torch.jit.load(path, map_location="cpu")
+            script = load_program(path)
     except ModelError:
         raise
     except Exception as error:  # a different one for every kind of damage
@@ -200,7 +202,7 @@ def _opened(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _current_folder() -> Iterator[None]:
+def _current_folder() -> Generator[None, None, None]:
     entry = str(Path.cwd())
     sys.path.append(entry)
     try:
@@ -213,7 +215,7 @@ def _current_folder() -> Iterator[None]:
 def _module_in(content: Any, path: Path) -> nn.Module:
     if isinstance(content, nn.Module):
         return content
-    if isinstance(content, Mapping):
+    if is_mapping(content):
         for value in content.values():
             if isinstance(value, nn.Module):
                 return value

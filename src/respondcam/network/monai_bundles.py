@@ -13,18 +13,19 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from respondcam._extras import require
 from respondcam._files import read_json
+from respondcam._kinds import is_mapping
 from respondcam.errors import InputError, ModelError
 from respondcam.network.options import as_options
+from respondcam.network.typed import load_program
 from respondcam.network.weights import LoadedWeights, copy_weights, file_sha256, load_weights
 
 _CONFIGS = tuple(
@@ -109,9 +110,9 @@ class _Bundle:
     """The configuration of a bundle, of which entries are evaluated one by one."""
 
     def __init__(self, folder: Path, file: Path) -> None:
-        from monai.bundle import ConfigParser
+        from monai.bundle.config_parser import ConfigParser
 
-        self.parser = ConfigParser()
+        self.parser: Any = ConfigParser()
         self.parser.read_config(str(file))
         if (folder / "configs" / "metadata.json").is_file():
             self.parser.read_meta(str(folder / "configs" / "metadata.json"))
@@ -140,7 +141,7 @@ class _Bundle:
 
     def _entries(self) -> Mapping[str, Any]:
         entries: Any = self.parser.config
-        return entries if isinstance(entries, Mapping) else {}
+        return entries if is_mapping(entries) else {}
 
     def first(self, names: tuple[str, ...]) -> Any:
         """Evaluate the first of these entries that there is; None if there is none."""
@@ -151,7 +152,7 @@ class _Bundle:
 
 
 @contextlib.contextmanager
-def evaluating(folder: Path, file: Path) -> Iterator[None]:
+def evaluating(folder: Path, file: Path) -> Generator[None, None, None]:
     """Let the bundle's own modules be imported, keep it quiet, and word what goes wrong."""
     sys.path.insert(0, str(folder.resolve()))
     try:
@@ -210,7 +211,7 @@ def _weights(network: nn.Module, folder: Path, given: Path | None, *, trust: boo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            state = torch.jit.load(str(program), map_location="cpu").state_dict()
+            state = load_program(program).state_dict()
     except RuntimeError as error:
         raise ModelError(
             f"{str(program)!r} is no TorchScript program, damaged, or cut short. Copy it again."
@@ -227,15 +228,15 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
         found = read_json(path)
     except ValueError as error:
         raise ModelError(f"{str(path)!r} is no JSON: {error}. Copy it again.") from error
-    return found if isinstance(found, Mapping) else {}
+    return found if is_mapping(found) else {}
 
 
 def _format(metadata: Mapping[str, Any], side: str) -> Mapping[str, Any]:
     """What is said about the first input or output."""
     described = metadata.get("network_data_format")
-    entries = described.get(side) if isinstance(described, Mapping) else None
-    values = list(entries.values()) if isinstance(entries, Mapping) else []
-    return values[0] if values and isinstance(values[0], Mapping) else {}
+    entries = described.get(side) if is_mapping(described) else None
+    values = list(entries.values()) if is_mapping(entries) else []
+    return values[0] if values and is_mapping(values[0]) else {}
 
 
 def _channels(metadata: Mapping[str, Any]) -> tuple[int, tuple[str, ...]] | None:
@@ -243,13 +244,13 @@ def _channels(metadata: Mapping[str, Any]) -> tuple[int, tuple[str, ...]] | None
     said = _format(metadata, "inputs")
     count = said.get("num_channels")
     names = said.get("channel_def")
-    names = tuple(str(name) for name in names.values()) if isinstance(names, Mapping) else ()
+    names = tuple(str(name) for name in names.values()) if is_mapping(names) else ()
     return (count, names) if isinstance(count, int) else None
 
 
 def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     said = _format(metadata, "outputs").get("channel_def")
-    if not isinstance(said, Mapping) or not all(str(key).isdecimal() for key in said):
+    if not is_mapping(said) or not all(str(key).isdecimal() for key in said):
         return ()
     numbered = {int(key): str(name) for key, name in said.items()}
     return tuple(numbered.get(k, f"class {k}") for k in range(max(numbered, default=-1) + 1))

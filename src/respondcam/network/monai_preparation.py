@@ -6,14 +6,16 @@ x first, as MONAI reads them.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import InputError, ModelError, VolumeError
 from respondcam.network.preparation import Prepared, Tiles, Window, whole
+from respondcam.network.typed import from_array
 from respondcam.volume import Volume
 
 # What reading a volume has done already.
@@ -92,8 +94,8 @@ class BundlePreparation:
 
         voxels = np.array(volume.voxels.reshape(volume.channels, *volume.shape))
         image = MetaTensor(
-            torch.from_numpy(voxels.transpose(0, 3, 2, 1).copy()),
-            affine=torch.from_numpy(np.array(volume.affine)),
+            from_array(voxels.transpose(0, 3, 2, 1).copy()),
+            affine=from_array(np.array(volume.affine)),
             meta={"filename_or_obj": str(volume.source or ""), "original_channel_dim": 0},
         )
         steps = [step for step in self.steps if type(step).__name__ not in _READING]
@@ -147,13 +149,16 @@ class BundlePreparation:
         """Pad as MONAI's sliding window does; give the windows and the padding before the image."""
         from monai.data.utils import compute_importance_map, dense_patch_slices
         from monai.inferers.inferer import SliceInferer, SlidingWindowInferer
-        from monai.utils.misc import ensure_tuple_rep, fall_back_tuple
+        from monai.utils.misc import (
+            ensure_tuple_rep,
+            fall_back_tuple,  # pyright: ignore[reportUnknownVariableType]
+        )
 
         inferer, size = self.inferer, tuple(voxels.shape[1:])
         if not isinstance(inferer, SlidingWindowInferer):
             return voxels, whole(size), [0, 0, 0]
         sliced = inferer.spatial_dim if isinstance(inferer, SliceInferer) else None
-        roi: Any = inferer.roi_size
+        roi: Any = cast("Any", inferer).roi_size
         if sliced is not None and len(roi) == 2:
             roi = [*roi[:sliced], 1, *roi[sliced:]]
         roi = fall_back_tuple(roi, size)
@@ -190,7 +195,7 @@ def _flattened(transform: Any) -> Iterator[Any]:
     """The steps of nested Composes, in order."""
     if transform is None:
         return
-    if type(transform).__name__ == "Compose" or isinstance(transform, list | tuple):
+    if type(transform).__name__ == "Compose" or is_listed(transform):
         for step in getattr(transform, "transforms", transform):
             yield from _flattened(step)
     else:
@@ -209,11 +214,11 @@ def _by_key(image: Any, keys: list[str]) -> dict[str, Any]:
 
 
 def _image(found: Any, keys: list[str] | None) -> Any:
-    if isinstance(found, list | tuple) and len(found) == 1:
+    if is_listed(found) and len(found) == 1:
         found = found[0]
-    if keys is None or not isinstance(found, Mapping):
-        return found
-    return found["image"] if "image" in found else found[keys[0]]
+    if keys is not None and is_mapping(found):
+        return found["image"] if "image" in found else found[keys[0]]
+    return found
 
 
 def _as_tiles(windows: Any, importance: torch.Tensor, sliced: int | None) -> Tiles:

@@ -6,12 +6,13 @@ any function of any package; what is found counts, not how its name begins.
 """
 
 import pydoc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import ModelError
 
 # Packages whose classes plans may name without `trust`.
@@ -69,8 +70,10 @@ def _is_moved(name: Any) -> bool:
     """Whether nnU-Net finds a network of this name, wherever it is now among its own."""
     if not isinstance(name, str) or not name.startswith(_OWN) or pydoc.locate(name) is not None:
         return False
-    import dynamic_network_architectures
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+    import dynamic_network_architectures  # pyright: ignore[reportMissingTypeStubs]
+    from nnunetv2.utilities.find_class_by_name import (  # pyright: ignore[reportMissingTypeStubs]
+        recursive_find_python_class,
+    )
 
     package = "dynamic_network_architectures.architectures"
     folder = Path(dynamic_network_architectures.__path__[0]) / "architectures"
@@ -79,10 +82,10 @@ def _is_moved(name: Any) -> bool:
 
 def _immoderate(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """Numbers and lists beyond what networks have, with their places."""
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         for key, inner in value.items():
             yield from _immoderate(inner, str(key))
-    elif isinstance(value, list | tuple):
+    elif is_listed(value):
         if len(value) > _LONGEST:
             yield where, value
         for inner in value[:_LONGEST]:

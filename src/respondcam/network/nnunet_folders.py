@@ -16,10 +16,10 @@ import inspect
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch import nn
 
 from respondcam._extras import require
 from respondcam._files import read_json
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import InputError, ModelError
 from respondcam.network.nnunet_architecture import check_architecture
 from respondcam.network.weights import (
@@ -126,14 +127,16 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
     files = [folder / f"fold_{fold}" / options.checkpoint for fold in folds]
     with quietly():
         require("nnunetv2", extra="nnunet", purpose="open trained nnU-Net folders")
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+        from nnunetv2.utilities.plans_handling.plans_handler import (  # pyright: ignore[reportMissingTypeStubs]
+            PlansManager,
+        )
 
         checkpoints = [_checkpoint(file, trust=trust) for file in files]
         with _worded(folder):
             plans = PlansManager(plans_content)
             name = checkpoints[0]["init_args"]["configuration"]
             configuration = plans.get_configuration(name)
-            labels = plans.get_label_manager(dataset)
+            labels = cast("Any", plans).get_label_manager(dataset)
             _check_configuration(folder, name, configuration, trust=trust)
             if not isinstance(dataset.get("channel_names", dataset.get("modality")), dict):
                 raise ModelError(f"{str(folder / 'dataset.json')!r} names no channels.")
@@ -156,7 +159,7 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None, None, None]:
     """Keep what nnU-Net prints, and what its dependencies warn developers of, off the terminal."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -178,7 +181,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise ModelError(f"{str(path)!r} is no JSON: {error}. Copy it again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{str(path)!r} holds no JSON object. Copy it again.")
-    return content
+    return cast("dict[str, Any]", content)
 
 
 _LAYOUT = (
@@ -199,7 +202,7 @@ def _chosen_folds(folder: Path, options: NNUNetOptions) -> tuple[str, ...]:
         )
     if options.fold is None:
         return (names[0],)
-    given = options.fold if isinstance(options.fold, list | tuple) else [options.fold]
+    given = options.fold if is_listed(options.fold) else [options.fold]
     wanted = [part.strip() for one in given for part in str(one).split(",")]
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
@@ -214,7 +217,7 @@ def _checkpoint(file: Path, *, trust: bool) -> Mapping[str, Any]:
     with torch.serialization.safe_globals(_harmless()):
         content = read_checkpoint(file, trust=trust)
     needed = ("network_weights", "init_args", "trainer_name")
-    missing = [name for name in needed if not isinstance(content, Mapping) or name not in content]
+    missing = [name for name in needed if not is_mapping(content) or name not in content]
     if missing:
         raise ModelError(
             f"{str(file)!r} is no checkpoint of nnU-Net v2: it has no {', '.join(missing)}. "
@@ -232,7 +235,7 @@ def _harmless() -> list[Any]:
 
 
 @contextlib.contextmanager
-def _worded(folder: Path) -> Iterator[None]:
+def _worded(folder: Path) -> Generator[None, None, None]:
     try:
         yield
     except InputError:
@@ -276,8 +279,12 @@ def _check_size(
 def _network(
     checkpoint: Mapping[str, Any], plans: Any, configuration: Any, dataset: Mapping[str, Any]
 ) -> nn.Module:
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.find_objects import (  # pyright: ignore[reportMissingTypeStubs]
+        recursive_find_trainer_class_by_name,
+    )
+    from nnunetv2.utilities.label_handling.label_handling import (  # pyright: ignore[reportMissingTypeStubs]
+        determine_num_input_channels,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     trainer = recursive_find_trainer_class_by_name(checkpoint["trainer_name"])
     build: Any = trainer.build_network_architecture  # of two signatures
@@ -301,7 +308,7 @@ def _class_names(labels: Mapping[str, Any], *, overlapping: bool) -> tuple[str, 
         return tuple(
             name
             for name, value in kept.items()
-            if set(value if isinstance(value, list | tuple) else [value]) != {0}
+            if set(value if is_listed(value) else [value]) != {0}
         )
     by_number = {int(np.ravel(value)[0]): name for name, value in kept.items()}
     return tuple(re.sub(r"\s+", " ", by_number[number]) for number in sorted(by_number))

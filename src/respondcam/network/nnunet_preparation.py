@@ -7,16 +7,18 @@ outer faces of the grid: voxel i of the new grid is at ``(i + 1/2) old/new - 1/2
 """
 
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel import orientations
 
 from respondcam.errors import ModelError, VolumeError
 from respondcam.network.nnunet_folders import NNUNetFolder, NNUNetOptions, quietly
 from respondcam.network.preparation import Prepared, Tiles, Window
 from respondcam.volume import Volume
+
+_turns: Any = orientations  # nibabel has no types
 
 
 class NNUNetPreparation:
@@ -69,10 +71,10 @@ class NNUNetPreparation:
     def _turned(self, volume: Volume) -> Volume:
         if "Reorient" not in str(self.folder.plans.plans["image_reader_writer"]):
             return volume
-        turn = io_orientation(volume.affine)
+        turn = _turns.io_orientation(volume.affine)
         channels = volume.voxels.reshape(volume.channels, *volume.shape)
-        turned = np.stack([apply_orientation(one.T, turn).T for one in channels])
-        affine = volume.affine @ inv_ornt_aff(turn, volume.shape[::-1])
+        turned = np.stack([_turns.apply_orientation(one.T, turn).T for one in channels])
+        affine = volume.affine @ _turns.inv_ornt_aff(turn, volume.shape[::-1])
         return volume.with_voxels(turned, affine)
 
     def _preprocessed(self, volume: Volume) -> tuple[np.ndarray, dict[str, Any]]:
@@ -106,18 +108,19 @@ class NNUNetPreparation:
         return out
 
     def _padded(self, data: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
-        from acvl_utils.cropping_and_padding.padding import pad_nd_image
+        from acvl_utils.cropping_and_padding import (  # pyright: ignore[reportMissingTypeStubs]
+            padding,
+        )
 
         patch = self.folder.configuration.patch_size
-        found: Any = pad_nd_image(
+        padded, inside = cast("Any", padding).pad_nd_image(
             data, patch, "constant", {"constant_values": 0}, return_slicer=True
         )
-        padded, inside = found
         z, y, x = (slice(int(part.start), int(part.stop)) for part in inside[-3:])
         return padded, (z, y, x)
 
     def _tiles(self, shape: tuple[int, int, int]) -> Tiles:
-        from nnunetv2.inference.sliding_window_prediction import (
+        from nnunetv2.inference.sliding_window_prediction import (  # pyright: ignore[reportMissingTypeStubs]
             compute_gaussian,
             compute_steps_for_sliding_window,
         )

@@ -80,7 +80,7 @@ def _name_once(graph: Any) -> None:
     """Take out copies of weights: exporters write equal ones once, and copy them by Identity."""
     original = {weight.name: weight.name for weight in graph.initializer}
     outputs = {value.name for value in graph.output}
-    kept = []
+    kept: list[Any] = []
     for node in graph.node:
         if node.op_type == "Identity" and node.input and node.input[0] in original:
             original[node.output[0]] = original[node.input[0]]
@@ -121,7 +121,9 @@ def _supported(proto: Any, path: Path) -> Any:
 
 
 def _unknown_operators(proto: Any) -> list[str]:
-    from onnx2torch.node_converters import get_converter
+    from onnx2torch.node_converters import (  # pyright: ignore[reportMissingTypeStubs]
+        get_converter,
+    )
 
     versions = {one.domain: one.version for one in proto.opset_import}
     found: list[str] = []

@@ -7,7 +7,7 @@ gradients and the account are as exact as ever; what bfloat16 costs is an error 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ _trunk: ContextVar[Precision] = ContextVar("trunk precision", default="fp32")
 
 
 @contextlib.contextmanager
-def trunk_precision(precision: Precision) -> Iterator[None]:
+def trunk_precision(precision: Precision) -> Generator[None, None, None]:
     """Every split pass and head inside the block has its trunk in this precision.
 
     Examples
@@ -40,7 +40,7 @@ def trunk_precision(precision: Precision) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cast_trunk(inputs: Any) -> Iterator[Any]:
+def cast_trunk(inputs: Any) -> Generator[Any, None, None]:
     """Give the inputs as the trunk takes them, and run the block in its precision."""
     if _trunk.get() == "fp32":
         yield inputs

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from respondcam._kinds import is_tuple
 from respondcam.errors import InputError, ModelError
 from respondcam.network.model_files import SUFFIXES as MODEL_SUFFIXES
 from respondcam.network.model_files import load_model_file
@@ -72,7 +73,7 @@ class LoadedModel:
     spec: str
     class_names: tuple[str, ...] = ()
     weights: LoadedWeights | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     preparation: Preparation | None = None
     others: tuple[nn.Module, ...] = ()
     overlapping: bool = False
@@ -291,7 +292,7 @@ def _split(spec: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _importable_from(folder: Path, *, first: bool) -> Iterator[None]:
+def _importable_from(folder: Path, *, first: bool) -> Generator[None, None, None]:
     entry = str(folder)
     sys.path.insert(0 if first else len(sys.path), entry)
     try:
@@ -387,7 +388,7 @@ def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], 
 def _network(result: Any, spec: str) -> _Found:
     if isinstance(result, nn.Module):
         return result, ()
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], nn.Module):
+    if is_tuple(result) and len(result) == 2 and isinstance(result[0], nn.Module):
         return result[0], tuple(str(name) for name in result[1])
     raise ModelError(
         f"{spec!r} returned {_described(result)}. It must return a torch.nn.Module, or a pair of "
@@ -398,7 +399,7 @@ def _network(result: Any, spec: str) -> _Found:
 def _described(result: Any) -> str:
     if result is None:
         return "None"
-    if isinstance(result, tuple):
+    if is_tuple(result):
         return f"a tuple of {', '.join(type(item).__name__ for item in result) or 'nothing'}"
     return f"an object of type {type(result).__name__}"
 

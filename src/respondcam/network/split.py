@@ -7,13 +7,14 @@ targets. The price is an inference plus the backward pass of the head.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
@@ -22,6 +23,7 @@ from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
+from respondcam.network.typed import class_name, named_modules
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input; see `input_name`."""
@@ -194,7 +196,8 @@ def input_name(model: nn.Module) -> str:
     >>> input_name(nn.ModuleDict({"input": nn.Conv3d(1, 2, 3)}))
     ':input'
     """
-    return f":{INPUT}" if INPUT in model._modules else INPUT
+    named = any(name == INPUT for name, _ in model.named_children())
+    return f":{INPUT}" if named else INPUT
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -204,7 +207,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
+            model = cast("nn.Module", model.module)
         elif type(model).__name__ == "OptimizedModule" and hasattr(model, "_orig_mod"):
             # torch._dynamo takes seconds to import, so the wrapper is known by its name.
             model = cast("nn.Module", model._orig_mod)
@@ -227,15 +230,17 @@ def scattered(model: nn.Module, inputs: Any) -> Any:
 
 def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
-        scripted = [n for n, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+        found = named_modules(model).items()
+        scripted = [name for name, m in found if isinstance(m, torch.jit.ScriptModule)]
         raise ModelError(
             f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
             f"Put respondcam.network.torchscript.as_module(part) in its place."
         )
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
+    torch_c: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    if torch_c._functorch.peek_interpreter_stack() is not None:
         raise ModelError(
             "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
             "outside of them, with a batch of inputs."
@@ -250,7 +255,7 @@ def refuse_unhookable(model: nn.Module) -> None:
 @contextlib.contextmanager
 def _hooked(
     model: nn.Module, layers: Mapping[str, nn.Module], taps: Mapping[str, Tap | Swap]
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     own = input_name(model)
     with contextlib.ExitStack() as stack:
         for name, module in layers.items():
@@ -263,7 +268,7 @@ def _hooked(
 
 
 @contextlib.contextmanager
-def _twice_differentiable(wanted: bool) -> Iterator[None]:
+def _twice_differentiable(wanted: bool) -> Generator[None, None, None]:
     """Only what has a right second derivative after the pass.
 
     The fused attention kernels have none; the plain one has. Activation checkpointing runs parts of
@@ -425,7 +430,7 @@ def _not_differentiable(model: nn.Module, error: Exception) -> LayerError:
     else:
         fix = "Choose a later layer."
     return LayerError(
-        f"The model {model._get_name()} has no gradient from the score to the layer. {fix} "
+        f"The model {class_name(model)} has no gradient from the score to the layer. {fix} "
         f"PyTorch said: {_first_line(error)}."
     )
 
@@ -445,22 +450,22 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
     if "DTensor" in str(error):
         fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
     return ModelError(
-        f"The model {model._get_name()}{where} does not run on the input {shapes}. "
+        f"The model {class_name(model)}{where} does not run on the input {shapes}. "
         f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
     )
 
 
 def _other_inputs(model: nn.Module, inputs: Any) -> str:
     """What is wrong with the number or the names of the inputs; empty if they are right."""
-    named = inputs if isinstance(inputs, Mapping) else {}
-    placed = () if named else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    named: Mapping[str, Any] = inputs if is_mapping(inputs) else {}
+    placed = () if named else inputs if is_listed(inputs) else (inputs,)
     signature = inspect.signature(model.forward)
     try:
         signature.bind(*placed, **named)
     except TypeError as error:
         count = len(placed) or f"those named {', '.join(named)}"
         return (
-            f"The model {model._get_name()} takes the inputs ({', '.join(signature.parameters)}) "
+            f"The model {class_name(model)} takes the inputs ({', '.join(signature.parameters)}) "
             f"and was given {count}: {error}. In Python give a tuple of tensors, or a mapping from "
             f"names to tensors; on the command line wrap the network in one that takes one input."
         )

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,10 +29,10 @@ _lock = threading.RLock()
 @dataclass
 class _Flags:
     passes: int = 0
-    training: set[nn.Module] = field(default_factory=set)
-    trainable: list[Tensor] = field(default_factory=list)
-    buffers: list[KeptBuffer] = field(default_factory=list)
-    attributes: list[KeptAttribute] = field(default_factory=list)
+    training: set[nn.Module] = field(default_factory=set[nn.Module])
+    trainable: list[Tensor] = field(default_factory=list[Tensor])
+    buffers: list[KeptBuffer] = field(default_factory=list[KeptBuffer])
+    attributes: list[KeptAttribute] = field(default_factory=list[KeptAttribute])
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
@@ -45,7 +45,7 @@ _fused_before = True
 @contextlib.contextmanager
 def undisturbed(
     model: nn.Module, *, constant_parameters: bool = True, real: bool = True
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
 
     Restored whatever happens inside: every module's training flag, every parameter's
@@ -68,7 +68,9 @@ def undisturbed(
     with (
         torch.inference_mode(False),
         torch.set_grad_enabled(False),
-        torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)),
+        torch.random.fork_rng(  # pyright: ignore[reportUnknownMemberType]
+            devices=sorted(d.index or 0 for d in devices)
+        ),
         _other_random_states(),
         _parametrizations(),
         _eager(),
@@ -79,7 +81,7 @@ def undisturbed(
 
 
 @contextlib.contextmanager
-def _unfused_attention() -> Iterator[None]:
+def _unfused_attention() -> Generator[None, None, None]:
     """Switch off torch's fused transformer layers.
 
     They do not run on tensors without data; where padding is masked they hand hooks nested tensors,
@@ -102,7 +104,7 @@ def _unfused_attention() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _other_random_states() -> Iterator[None]:
+def _other_random_states() -> Generator[None, None, None]:
     """Of Python and NumPy, which augmentations inside a network draw from."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
@@ -113,7 +115,7 @@ def _other_random_states() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _parametrizations() -> Iterator[None]:
+def _parametrizations() -> Generator[None, None, None]:
     """Inside ``parametrize.cached()``: no weight that was made from constants is kept for later."""
     cache = parametrize._cache  # pyright: ignore[reportPrivateUsage]
     before = dict(cache)
@@ -126,7 +128,9 @@ def _parametrizations() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _evaluation(model: nn.Module, constant_parameters: bool, real: bool) -> Iterator[None]:
+def _evaluation(
+    model: nn.Module, constant_parameters: bool, real: bool
+) -> Generator[None, None, None]:
     with _lock:
         flags = _held.setdefault(model, _Flags())
         flags.passes += 1
@@ -161,7 +165,7 @@ def _evaluation(model: nn.Module, constant_parameters: bool, real: bool) -> Iter
 
 
 @contextlib.contextmanager
-def _eager() -> Iterator[None]:
+def _eager() -> Generator[None, None, None]:
     """Run compiled code eagerly, since hooks are skipped in a graph that was compiled before.
 
     Nothing compiled can exist before torch._dynamo was imported, and importing it takes seconds.

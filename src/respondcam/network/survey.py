@@ -23,6 +23,7 @@ from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, signature, spatial_tensor, tensors
+from respondcam.network.typed import class_name, named_modules
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ class _Sighting:
 
 @dataclass
 class _Log:
-    seen: dict[str, _Sighting] = field(default_factory=dict)
-    alive: list[Tensor] = field(default_factory=list)  # ids stay unique while tensors live
-    owned: set[torch.Size] = field(default_factory=set)
+    seen: dict[str, _Sighting] = field(default_factory=dict[str, _Sighting])
+    alive: list[Tensor] = field(default_factory=list[Tensor])  # ids stay unique while tensors live
+    owned: set[torch.Size] = field(default_factory=set[torch.Size])
     clock: int = 0
     kept: int = 0
-    sources: set[Any] = field(default_factory=set)  # where gradients of the images end
-    ends: list[Any] = field(default_factory=list)  # where they start: the outputs
+    sources: set[Any] = field(default_factory=set[Any])  # where gradients of the images end
+    ends: list[Any] = field(default_factory=list[Any])  # where they start: the outputs
 
     def avoidable(self, name: str) -> bool:
         """Whether a path from an image to the output avoids this layer."""
@@ -111,7 +112,7 @@ class _Log:
         if tensor is None:
             return None
         self.clock += 1
-        entry = self.seen.setdefault(name, _Sighting(module._get_name()))
+        entry = self.seen.setdefault(name, _Sighting(class_name(module)))
         entry.calls += 1
         entry.order = self.clock
         entry.shape = tuple(tensor.shape[1:])
@@ -186,7 +187,7 @@ def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log
         inputs = map_tensors(
             lambda t: t.detach().clone().requires_grad_(True) if is_float(t) else t, inputs
         )
-        for name, module in model.named_modules():
+        for name, module in named_modules(model).items():
             if name:
                 hook = _hook(log, name)
                 stack.callback(module.register_forward_hook(hook).remove)

@@ -1,5 +1,8 @@
 """Hooks that start autograd at a layer: the cut of the split forward pass."""
 
+# Autograd's own switches have names with an underscore.
+# pyright: reportPrivateUsage=false
+
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,7 +60,7 @@ class Tap:
     keep_graph: bool = False
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
-    recorded: list[Tensor] = field(default_factory=list)
+    recorded: list[Tensor] = field(default_factory=list[Tensor])
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: hand on clones, since an in-place operation may follow the layer."""

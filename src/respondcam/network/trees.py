@@ -1,5 +1,8 @@
 """Tensors inside whatever a network takes or returns: tuples, dicts, lists, dataclasses."""
 
+# A walk over modules is quick only where it reads what torch keeps under an underscore.
+# pyright: reportPrivateUsage=false
+
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any

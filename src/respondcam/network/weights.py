@@ -15,12 +15,13 @@ import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
 from respondcam.network.archives import names_in
 
@@ -125,8 +126,9 @@ def named_classes(path: str | Path) -> tuple[str, ...]:
     ('a', 'b')
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            names = json.loads((file.metadata() or {}).get("classes", "[]"))
+        with cast("Any", safe_open)(path, framework="pt") as file:
+            about: dict[str, str] = file.metadata() or {}
+        names = json.loads(about.get("classes", "[]"))
     except (OSError, ValueError, SafetensorError):  # `load_weights` says what is wrong with it
         return ()
     return tuple(names) if all(isinstance(name, str) for name in names) else ()
@@ -194,7 +196,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     import safetensors.torch
 
     try:
-        return safetensors.torch.load_file(path)
+        return cast("Any", safetensors.torch).load_file(path)
     except (safetensors.SafetensorError, OSError, struct.error) as error:
         raise ModelError(
             f"The safetensors file {str(path)!r} is damaged or cut short: {error}. "
@@ -283,18 +285,18 @@ def _state_dict(content: Any, path: Path) -> tuple[dict[str, Any], str]:
     """Find the state dict in what a file held, and the entry it lay in."""
     if isinstance(content, nn.Module):
         return dict(content.state_dict()), ""
-    if isinstance(content, Mapping):
+    if is_mapping(content):
         for nest in _NESTS:
             inner = content.get(nest)
             if isinstance(inner, nn.Module):
                 return dict(inner.state_dict()), nest
-            if isinstance(inner, Mapping) and _holds_tensors(inner):
+            if is_mapping(inner) and _holds_tensors(inner):
                 return dict(inner), nest
         if _holds_tensors(content):
             return dict(content), ""
     held = (
         f"a mapping with the entries {_shortened([str(key) for key in content])}"
-        if isinstance(content, Mapping)
+        if is_mapping(content)
         else f"an object of type {type(content).__name__}"
     )
     raise ModelError(

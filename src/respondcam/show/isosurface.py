@@ -5,7 +5,7 @@ Drawn off screen, with or without a graphics card. Where no renderer works the e
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -240,7 +240,7 @@ def _no_renderer(why: object) -> str:
 
 
 @contextmanager
-def _quiet_vtk() -> Iterator[None]:
+def _quiet_vtk() -> Generator[None, None, None]:
     """Keep VTK from printing that there is no screen: it draws without one."""
     from vtkmodules.vtkCommonCore import vtkLogger
 

@@ -9,7 +9,7 @@ import bz2
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from math import prod
@@ -31,7 +31,7 @@ _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
 
 @contextmanager
-def open_stream(path: Path, *, unpack: bool = True) -> Iterator[BufferedIOBase]:
+def open_stream(path: Path, *, unpack: bool = True) -> Generator[BufferedIOBase, None, None]:
     """Open a file for reading, unpacking gzip and bzip2 whatever the suffix says.
 
     Damage that shows up while the block reads becomes a `VolumeError` that names the file.

@@ -105,7 +105,7 @@ def _find_series(path: Path) -> _Files:
 def _group(folder: Path) -> tuple[dict[str, _Files], list[Path]]:
     """Sort a folder's images by series; the other list is of files that are no readable image."""
     series: dict[str, _Files] = {}
-    unreadable = []
+    unreadable: list[Path] = []
     for file in sorted(folder.iterdir()):
         if not file.is_file() or not (file.suffix.lower() in _SUFFIXES or has_dicom_stamp(file)):
             continue
@@ -196,7 +196,7 @@ def _even_step(slices: list[_Slice], path: Path) -> np.ndarray:
             f"{slices[at].path.name!r} and {slices[at + 1].path.name!r}. Separate the time points, "
             f"echoes or reconstructions of the series"
         )
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    step: np.ndarray = (positions[-1] - positions[0]) / (len(slices) - 1)
     astray = np.linalg.norm(
         positions - positions[0] - np.outer(np.arange(len(slices)), step), axis=1
     )

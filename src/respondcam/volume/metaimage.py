@@ -7,7 +7,7 @@ world; vectors or a fourth axis become the channels. Writing goes through Simple
 import contextlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from math import prod
 from pathlib import Path
 
@@ -99,7 +99,9 @@ def _voxels_at(
 
 
 @contextlib.contextmanager
-def _open_voxels(path: Path, offset: int, *, packed: bool) -> Iterator[io.BufferedIOBase]:
+def _open_voxels(
+    path: Path, offset: int, *, packed: bool
+) -> Generator[io.BufferedIOBase, None, None]:
     with open_stream(path, unpack=False) as stream:
         stream.seek(offset)
         yield io.BufferedReader(_Inflated(stream)) if packed else stream

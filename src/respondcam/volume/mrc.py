@@ -10,11 +10,11 @@ Headers in the wild break the standard in many ways. What changes neither the vo
 import warnings
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import mrcfile
+import mrcfile  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
-from mrcfile.dtypes import HEADER_DTYPE
+from mrcfile.dtypes import HEADER_DTYPE  # pyright: ignore[reportMissingTypeStubs]
 
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
@@ -85,13 +85,12 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         )
     voxels, affine = storable(volume.voxels.reshape(volume.shape), volume.affine)
     compression = {".gz": "gzip", ".bz2": "bzip2"}.get(Path(suffix).suffix)
-    with mrcfile.new(path, compression=compression) as file:
+    with cast("Any", mrcfile).new(path, compression=compression) as file:
         file.set_data(voxels)
         use_start = bool((volume.header or {}).get("start_indices"))
         unit_label = place_in_header(file.header, affine, volume.unit, use_start=use_start)
         # mrcfile's own first label holds the time of day: the same map would never be the same file
-        header: Any = file.header
-        header.label, header.nlabl = b"", 0
+        file.header.label, file.header.nlabl = b"", 0
         file.add_label(f"respondcam {__version__}")
         if unit_label:
             file.add_label(unit_label)

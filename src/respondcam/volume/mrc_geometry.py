@@ -45,7 +45,7 @@ def header_affine(header: Any) -> tuple[np.ndarray, Unit, list[str]]:
     assumptions
         One sentence each, for a warning.
     """
-    assumed = []
+    assumed: list[str] = []
     lengths, unit = _voxel_lengths(header, assumed)
     affine = np.eye(4)
     affine[:3, :3] = _cell_axes(_cell_angles(header, assumed)) * lengths

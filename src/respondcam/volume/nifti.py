@@ -241,7 +241,8 @@ def _place(header: Any, wanted: np.ndarray, volume: Volume, facts: dict[str, Any
     zooms = np.linalg.norm(wanted[:3, :3], axis=0)
     if facts:
         # how the volume's grid lies in the source's: any crop or coarser grid
-        moved = np.linalg.solve(facts["affine"], volume.affine)
+        source: np.ndarray = facts["affine"]
+        moved = np.linalg.solve(source, volume.affine)
         zooms = np.linalg.norm(facts["zooms"][:, None] * moved[:3, :3], axis=0)
         sform_code, qform_code = facts["sform_code"], facts["qform_code"]
         sform = facts["sform"] @ moved if sform_code else wanted

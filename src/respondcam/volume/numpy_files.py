@@ -8,7 +8,7 @@ import contextlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import BufferedIOBase
 from math import prod
 from pathlib import Path
@@ -90,7 +90,7 @@ _DAMAGE = (
 
 
 @contextlib.contextmanager
-def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_archive(path: Path) -> Generator[zipfile.ZipFile, None, None]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

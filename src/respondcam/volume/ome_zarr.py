@@ -255,7 +255,7 @@ def _multiscales(
     ]
     origin = space.affine[:3, 3][::-1]
     lead = len(names) - 3
-    datasets = []
+    datasets: list[Dataset] = []
     for level in range(len(shapes)):
         factor = 2.0**level
         scale = [1.0] * lead + [factor * size for size in space.voxel_size]

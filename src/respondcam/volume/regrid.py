@@ -179,7 +179,7 @@ def _oblique(values: np.ndarray, move: np.ndarray, shape: tuple[int, int, int]) 
         tent_matrix(float(k), k + (k - 1) / 2, n, (n + 2) * k)
         for k, n in zip(parts, values.shape, strict=True)
     ]
-    plane = np.einsum("zyx,yv,xw->zvw", values, tents[1], tents[2], optimize=True)
+    plane: np.ndarray = np.einsum("zyx,yv,xw->zvw", values, tents[1], tents[2], optimize=True)
     spread = np.indices(plane.shape[1:]).reshape(2, -1).T
     total = np.zeros(int(np.prod(shape)))
     for z, shares in enumerate(tents[0].T):

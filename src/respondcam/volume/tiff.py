@@ -12,7 +12,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 from xml.etree import ElementTree
@@ -148,7 +148,7 @@ def _tifffile() -> Any:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Generator[Any, None, None]:
     """Open a file, and speak up about damage that tifffile only logs."""
     logged: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
@@ -201,7 +201,7 @@ def _number(file: IO[bytes], at: int, kind: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _stack(path: Path) -> Iterator[tuple[Any, Any]]:
+def _stack(path: Path) -> Generator[tuple[Any, Any], None, None]:
     """The open file and its only stack; damage that shows while the block reads has words."""
     _check_chain(path)
     try:
@@ -277,7 +277,7 @@ def _place_of_imagej(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
         warnings.warn(message, RespondCAMWarning, stacklevel=2)
     unit, factor = LENGTH_UNITS.get(name, ("voxel", 1.0))
     tags = file.pages[0].tags
-    lengths = []
+    lengths: list[float] = []
     for key in ("XResolution", "YResolution"):
         pixels, per = tags[key].value if key in tags else (1, 1)
         lengths.append(per / pixels if pixels and per else 1.0)
@@ -294,7 +294,8 @@ def _place_of_ome(xml: str, path: Path) -> tuple[np.ndarray, Unit, float]:
         elements = ElementTree.fromstring(xml).iter()
     except ElementTree.ParseError as error:
         raise VolumeError(f"{str(path)!r} has damaged OME metadata: {error}") from error
-    pixels = next((one.attrib for one in elements if one.tag.endswith("}Pixels")), {})
+    nothing: dict[str, str] = {}
+    pixels = next((one.attrib for one in elements if one.tag.endswith("}Pixels")), nothing)
     if "PhysicalSizeX" not in pixels or "PhysicalSizeY" not in pixels:
         return np.eye(4), "voxel", 1.0
     if "PhysicalSizeZ" not in pixels:

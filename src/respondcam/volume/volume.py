@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Volume:
             return None
         import nibabel
 
-        return "".join(nibabel.aff2axcodes(self.affine))
+        return "".join(cast("Any", nibabel).aff2axcodes(self.affine))
 
     def world(self, index_zyx: Any) -> np.ndarray:
         """Coordinates x, y, z in the world of voxel indices z, y, x (need not be whole numbers).
@@ -213,7 +213,8 @@ class Volume:
         import torch
 
         voxels = self.normalized(normalize).voxels.reshape(self.channels, *self.shape)
-        return torch.from_numpy(voxels.copy()).unsqueeze(0)
+        tensor = torch.from_numpy(voxels.copy())  # pyright: ignore[reportUnknownMemberType]
+        return tensor.unsqueeze(0)
 
     def normalized(self, normalize: str) -> "Volume":
         """Change the intensities as a network expects them; the place in the world stays.

@@ -18,6 +18,7 @@ from respondcam.attribution.outputs import (
     warn_of_probabilities,
 )
 from respondcam.errors import TargetError
+from respondcam.network.typed import numbers
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Scores:
     values: Tensor
     labels: tuple[str, ...]
     classes: Tensor | None = None
-    notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    notes: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     again: Callable[[Any], Tensor] | None = None
 
 
@@ -169,14 +170,13 @@ def as_target(target: Any) -> Target:
         )
     if callable(target):
         return cast("Target", target)
-    if isinstance(target, Tensor):
-        target = target.tolist()
+    given: Any = numbers(target) if isinstance(target, Tensor) else target
     try:
-        if not hasattr(target, "__len__"):
-            return class_score(_whole(target))
-        return class_per_sample([_whole(n) for n in target])
+        if not hasattr(given, "__len__"):
+            return class_score(_whole(given))
+        return class_per_sample([_whole(n) for n in given])
     except TypeError:
-        raise TargetError(f"target={target!r} is no class number.") from None
+        raise TargetError(f"target={given!r} is no class number.") from None
 
 
 def evaluate(target: Target, output: Any) -> Scores:
@@ -219,7 +219,7 @@ def _empty_regions(regions: Tensor | None, chosen: Tensor) -> dict[tuple[int, in
         return {}
     return {
         (sample, target): f"class {number} is predicted nowhere in sample {sample}"
-        for sample, row in enumerate(chosen.tolist())
+        for sample, row in enumerate(numbers(chosen))
         for target, number in enumerate(row)
         if not bool((regions[sample] == number).any())
     }

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from respondcam._kinds import is_listed
 from respondcam.attribution.outputs import describe
 from respondcam.attribution.targets.basic import Scores
 from respondcam.errors import TargetError
@@ -141,12 +142,8 @@ def overlaps(boxes: Tensor, one: Tensor) -> Tensor:
 
 
 def _images(output: Any) -> list[Mapping[str, Tensor]]:
-    images = [output] if isinstance(output, Mapping) else output
-    if (
-        isinstance(images, (list, tuple))
-        and images
-        and all(isinstance(one, Mapping) for one in images)
-    ):
+    images: Any = [output] if isinstance(output, Mapping) else output
+    if is_listed(images) and images and all(isinstance(one, Mapping) for one in images):
         return list(images)
     raise TargetError(
         f"detection() reads a list with a dict of boxes and scores for each image, but the output "

@@ -14,6 +14,7 @@ from respondcam.attribution.outputs import (
 )
 from respondcam.attribution.targets.basic import Scores, Target
 from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam.network.typed import norms, numbers
 
 _SURE = 0.999  # a probability beyond which its gradient is next to nothing
 
@@ -54,7 +55,7 @@ def contrast(number: int, other: int | None = None) -> Target:
         def again(tensor: Tensor) -> Tensor:
             return (_summed(tensor, own, regions) - _summed(tensor, against, regions))[:, None]
 
-        name = f"class {int(against[0])}" if len(set(against.tolist())) == 1 else "the next class"
+        name = f"class {int(against[0])}" if len(set(numbers(against))) == 1 else "the next class"
         return Scores(again(output), (f"class {number}, not {name}",), again=again)
 
     return score
@@ -110,7 +111,7 @@ def similarity(reference: Float[Tensor, " feature"] | Float[Tensor, "batch featu
                 f"{tuple(output.shape)}: give one embedding of {flat.shape[1]} numbers, or one for "
                 f"each sample."
             )
-        if not bool((other.norm(dim=1) > 0).all()):
+        if not bool((norms(other, dim=1) > 0).all()):
             raise TargetError("The reference embedding is zero: it has no direction.")
         cosine = torch.nn.functional.cosine_similarity(flat, other, dim=1)
         return Scores(cosine[:, None], ("similarity",))

@@ -5,12 +5,12 @@ its own score is positive, whatever the other scores are. So each class is expla
 output that it is.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from respondcam._kinds import is_sequence
 from respondcam.attribution.outputs import batched, check_classes, regions_of
 from respondcam.attribution.targets.basic import Scores, Target, class_score, evaluate
 from respondcam.errors import TargetError
@@ -107,4 +107,4 @@ def _numbers(output: Tensor, wanted: Any) -> list[int]:
             return [int(output.sum(dim=0).argmax())]
         sizes = [int(regions_of(output[:, k : k + 1]).sum()) for k in range(count)]
         return [max(range(count), key=sizes.__getitem__)]
-    return [int(n) for n in (wanted if isinstance(wanted, Sequence) else [wanted])]
+    return [int(n) for n in (wanted if is_sequence(wanted) else [wanted])]

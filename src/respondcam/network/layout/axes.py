@@ -189,7 +189,7 @@ def read_grid(layout: Layout, input_shape: tuple[int, ...]) -> tuple[LayerGrid, 
         for index, dim in enumerate(layout.dims)
         if dim.ragged
     )
-    split = [[] for _ in layout.dims]
+    split: list[list[int]] = [[] for _ in layout.dims]
     for p in placed:
         split[p.dim].append(-1 if p.digit.batch else p.digit.size)
     places = [p.place for p in order]
@@ -208,7 +208,7 @@ def _in_batch(dim: Dim) -> bool:
 
 def _digits(layout: Layout) -> list[_Placed]:
     """List all digits, those of size one only where they tell a stride."""
-    placed = []
+    placed: list[_Placed] = []
     batches = [d for dim in layout.dims for d in dim.digits if d.batch and d.size > 1]
     for index, dim in enumerate(layout.dims):
         for digit in dim.digits or (Digit(1, (Fraction(0),) * layout.rank),):
@@ -250,7 +250,10 @@ def _grid(
     input_shape: tuple[int, ...],
 ) -> tuple[LayerGrid, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Turn everything forward and undo rolls."""
-    stride, offset, flip, roll = [], [], [], []
+    stride: list[float] = []
+    offset: list[float] = []
+    flip: list[int] = []
+    roll: list[tuple[int, int]] = []
     for axis, digit in enumerate(whole):
         step = digit.vector[axis] if digit else Fraction(input_shape[axis])
         start = layout.offset[axis]

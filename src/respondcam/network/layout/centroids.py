@@ -92,7 +92,7 @@ def receptive_energy(
         image, activation = _forward(probe)
         grid = to_grid(activation, probe.axes)
         chance = torch.Generator().manual_seed(0)
-        found = []
+        found: list[list[Tensor]] = []
         for number, voxel in enumerate(voxels):
             signs = torch.randint(0, 2, grid.shape[:2], generator=chance) * 2.0 - 1
             here = grid[(slice(None), slice(None), *voxel)]
@@ -189,11 +189,11 @@ def central_voxels(grid: LayerGrid) -> list[tuple[int, ...]]:
     >>> central_voxels(LayerGrid((2.0,), (0.0,), (5,), (9,), (0.0,), "layout"))
     [(2,), (1,), (3,)]
     """
-    middle = []
+    middle: list[int] = []
     for axis, size in enumerate(grid.input_shape):
         centres = grid.centres(axis)
         middle.append(min(range(len(centres)), key=lambda i: abs(centres[i] - (size - 1) / 2)))
-    voxels = [tuple(middle)]
+    voxels: list[tuple[int, ...]] = [tuple(middle)]
     for axis, count in enumerate(grid.shape):
         for step in (-1, 1):
             if 0 <= middle[axis] + step < count:
@@ -268,11 +268,11 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
     (0.0,)
     """
     middle = central_voxels(even)[0]
-    strides, offsets, slack = [], [], []
+    lines: list[tuple[float, float, float]] = []
     for axis, count in enumerate(even.shape):
         places = sorted({round(k * (count - 1) / 8) for k in range(9)})
         voxels = [(*middle[:axis], place, *middle[axis + 1 :]) for place in places]
-        points = []
+        points: list[tuple[int, float]] = []
         for place, marginals in zip(places, receptive_energy(probe, voxels), strict=True):
             expected = even.offset[axis] + even.stride[axis] * place
             found = [centroid(energy, expected) for energy in marginals[axis]]
@@ -280,15 +280,13 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
         line = _line(points, even.stride[axis])
         if line is None:
             return None
-        strides.append(line[0])
-        offsets.append(line[1])
-        slack.append(line[2])
+        lines.append(line)
     return LayerGrid(
-        stride=tuple(strides),
-        offset=tuple(offsets),
+        stride=tuple(stride for stride, _, _ in lines),
+        offset=tuple(offset for _, offset, _ in lines),
         shape=even.shape,
         input_shape=even.input_shape,
-        uncertainty=tuple(slack),
+        uncertainty=tuple(slack for _, _, slack in lines),
         origin="measured",
         note=f"estimated from gradients, since {reason}",
     )

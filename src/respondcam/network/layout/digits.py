@@ -209,7 +209,8 @@ def input_layout(shape: Sequence[int], *, channel_dim: int = 1, frame: int = 0) 
     2
     """
     rank = max(len(shape) - 2, 0)
-    channel, axis, dims = channel_dim % len(shape) if len(shape) > 1 else 1, 0, []
+    channel, axis = channel_dim % len(shape) if len(shape) > 1 else 1, 0
+    dims: list[Dim] = []
     for index, size in enumerate(shape):
         vector = zero(rank)
         if index not in (0, channel):

@@ -4,7 +4,10 @@ Convolutions and norms get their result's shape here. torch would find the same 
 into many operators, which takes about as long as all the rest of a trace.
 """
 
-from collections.abc import Callable, Mapping
+# What switches modes off for a moment has names with an underscore in torch.
+# pyright: reportPrivateUsage=false
+
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -38,9 +41,9 @@ class HollowRun:
     """
 
     def __init__(self) -> None:
-        self._own: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._replaced: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._hollow: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._own: MutableMapping[Tensor, bool] = WeakIdKeyDictionary()
+        self._replaced: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
+        self._hollow: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
 
     def __call__(
         self, name: str, func: Any, arguments: Mapping[str, Any], written: list[Tensor]
@@ -92,7 +95,8 @@ class HollowRun:
 
 def _called(func: Any, given: Mapping[str, Any]) -> Any:
     """Call an operator with its arguments by name."""
-    args, kwargs = [], {}
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
     for argument in func._schema.arguments:
         if argument.kwarg_only:
             kwargs[argument.name] = given[argument.name]
@@ -107,7 +111,7 @@ def _convolution(given: Mapping[str, Any]) -> Tensor | None:
     if x.ndim != weight.ndim:
         return None
     options = [spatial(given[key], count, d) for key, d in _CONVOLUTION]
-    sizes = []
+    sizes: list[int] = []
     for n, k, s, p, d, more in zip(x.shape[2:], weight.shape[2:], *options, strict=True):
         reach = d * (k - 1)
         if given["transposed"]:

@@ -159,7 +159,7 @@ def _common(dims: Sequence[Dim], size: int, rank: int) -> _Column:
     ragged = next((dim for dim in dims if dim.ragged), None)
     lead, trail = (ragged.lead, ragged.trail) if ragged else (0, 0)
     inner = size - lead - trail
-    rows = []
+    rows: list[list[Digit]] = []
     for dim in dims:
         if dim.size == 1 and size > 1:
             rows.append([Digit(inner, zero(rank))])  # broadcast
@@ -194,12 +194,13 @@ def _refined(rows: Sequence[Sequence[Digit]]) -> list[list[Digit]]:
 
 def _split(row: Sequence[Digit], marks: Sequence[int]) -> list[Digit]:
     """Split digits so that their place values are exactly `marks`, from high to low."""
-    places, inner = {}, 1
+    places: dict[int, Digit] = {}
+    inner = 1
     for digit in reversed(row):
         if digit.size > 1:
             places[inner] = digit
         inner *= digit.size
-    split = []
+    split: list[Digit] = []
     for outer, mark in pairwise(marks):
         place = max(value for value in places if value <= mark)
         digit = places[place]
@@ -210,7 +211,7 @@ def _split(row: Sequence[Digit], marks: Sequence[int]) -> list[Digit]:
 
 def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) -> list[_Claim]:
     sizes = tuple(size for column in columns for size in column.sizes)
-    claims = []
+    claims: list[_Claim] = []
     for number, layout in enumerate(layouts):
         digits = [digit for column in columns for digit in column.rows[number]]
         steps = tuple(digit.vector[axis] for digit in digits)
@@ -282,9 +283,10 @@ def _assembled(
     layouts: Sequence[Layout], columns: Sequence[_Column], verdicts: Sequence[_Verdict]
 ) -> Layout:
     """Put the axes together again."""
-    dims, number = [], 0
+    dims: list[Dim] = []
+    number = 0
     for column in columns:
-        digits = []
+        digits: list[Digit] = []
         for index, size in enumerate(column.sizes):
             vector = tuple(verdict.steps[number] for verdict in verdicts)
             digits.append(Digit(size, vector, any(row[index].batch for row in column.rows)))

@@ -147,7 +147,7 @@ def contracted(layout: Layout, index: int) -> Layout:
     >>> contracted(input_layout((1, 1, 8)), 2).offset
     (Fraction(7, 2),)
     """
-    kept = []
+    kept: list[Digit] = []
     for digit in layout.dims[index].digits:
         half = Fraction(digit.size - 1, 2)
         if half and any(digit.vector):

@@ -1,6 +1,6 @@
 """Leave a model exactly as it was, also where its forward pass writes to itself."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from respondcam.network.trees import modules_of
 
 
 @contextmanager
-def untouched(model: nn.Module, *, real: bool) -> Iterator[None]:
+def untouched(model: nn.Module, *, real: bool) -> Generator[None, None, None]:
     """Run a block with the model in evaluation mode, and undo all that it does to the model.
 
     Besides what `undisturbed` restores, these are attributes (a pass without data would leave

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from respondcam._kinds import is_listed
 from respondcam.network.layout.digits import Layout, NoLayoutError
 
 Result = Layout | None | Sequence[Layout | None]
@@ -61,7 +62,7 @@ class Call:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the (first) result."""
-        result = self.result[0] if isinstance(self.result, (tuple, list)) else self.result
+        result = self.result[0] if is_listed(self.result) else self.result
         return tuple(result.shape)
 
 
@@ -158,8 +159,7 @@ def spatial(value: Any, count: int, default: int = 0) -> list[int]:
     >>> spatial([2], 3), spatial([], 2, 1)
     ([2, 2, 2], [1, 1])
     """
-    if value is None or (isinstance(value, (list, tuple)) and not value):
-        return [default] * count
-    if not isinstance(value, (list, tuple)):
-        return [value] * count
-    return [value[0]] * count if len(value) == 1 else list(value)
+    given = value if is_listed(value) else [] if value is None else [value]
+    if len(given) > 1:
+        return list(given)
+    return [given[0] if given else default] * count

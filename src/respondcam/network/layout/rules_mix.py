@@ -60,14 +60,15 @@ def elementwise(call: Call) -> Layout:
 
 @rule("glu")
 def _glu(call: Call) -> Layout:
-    index = call["dim"] % len(call.shape)
+    index: int = call["dim"] % len(call.shape)
     return call.layout.with_dim(index, call.layout.plain(call.shape[index]))
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "special_softmax")
 def _softmax(call: Call) -> Layout:
     """Attention weights: what is summed over next is the keys, so only the queries are placed."""
-    layout, index = call.layout, call["dim"] % len(call.layout.dims)
+    layout = call.layout
+    index: int = call["dim"] % len(layout.dims)
     if not _repeats(layout, index, [d for i, d in enumerate(layout.dims) if i != index]):
         return layout
     return layout.with_dim(index, layout.plain(layout.dims[index].size))

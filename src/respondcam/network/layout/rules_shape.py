@@ -42,7 +42,8 @@ def _as_strided(call: Call) -> Layout:
 @rule("permute")
 def _permute(call: Call) -> Layout:
     layout = call.layout
-    return replace(layout, dims=tuple(layout.dims[index] for index in call["dims"]))
+    order: Sequence[int] = call["dims"]
+    return replace(layout, dims=tuple(layout.dims[index] for index in order))
 
 
 @rule("transpose", "swapaxes")
@@ -95,7 +96,8 @@ def _repeat(call: Call) -> Layout:
 
 @rule("slice")
 def _slice(call: Call) -> Layout:
-    layout, index = call.layout, call.get("dim", 0) % len(call.layout.dims)
+    layout = call.layout
+    index: int = call.get("dim", 0) % len(layout.dims)
     start, _, step = slice(call["start"], call["end"], call["step"]).indices(
         layout.dims[index].size
     )
@@ -200,7 +202,8 @@ def _unbind(call: Call) -> list[Layout]:
 @rule("unsafe_split_with_sizes")
 def _split(call: Call) -> list[Layout]:
     layout, index = call.layout, call["dim"] % len(call.layout.dims)
-    parts, start = [], 0
+    parts: list[Layout] = []
+    start = 0
     for part in call.result:
         parts.append(sliced(layout, index, start, 1, part.shape[index]))
         start += part.shape[index]
@@ -235,7 +238,8 @@ def _stack(call: Call) -> Layout:
 
 @rule("index_select")
 def _index_select(call: Call) -> Layout:
-    return _picked(call.layout, call["dim"], call.shape[call["dim"]])
+    index: int = call["dim"]
+    return _picked(call.layout, index, call.shape[index])
 
 
 def _picked(layout: Layout, index: int, size: int) -> Layout:
@@ -265,7 +269,8 @@ def _embedding(call: Call) -> Layout:
 
 @rule("topk", "sort", "kthvalue")
 def _sorted(call: Call) -> list[Layout]:
-    layout, index = call.layout, call["dim"] % len(call.layout.dims)
+    layout = call.layout
+    index: int = call["dim"] % len(layout.dims)
     if layout.dims[index].positional:
         layout = contracted(layout, index)
     return [layout.with_dim(index, layout.plain(call.shape[index]))] * 2

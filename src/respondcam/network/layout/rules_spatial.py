@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from torch import Tensor
+
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
 from respondcam.network.layout.moves import contracted, resampled, reshaped, single
 from respondcam.network.layout.rules import Call, rule, spatial
@@ -67,7 +69,7 @@ def unwindowed(
 @rule("convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution")
 @rule("cudnn_convolution", "cudnn_convolution_transpose", "miopen_convolution")
 def _convolution(call: Call) -> Layout:
-    weight = call.get("weight")
+    weight: Tensor = call.get("weight")
     count = weight.ndim - 2
     layout, shape = call.layout, call.shape
     if count != len(shape) - 2:
@@ -150,8 +152,9 @@ def _roll(call: Call) -> Layout:
 @rule("flip")
 def _flip(call: Call) -> Layout:
     layout = call.layout
-    for index in call["dims"]:
-        digits = []
+    dims: Sequence[int] = call["dims"]
+    for index in dims:
+        digits: list[Digit] = []
         if layout.dims[index].ragged:
             layout = single(layout, index)
         for digit in layout.dims[index].digits:
@@ -163,7 +166,7 @@ def _flip(call: Call) -> Layout:
 
 @rule("unfold")
 def _unfold(call: Call) -> Layout:
-    index = call["dimension"] % len(call.layout.dims)
+    index: int = call["dimension"] % len(call.layout.dims)
     layout = single(call.layout, index)
     digit = layout.dims[index].digits[0]
     step = tuple(component * call["step"] for component in digit.vector)
@@ -185,7 +188,7 @@ def _pixel_unshuffle(call: Call) -> Layout:
     factor = call["downscale_factor"]
     layout = call.layout
     channels = layout.dims[-3].digits
-    parts = []
+    parts: list[Digit] = []
     for index in (-2, -1):
         layout = single(layout, index)
         digit = layout.dims[index].digits[0]
@@ -200,7 +203,7 @@ def _im2col(call: Call) -> Layout:
     layout = call.layout
     if len(layout.dims) != 4:
         raise NoLayoutError("an unfolding without a batch")
-    inner, outer = list(layout.dims[1].digits), []
+    inner, outer = list(layout.dims[1].digits), list[Digit]()
     for axis in (0, 1):
         layout = single(layout, 2 + axis)
         digit = layout.dims[2 + axis].digits[0]

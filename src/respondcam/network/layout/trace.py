@@ -172,7 +172,7 @@ def _trace(
         seen = _real_pass(model, layers, inputs, call, channel_dim)
     # what a real pass does may depend on the values, so it says nothing of the next one
     writes = seen.writes_input or bool(note)
-    traces = {}
+    traces: dict[str, LayerTrace] = {}
     for name, layer in layers.items():
         calls = [_settled(one, seen.frames, note) for one in seen.seen[name]]
         if estimate:

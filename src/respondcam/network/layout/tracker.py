@@ -1,7 +1,7 @@
 """Follow the layouts of all tensors through a forward pass, operator by operator."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from respondcam._kinds import is_listed, is_mapping
 from respondcam.network.layout import (  # noqa: F401
-    rules_mix,  # pyright: ignore[reportUnusedImport]
+    rules_mix,
     rules_resize,  # pyright: ignore[reportUnusedImport]
     rules_shape,  # pyright: ignore[reportUnusedImport]
     rules_spatial,  # pyright: ignore[reportUnusedImport]
@@ -69,11 +70,11 @@ class Tracker(TorchDispatchMode):
     """
 
     def __init__(self, run: HollowRun | None = None) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.run = run
         self.thread = threading.get_ident()
-        self._tracks: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self._links: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._tracks: MutableMapping[Tensor, Track] = WeakIdKeyDictionary()
+        self._links: MutableMapping[Tensor, _Link] = WeakIdKeyDictionary()
         self._input_memory: set[int] = set()
         self.writes_input = False
 
@@ -235,7 +236,7 @@ class Tracker(TorchDispatchMode):
 
 def _memory(tensor: Tensor) -> int:
     """Identity of the memory of a tensor and its views, with or without data."""
-    return tensor.untyped_storage()._cdata
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def _same(layout: Layout | None, base: Tensor) -> Layout | None:
@@ -283,12 +284,11 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
+    elif is_mapping(value):
         for item in value.values():
             yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
+    elif is_listed(value):
         for item in value:
             yield from tensors_in(item)
     elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
-        for item in vars(value).values():
-            yield from tensors_in(item)
+        yield from tensors_in(vars(value))

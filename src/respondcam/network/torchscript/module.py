@@ -14,7 +14,7 @@ forks, remote calls and classes of TorchScript's own are refused by name.
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -61,10 +61,10 @@ class ProgramModule(nn.Module):
     def _take(self, script: torch.jit.ScriptModule) -> None:
         """Take over what belongs to the program's module as it is now."""
         own = script.named_parameters(recurse=False, remove_duplicate=False)
-        self._parameters.update(own)  # pyright: ignore
+        self._parameters.update(own)
         self._buffers.update(script.named_buffers(recurse=False, remove_duplicate=False))
         for name, child in script._modules.items():
-            self._modules[name] = as_module(child)  # pyright: ignore
+            self._modules[name] = as_module(cast("torch.jit.ScriptModule", child))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's graph."""
@@ -95,7 +95,7 @@ class ProgramModule(nn.Module):
         value = self._code.source.getattr(name)
         if isinstance(value, (list, dict)):  # the program would change its own
             self._own[name] = value
-        return value
+        return cast("Any", value)
 
     def set_value(self, name: str, value: Any) -> None:
         """Set one of its attributes, for this module only."""
@@ -138,7 +138,7 @@ def as_module(script: torch.jit.ScriptModule) -> ProgramModule:
         if known is None:
             known = _made[script] = ProgramModule(script)
         else:
-            known._take(script)
+            known._take(script)  # pyright: ignore[reportPrivateUsage]
         return known
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from respondcam.errors import ModelError
+from respondcam.network.typed import numbers
 
 Function = Callable[..., Any]
 
@@ -46,7 +47,7 @@ def _on_container(node: Any) -> bool:
 
 def _torch_operator(text: str) -> Function:
     """The operator of a schema, called with its arguments in order."""
-    schema = torch._C.parse_schema(text)
+    schema: Any = torch._C.parse_schema(text)  # pyright: ignore[reportPrivateUsage]
     space, _, name = schema.name.partition("::")
     try:
         packet = getattr(getattr(torch.ops, space), name)
@@ -76,7 +77,8 @@ def _get_attribute(node: Any) -> Function:
 
     def get(owner: Any) -> Any:
         if isinstance(owner, torch.nn.Module):
-            return owner.value(name)  # pyright: ignore
+            # it is a ProgramModule, whose file imports this one
+            return owner.value(name)  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
         return getattr(owner, name)
 
     return get
@@ -87,7 +89,7 @@ def _set_attribute(node: Any) -> Function:
 
     def put(owner: Any, value: Any) -> None:
         if isinstance(owner, torch.nn.Module):
-            owner.set_value(name, value)  # pyright: ignore
+            owner.set_value(name, value)  # pyright: ignore[reportCallIssue]
         else:
             setattr(owner, name, value)
 
@@ -111,14 +113,22 @@ def _create(node: Any) -> Function:
 
 def _to_list(node: Any) -> Function:
     del node
-    return lambda tensor, *_: tensor.tolist()
+
+    def listed(tensor: torch.Tensor, *_: Any) -> Any:
+        return numbers(tensor)
+
+    return listed
 
 
 def _is_instance(node: Any) -> Function:
     kinds = [kind.kind() for kind in node.tys("types")]
     if any(kind not in _KINDS for kind in kinds):
         raise _unknown(f"prim::isinstance of {', '.join(kinds)}")
-    return lambda value: any(_KINDS[kind](value) for kind in kinds)
+
+    def of_kind(value: Any) -> bool:
+        return any(_KINDS[kind](value) for kind in kinds)
+
+    return of_kind
 
 
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
@@ -160,6 +170,36 @@ def _nothing(*_: Any) -> None:
     return None
 
 
+def _method(name: str) -> Function:
+    """Call a method of the first argument with the others."""
+
+    def call(owner: Any, *values: Any) -> Any:
+        return getattr(owner, name)(*values)
+
+    return call
+
+
+def _view(name: str) -> Function:
+    """List what a method of a dictionary gives."""
+
+    def call(items: Mapping[Any, Any]) -> list[Any]:
+        return list(getattr(items, name)())
+
+    return call
+
+
+def _module_of(container: Any, key: Any) -> Any:
+    return container.value(str(key))
+
+
+def _left(mode: Any) -> Any:
+    return mode.__exit__(None, None, None)
+
+
+def _percent(text: str, *values: Any) -> str:
+    return text % values
+
+
 def _pairs(*values: Any) -> dict[Any, Any]:
     return dict(zip(values[::2], values[1::2], strict=True))
 
@@ -191,24 +231,24 @@ _LANGUAGE: Mapping[str, Function] = {
     "prim::ListUnpack": _same,
     "prim::TupleUnpack": _same,
     "prim::TupleIndex": operator.getitem,
-    "prim::ModuleContainerIndex": lambda container, key: container.value(str(key)),
+    "prim::ModuleContainerIndex": _module_of,
     "prim::unchecked_cast": _same,
     "prim::unchecked_unwrap_optional": _same,
     "aten::_unwrap_optional": _unwrapped,
     "prim::Uninitialized": _nothing,
     "prim::RaiseException": _raise,
     "prim::Print": _nothing,  # standard output belongs to results
-    "prim::Enter": lambda mode: mode.__enter__(),
-    "prim::Exit": lambda mode: mode.__exit__(None, None, None),
-    "prim::data": lambda tensor: tensor.detach(),
+    "prim::Enter": _method("__enter__"),
+    "prim::Exit": _left,
+    "prim::data": _method("detach"),
     "aten::tensor": _tensor,
     "aten::as_tensor": _tensor,
     "aten::warn": _warn,
-    "aten::format": lambda text, *values: text.format(*values),
-    "aten::percentFormat": lambda text, *values: text % values,
+    "aten::format": _method("format"),
+    "aten::percentFormat": _percent,
     "aten::str": str,
-    "aten::__is__": lambda a, b: a is b,
-    "aten::__isnot__": lambda a, b: a is not b,
+    "aten::__is__": operator.is_,
+    "aten::__isnot__": operator.is_not,
 }
 
 
@@ -219,6 +259,11 @@ def _put(container: Any, key: Any, value: Any) -> Any:
 
 def _append(items: list[Any], item: Any) -> list[Any]:
     items.append(item)
+    return items
+
+
+def _extended(items: list[Any], more: list[Any]) -> list[Any]:
+    items += more
     return items
 
 
@@ -238,25 +283,25 @@ _CONTAINERS: Mapping[str, Function] = {
     "__contains__": operator.contains,
     "Delete": operator.delitem,
     "append": _append,
-    "extend": lambda items, more: items.extend(more),
-    "insert": lambda items, place, item: items.insert(place, item),
-    "pop": lambda items, *more: items.pop(*more),
-    "clear": lambda items: items.clear(),
-    "reverse": lambda items: items.reverse(),
-    "remove": lambda items, item: items.remove(item),
+    "extend": _method("extend"),
+    "insert": _method("insert"),
+    "pop": _method("pop"),
+    "clear": _method("clear"),
+    "reverse": _method("reverse"),
+    "remove": _method("remove"),
     "sort": _sort,
     "sorted": sorted,
-    "copy": lambda items: items.copy(),
+    "copy": _method("copy"),
     "list": list,
     "dict": dict,
-    "keys": lambda items: list(items.keys()),
-    "values": lambda items: list(items.values()),
-    "items": lambda items: list(items.items()),
-    "get": lambda items, *more: items.get(*more),
-    "setdefault": lambda items, *more: items.setdefault(*more),
-    "update": lambda items, more: items.update(more),
+    "keys": _view("keys"),
+    "values": _view("values"),
+    "items": _view("items"),
+    "get": _method("get"),
+    "setdefault": _method("setdefault"),
+    "update": _method("update"),
     "slice": _sliced,
     "add": operator.add,
-    "add_": operator.iadd,
+    "add_": _extended,
     "mul": operator.mul,
 }

@@ -92,7 +92,8 @@ def _prepared(graph: Any) -> Any:
             new.setType(old.type())
             old.replaceAllUsesWith(new)
         node.destroy()
-    torch._C._jit_pass_inline(graph)
+    passes: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    passes._jit_pass_inline(graph)
     return graph
 
 
@@ -158,7 +159,7 @@ class _Reader:
         def step(slots: Slots) -> None:
             owner, *arguments = (slots[slot] for slot in inputs)
             if isinstance(owner, torch.nn.Module):
-                slots[output] = owner.called(name, arguments)  # pyright: ignore
+                slots[output] = owner.called(name, arguments)  # pyright: ignore[reportCallIssue]
             elif name != "__init__" or isinstance(owner, torch.ScriptObject):
                 slots[output] = getattr(owner, name)(*arguments)
 

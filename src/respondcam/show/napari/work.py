@@ -8,7 +8,7 @@ import contextlib
 import json
 import shlex
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -347,7 +347,7 @@ def _no_preparation_of_ours(asked: Asked) -> None:
 
 
 @contextlib.contextmanager
-def _stoppable(stop: threading.Event | None) -> Iterator[None]:
+def _stoppable(stop: threading.Event | None) -> Generator[None, None, None]:
     """Raise `Cancelled` before the next module that this thread runs, once `stop` is set."""
     if stop is None:
         yield
