@@ -7,7 +7,7 @@ targets. The price is an inference plus the backward pass of the head.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -120,13 +120,10 @@ def split_pass(
             taps, scores, _ = call.run(from_start=True)
         if missing := _unreached(taps, scores):
             raise _no_gradient(missing[0])
-        try:
-            kept = _backward(taps, scores, reduce, create_graph=create_graph)
-        except (RuntimeError, NotImplementedError) as error:
-            if is_out_of_memory(error) or isinstance(error, InputError):
-                raise
-            raise _not_differentiable(model, error) from error
-        return SplitPass(scores=scores if create_graph else scores.detach(), kept=kept)
+        return SplitPass(
+            scores=scores if create_graph else scores.detach(),
+            kept=_backward(model, taps, scores, reduce, create_graph=create_graph),
+        )
 
 
 def run_head(
@@ -376,14 +373,19 @@ def _reachable(scores: Tensor) -> set[Any]:
 
 
 def _backward(
-    taps: Mapping[str, Tap], scores: Tensor, reduce: Reduce, *, create_graph: bool
+    model: nn.Module,
+    taps: Mapping[str, Tap],
+    scores: Tensor,
+    reduce: Reduce,
+    *,
+    create_graph: bool,
 ) -> dict[str, tuple[Tensor, ...]]:
     records = [
         (name, call, leaf) for name, tap in taps.items() for call, leaf in enumerate(tap.recorded)
     ]
     leaves = [leaf for _, _, leaf in records]
     kept: list[list[Tensor]] = [[] for _ in records]
-    for gradients in gradients_of(scores, leaves, create_graph=create_graph):
+    for gradients in _gradients(model, scores, leaves, create_graph=create_graph):
         for slot, (name, call, leaf), gradient in zip(kept, records, gradients, strict=True):
             activation = plain(leaf if create_graph else leaf.detach())
             with torch.set_grad_enabled(create_graph):
@@ -394,6 +396,18 @@ def _backward(
         name: tuple(s for s, (n, _, _) in zip(stacked, records, strict=True) if n == name)
         for name in taps
     }
+
+
+def _gradients(
+    model: nn.Module, scores: Tensor, leaves: list[Tensor], *, create_graph: bool
+) -> Iterator[tuple[Tensor, ...]]:
+    """`gradients_of`, with words for what PyTorch says where there are none."""
+    try:
+        yield from gradients_of(scores, leaves, create_graph=create_graph)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise _not_differentiable(model, error) from error
 
 
 def _never_called(model: nn.Module, name: str, inputs: Any) -> LayerError:
