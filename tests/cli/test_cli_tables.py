@@ -1,12 +1,14 @@
 """Tables on a terminal of 80 columns, without colour."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from respondcam.cli import _fitting, _tables
+from respondcam.cli._inputs import Source
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -21,7 +23,7 @@ def test_accounts_fit_into_80_columns(monkeypatch, same):
     for number, name in enumerate(names):
         layer = "encoder.layer4" if same else f"encoder.layer{number}"
         record = {"layer": layer, "target": {"name": name}, "account": account}
-        done.append((SimpleNamespace(path=SimpleNamespace(name="phantoms-0.mrc")), record))
+        done.append((Source(Path("phantoms-0.mrc"), "phantoms-0", ".mrc"), record))
     one = [(done[0][0], [SimpleNamespace(record=record) for _, record in done])]
     _tables.explain_table(one, [], outputs=False)
     lines = written.getvalue().splitlines()

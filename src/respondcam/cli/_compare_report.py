@@ -56,7 +56,7 @@ def report(
     print_plain(f"{len(batch.done)} of {total} volumes compared{resumed}.")
     if rows:
         print_plain(f"Written: {', '.join(document['files'].values())}")
-    by_name = {source.path.name: record["notes"] for source, record in batch.done}
+    by_name = {source.label: record["notes"] for source, record in batch.done}
     print_notes(notes, by_name)
 
 

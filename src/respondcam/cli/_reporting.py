@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import print_json
 from respondcam.cli._explaining import noted
-from respondcam.cli._inputs import Source
+from respondcam.cli._inputs import Source, shown_names
 from respondcam.cli._tables import print_plain
 from respondcam.cli._writing import prepare_folder
 from respondcam.errors import InputError
@@ -37,6 +38,8 @@ def make_reports(
     several = len(found) + len(older) > 1 or bool(tables)
     listed = (folder / SUMMARY).exists()
     by_name = {one.name: one for one in found}
+    every = [*found, *older]
+    labels = dict(zip(every, shown_names([one.volume for one in every]), strict=True))
     pages: list[Path] = []
 
     def work(one: Found, *, fresh: bool) -> Entry:
@@ -46,18 +49,18 @@ def make_reports(
             write_report(report, page, summary=SUMMARY if several else "")
         if fresh:
             pages.append(page)
-        return entry(report, page)
+        return replace(entry(report, page), name=labels[one])
 
-    sources = [Source(one.volume, one.name, "") for one in found]
+    sources = [Source(one.volume, one.name, "", shown=labels[one]) for one in found]
     batch = run_batch(sources, lambda source: work(by_name[source.name], fresh=True))
     if several and batch.done:
-        failed = [(source.path.name, why) for source, why in batch.failed]
+        failed = [(source.label, why) for source, why in batch.failed]
         entries = {source.name: one for source, one in batch.done}
         for one in older:
             try:
                 entries[one.name] = work(one, fresh=False)
             except InputError as error:
-                failed.append((one.name, str(error)))
+                failed.append((labels[one], str(error)))
         ordered = [entries[name] for name in sorted(entries)]
         pages.insert(0, write_summary(ordered, folder / SUMMARY, tables=tables, failed=failed))
     return batch, pages
