@@ -1,6 +1,6 @@
 """What the site makes while it is built, so that it is never out of date and needs no other site.
 
-The page of commands comes from the commands' own help. Formulas become MathML, which browsers draw
+The page of commands gets the commands' own help. Formulas become MathML, which browsers draw
 by themselves, without a script from elsewhere.
 """
 
@@ -10,15 +10,13 @@ from typing import Any
 
 import typer
 from latex2mathml.converter import convert
-from mkdocs.structure.files import File, Files
 
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
-def on_files(files: Files, config: Any) -> Files:
-    """Add ``commands.md``."""
-    files.append(File.generated(config, "commands.md", content=commands_page()))
-    return files
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put the commands' help on their page."""
+    return f"{markdown}\n{commands_help()}" if page.file.src_uri == "commands.md" else markdown
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -32,13 +30,13 @@ def _mathml(match: re.Match[str]) -> str:
     return f"<{kind}>{convert(html.unescape(formula), display=display)}</{kind}>"
 
 
-def commands_page() -> str:
+def commands_help() -> str:
     """Markdown with the help of every command."""
     from respondcam.cli import app
 
     group = typer.main.get_command(app)
     context = typer.Context(group, info_name="respondcam", max_content_width=88)
-    lines = ["# Commands", "", "Exit codes: 0 done, 2 a mistake that the message names, 1 a fault."]
+    lines: list[str] = []
     for name in sorted(group.commands):  # type: ignore[attr-defined]
         command = group.commands[name]  # type: ignore[attr-defined]
         one = typer.Context(command, info_name=name, parent=context, max_content_width=88)

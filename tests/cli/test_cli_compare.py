@@ -77,6 +77,8 @@ def test_the_table_fits_a_terminal_and_says_what_is_missing(call) -> None:
     assert "3 of 3 volumes compared" in result.out
     assert "too few for an interval" in result.out
     assert "grad at second against respond at second" in result.out
+    # a control does better here than the map of this untrained network, and it is said
+    assert "Controls are ahead of respond at second by" in result.out
 
 
 def test_the_measures_that_are_shown_are_explained_and_no_others(call) -> None:

@@ -354,3 +354,18 @@ def test_names_that_come_near_are_given(cli, nets, mrc, tmp_path):
     report = cli("explain", mrc, "--model", f"{nets}:net", "--window", "6", "--report")
     assert report.code == 2
     assert "--report does not go with --window" in report.err
+
+
+def test_two_of_one_name_are_told_apart_and_one_that_fails_stays_in_its_place(
+    cli, nets, make, tmp_path
+) -> None:
+    for name in ("s1/a.mrc", "s3/a.mrc"):
+        (tmp_path / name).parent.mkdir()
+        make.mrc(tmp_path / name, make.blob((8, 8, 8)))
+    (tmp_path / "s2").mkdir()
+    (tmp_path / "s2" / "a.mrc").write_bytes(b"nothing")
+    result = cli("explain", "s1/a.mrc", "s2/a.mrc", "s3/a.mrc", "--model", f"{nets}:net")
+    assert result.code == 2
+    rows = [line for line in result.out.splitlines() if line.startswith("s")]
+    assert [row.split()[0] for row in rows] == ["s1/a.mrc", "s2/a.mrc", "s3/a.mrc"]
+    assert "failed" in rows[1]

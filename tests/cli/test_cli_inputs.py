@@ -101,3 +101,14 @@ def test_slugs():
     assert slug("class 3") == "class-3"
     assert slug("encoder/block.1#2") == "encoder-block.1#2"
     assert slug("../..") == "unnamed"
+
+
+def test_files_of_one_name_are_told_apart_on_the_screen(tmp_path):
+    touch(tmp_path, "s1/a.mrc", "s2/a.mrc", "s2/b.mrc")
+    files = [str(tmp_path / name) for name in ("s1/a.mrc", "s2/a.mrc", "s2/b.mrc")]
+    assert [source.label for source in find_sources(files)] == ["s1/a.mrc", "s2/a.mrc", "b.mrc"]
+    (alone,) = find_sources(files[:1])
+    assert alone.label == "a.mrc"
+    touch(tmp_path, "x/1/a.mrc", "y/1/a.mrc")
+    deep = [str(tmp_path / name) for name in ("x/1/a.mrc", "y/1/a.mrc")]
+    assert [source.label for source in find_sources(deep)] == ["x/1/a.mrc", "y/1/a.mrc"]

@@ -40,3 +40,22 @@ def test_bad_input(cli, nets, options, words):
     assert words in result.err
     assert "Traceback" not in result.err
     assert result.err.count("respondcam:") == 1
+
+
+def test_fewer_layers_by_depth_and_by_name(cli, nets):
+    def listed(*options):
+        result = cli("layers", "--model", f"{nets}:net", "--shape", "1,8,8,8", *options)
+        assert result.code == 0, result.err
+        return result.out
+
+    shape = ("layers", "--model", f"{nets}:net", "--shape", "1,8,8,8", "--json")
+    every = [row["name"] for row in json.loads(cli(*shape).out)["rows"]]
+    assert any("." in name for name in every)
+    rows = json.loads(cli(*shape, "--depth", 1).out)["rows"]
+    shown = [row["name"] for row in rows]
+    assert shown == [n for n in every if "." not in n or n == json.loads(cli(*shape).out)["chosen"]]
+    assert f"{len(shown)} of {len(every)} layers are listed." in listed("--depth", 1)
+    assert "layers are listed" not in listed()
+    for pattern in ("first", "first.*"):
+        assert "first.0" in listed("--name", pattern)
+    assert "pool" not in listed("--name", "first.*").split("Chosen when")[0]

@@ -61,6 +61,29 @@ def test_many_volumes_get_a_summary_and_a_table(cli, nets, mrc, nifti, tmp_path)
     assert 'href="report.html"' in Path(pages[1]).read_text("utf-8")
 
 
+def test_a_later_run_into_the_same_folder_lists_the_volumes_of_both(cli, nets, mrc, nifti, make):
+    def run(file, *more):
+        result = cli("explain", file, "--model", f"{nets}:named", "--report", "--json", *more)
+        assert result.code == 0, result.err
+        return [Path(page) for page in json.loads(result.out)["pages"]]
+
+    (first,) = run(mrc, "--target", 0)
+    assert 'href="report.html"' not in first.read_text("utf-8")  # there is none yet
+    summary, second = run(nifti, "--target", 0)
+    assert second.name == "brain.nii.gz.report.html"
+    for page in (first, second):
+        assert f'href="{page.name}"' in summary.read_text("utf-8")
+        assert 'href="report.html"' in page.read_text("utf-8")
+    run(mrc, "--target", 1)  # the page of a volume has the maps of both runs
+    assert first.read_text("utf-8").count("<tr data-map=") == 2
+    assert f'href="{second.name}"' in summary.read_text("utf-8")
+    nifti.unlink()
+    summary, _ = run(mrc, "--target", 2)  # what is lost of an earlier run is no fault of this one
+    text = summary.read_text("utf-8")
+    assert f'href="{second.name}"' not in text
+    assert "is not there any more" in text
+
+
 def test_a_volume_that_changed_or_went_is_told_and_stops_no_other(cli, nets, mrc, nifti, make):
     out = explained(cli, nets, mrc, nifti)
     make.mrc(mrc, make.blob((8, 10, 12), seed=5))

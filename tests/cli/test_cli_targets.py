@@ -68,6 +68,22 @@ def test_a_mask_a_box_and_voxels_agree(folder: Path) -> None:
     assert sum(map(score, voxels)) == pytest.approx(score(told), rel=1e-4)
 
 
+@pytest.mark.parametrize("axes", ["zyx", "xyz"])
+def test_the_figure_is_given_the_box_that_was_asked_for(folder: Path, monkeypatch, axes) -> None:
+    from respondcam.cli import _writing
+
+    boxes, draw = [], _writing.explanation_figure
+    monkeypatch.setattr(
+        _writing,
+        "explanation_figure",
+        lambda *given, **options: (boxes.append(options["box"]), draw(*given, **options))[1],
+    )
+    for target in ("box:1,2,4-3,3,5@2", "voxel:1,2,4@2"):
+        code, _, errors = explain(folder, target, "--axes", axes)
+        assert code == 0, errors
+    assert boxes == [((1, 2, 4), (3, 3, 5)), None]  # in the image's order, whatever the network's
+
+
 def test_the_same_voxel_for_a_network_that_sees_x_first(folder: Path) -> None:
     inside = np.zeros((6, 7, 8))
     inside[5, 1, 3] = 1

@@ -1,5 +1,6 @@
 """Every snippet of every page runs, in the order in which a reader meets it."""
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from tests.docs.laboratory import furnish, furnish_bundles
 from tests.docs.reading import DOCS, PYTHON, ROOT, SHELL, SHOWN, blocks, name_of, pages
 from tests.docs.running import ELSEWHERE, reader_s_folder, run_page
+
+from respondcam.cli import _batch
 
 # These begin in an empty folder and make all that they need. The other pages find the folder that
 # they speak of: a network, weights, scans.
@@ -50,6 +53,8 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES if blocks(page)])
 def test_the_page_runs(page: Path, laboratory: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("RESPONDCAM_DEBUG", raising=False)
+    # a slow machine says how far it is, which no page shows
+    monkeypatch.setattr(_batch, "SECONDS_BETWEEN_LINES", math.inf)
     folder = tmp_path / "here"
     if name_of(page).startswith(FROM_NOTHING):
         folder.mkdir()
@@ -96,4 +101,44 @@ def test_every_page_is_in_the_navigation() -> None:
     missing = [name_of(page) for page in PAGES if name_of(page) not in navigation]
     assert not missing, missing
     for name in re.findall(r"[\w/-]+\.md", navigation):
-        assert (DOCS / name).exists() or name == "commands.md", name
+        assert (DOCS / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [*pages(), ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_links_lead_somewhere_in_a_checkout(page: Path) -> None:
+    for target in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", without_code(page)):
+        file, _, heading = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.is_file(), f"{name_of(page)}: {target}"
+        if heading:
+            assert heading in anchors(there), f"{name_of(page)}: {target}"
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a heading is linked by: its letters and digits in lower case, joined by hyphens."""
+    found = re.findall(r"^#+ (.+)$", without_code(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_the_page_of_commands_names_them_all_and_the_site_has_their_help() -> None:
+    import importlib.util
+
+    import typer
+
+    from respondcam.cli import app
+
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    page = (DOCS / "commands.md").read_text("utf-8")
+    named = re.findall(r"^\| `respondcam (\w+)`", page, flags=re.MULTILINE)
+    assert sorted(named) == sorted(commands)
+    for name in commands:
+        assert f"## respondcam {name}\n" in hooks.commands_help()

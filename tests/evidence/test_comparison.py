@@ -10,7 +10,7 @@ from torch import nn
 from respondcam import RespondCAM
 from respondcam.errors import InputError
 from respondcam.evidence import bootstrap, paired
-from respondcam.evidence.comparison import METRICS, Result, compare
+from respondcam.evidence.comparison import METRICS, Result, compare, controls_in_words
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
 from respondcam.evidence.measuring import GROUPS, Method, Wanted, measure
@@ -68,6 +68,30 @@ def test_differences_are_of_images_that_both_have() -> None:
     assert rows["drop", "grad"].difference.count == 9
     with pytest.raises(InputError, match="nothing to compare"):
         compare([])
+
+
+def test_a_control_that_is_ahead_of_the_method_is_named_with_its_measures() -> None:
+    def results(method: str, layer: str, deletion: float, vxap: float) -> list[Result]:
+        return [
+            Result(str(n), method, layer, {"deletion": deletion + (n % 2) / 100, "vxap": vxap})
+            for n in range(10)
+        ]
+
+    respond, grad = results("respond", "c", 0.6, 0.2), results("grad", "c", 0.1, 0.9)
+    better = results("uniform", "-", 0.5, 0.1) + results("channel-sum", "c", 0.7, 0.4)
+    told = controls_in_words(compare([*respond, *grad, *better]))
+    assert told == (
+        "Controls are ahead of respond at c by 2 of 2 measures: uniform by deletion *; channel-sum "
+        "by VxAP * (* clearly)."
+    )
+    two = [*respond, *results("channel-sum", "c", 0.7, 0.4), *results("channel-sum", "d", 0.7, 0.1)]
+    assert "by 1 of 2 measures: channel-sum at c by VxAP" in controls_in_words(compare(two))
+    few = [one for one in [*respond, *better] if int(one.image) < 3]
+    assert "*" not in controls_in_words(compare(few))  # too few for an interval
+    equal = [*respond, *results("centre", "-", 0.6, 0.2)]
+    told = controls_in_words(compare(equal))
+    assert told == "No control is ahead of respond at c by any of 2 measures."
+    assert controls_in_words(compare([*respond, *grad])) == ""
 
 
 def test_measuring_gives_each_figure_as_measured_alone() -> None:

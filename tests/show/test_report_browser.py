@@ -274,6 +274,32 @@ def test_the_cross_moves_by_mouse_slider_and_keys(page):
     assert "Voxel 13, 7, 15 " in page.inner_text("#where")
 
 
+def test_both_sides_have_letters_and_the_right_may_be_on_the_left(page):
+    def letters() -> list[str]:
+        sides = ("left", "right", "top", "bottom")
+        return ["".join(page.inner_text(f"#side-{n}-{side}") for side in sides) for n in range(3)]
+
+    assert letters() == ["LRAP", "LRSI", "PASI"]
+    stage = page.locator("#stage").bounding_box()
+    for mark in page.locator(".mark").all():  # none is cut off
+        box = mark.bounding_box()
+        assert box["x"] >= stage["x"]
+        assert box["x"] + box["width"] <= stage["x"] + stage["width"]
+    assert pixel_of(axial(page), RAISES)[0] > 150
+    page.check("#radiological")
+    keep(page, "report-radiological")
+    assert letters()[0] == "RLAP"
+    page.evaluate("for (const one of document.querySelectorAll('.mark, #scale')) one.hidden = true")
+    shot = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
+    pixels = np.asarray(shot)[:, ::-1]  # seen in a mirror it is the other picture
+    for voxel in (RAISES, LOWERS, NOTHING):
+        assert np.abs(pixel_of(pixels, voxel) - expected(voxel, blobs())).max() < 25, voxel
+    page.focus("#canvas")
+    before = int(page.input_value("#at-x"))
+    page.keyboard.press("ArrowRight")  # towards the patient's left, where the file ends
+    assert int(page.input_value("#at-x")) == before + 1
+
+
 def test_nothing_leaves_the_page_and_nothing_fails(shown, page):
     assert shown.errors == []
     asked = [url for url in shown.requests if not url.startswith(("data:", "blob:"))]
@@ -321,6 +347,8 @@ def test_a_thin_volume_fills_the_column_and_is_seen_whole(
     path = write_report(Report("thin.mrc", thin, [one]), tmp_path / "thin.html")
     watched = open_page(browser, path, width=width, height=1000)
     page = watched.page
+    assert not page.is_visible("#sides-row")  # a particle has no left and right
+    assert not page.is_visible("#side-0-left")
     keep(page, f"report-thin-{shape[0]}-{width}")
     stage, line = (page.locator(name).bounding_box() for name in ("#stage", "#where"))
     assert stage["width"] > 0.75 * column

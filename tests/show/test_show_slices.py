@@ -371,3 +371,40 @@ def test_inputs_are_not_written_to():
     slice_montage(volume, signed)
     orthogonal_planes(volume, signed)
     assert before == (volume.voxels.tobytes(), signed.voxels.tobytes(), volume.affine.tobytes())
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_the_box_asked_for_lies_where_it_was_asked_for(name):
+    volume = Volume(np.random.default_rng(0).random((9, 10, 11)), AFFINES[name], "mm")
+    low, high = (1, 2, 3), (4, 8, 5)
+    figure = orthogonal_planes(volume, at=(2, 3, 4), box=(low, high))
+    ends = np.array([low, np.array(high) - 1])
+    corners = np.array(
+        [volume.world(end + side) for end, side in zip(ends, (-0.5, 0.5), strict=True)]
+    )
+    first, last = corners.min(axis=0), corners.max(axis=0)
+    origin = box_of(volume)[0]
+    for axes, (up, right) in zip(figure.axes[:3], PLANES, strict=True):
+        (drawn,) = axes.patches
+        place = [(first - origin)[2 - right], (first - origin)[2 - up]]
+        assert drawn.get_xy() == pytest.approx(place)
+        size = [(last - first)[2 - right], (last - first)[2 - up]]
+        assert [drawn.get_width(), drawn.get_height()] == pytest.approx(size)
+        assert drawn.get_linestyle() in ("-", "solid")
+    beside = orthogonal_planes(volume, at=(8, 9, 10), box=(low, high))
+    for axes in beside.axes[:3]:  # the planes pass it by
+        assert axes.patches[0].get_linestyle() not in ("-", "solid")
+
+
+@pytest.mark.parametrize(
+    ("mapped", "words"),
+    [(0.5, "leaves 75 % of what the image adds"), (-1.0, "gap is larger than all"), (1.5, "")],
+)
+def test_a_map_that_leaves_most_of_the_score_open_says_so_above_it(mapped, words):
+    volume = Volume(np.random.default_rng(0).random((8, 8, 8)))
+    account = AccountLine(3.0, 1.0, mapped, 2.0 - mapped)
+    figure = orthogonal_planes(volume, volume, caption=Caption(account=account))
+    told = [text.get_text() for text in figure.texts if text.get_fontweight() == "bold"]
+    assert any(words in one for one in told)
+    if not words:
+        assert not any("open" in one for one in told)

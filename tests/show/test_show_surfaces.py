@@ -85,3 +85,23 @@ def test_an_average_without_any_map_is_drawn() -> None:
         volume, nothing, nothing, name="ball", count=3, score=0.0, method="respond", layer="conv"
     )
     assert "ball, 3 particles" in [text.get_text() for text in figure.texts]
+
+
+def test_the_slices_of_an_average_say_where_how_large_and_how_strong(letters) -> None:
+    density = ball(8.0)
+    spread = density.with_voxels(np.linspace(0, 2, density.voxels.size).reshape(density.shape))
+    figure = average_figure(
+        density, density, spread, name="ball", count=3, score=0.0, method="respond", layer="conv"
+    )
+    words = [text.get_text() for text in figure.texts]
+    middle = density.shape[0] // 2
+    assert {f"z {middle}: density and map", f"z {middle}: spread"} <= set(words)
+    assert any(word.endswith(" Å") for word in words)  # the scale bar
+    assert "black 0.0020, white 2.0" in " ".join(words)
+    slices = [axes for axes in figure.axes if len(axes.images) and axes.get_xlim()[0] == 0.0]
+    assert letters(figure, slices[0]) == {"left": "", "right": "+x", "bottom": "", "top": "+y"}
+    figure.canvas.draw()
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    for number, one in enumerate(boxes):
+        for other in boxes[:number]:
+            assert not one.overlaps(other)

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from respondcam.errors import InputError
+from respondcam.show import theme
 from respondcam.show.theme import (
     THEMES,
     format_length,
@@ -160,13 +161,31 @@ def test_grey_window_is_robust_and_never_empty():
     assert grey_window(rare) == (0.0, 2.0)
 
 
-def test_names_are_drawn_on_one_line_with_known_glyphs():
+def test_names_are_drawn_on_one_line_with_known_glyphs(monkeypatch):
     assert printable("a\tb\r\nc\x1b[31m\u202e") == "a b c\ufffd[31m\ufffd"
-    assert printable("細胞.mrc") == "\ufffd\ufffd.mrc"
+    monkeypatch.setattr(theme, "_glyphs", lambda: frozenset(range(256)) | {0x0394})
+    assert printable("細胞.mrc") == r"\u7d30\u80de.mrc"  # no font has them
+    monkeypatch.undo()
     assert printable("Ångström β-Gal — ½") == "Ångström β-Gal — ½"
     long = printable("x" * 200 + "end.mrc", 30)
     assert len(long) == 30
     assert long.endswith("end.mrc")
+
+
+def test_a_font_with_more_letters_is_used_where_it_is_installed(monkeypatch):
+    assert theme.fonts()[0] == "DejaVu Sans"
+    few = theme._glyphs()
+    monkeypatch.setattr(theme, "_WITH_MORE_LETTERS", ("no such font", "STIXGeneral"))
+    try:
+        for cached in (theme.fonts, theme._glyphs):
+            cached.cache_clear()
+        assert theme.fonts() == ("DejaVu Sans", "STIXGeneral")
+        more = sorted(theme._glyphs() - few)
+        assert more
+        assert printable(chr(more[-1])) == chr(more[-1])
+    finally:
+        for cached in (theme.fonts, theme._glyphs):
+            cached.cache_clear()
 
 
 def test_the_font_is_the_one_that_matplotlib_ships():

@@ -23,7 +23,7 @@ from respondcam.cli._common import number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
-from respondcam.cli._tables import print_notes, print_plain
+from respondcam.cli._tables import in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.errors import InputError
 from respondcam.evidence import (
@@ -220,9 +220,7 @@ def report(
         print_plain(f"Written: {csv_file}{also}")
     if page:
         print_plain(f"Open in a browser: {page}")
-    print_notes(
-        notes, {s.path.name: [n for row in rows for n in row.notes] for s, rows in batch.done}
-    )
+    print_notes(notes, {s.label: [n for row in rows for n in row.notes] for s, rows in batch.done})
 
 
 def _print_tables(
@@ -231,15 +229,15 @@ def _print_tables(
     classes: dict[str, list[ClassAudit]],
 ) -> None:
     titles = ("file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open")
-    cells = []
+    cells: list[tuple[Source, list[str]]] = []
     for source, rows in batch.done:
         for row in rows:
             values = [row.account[name] for name in _FIGURES[:4]]
             figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
-            head = (source.path.name, row.method, row.predicted)
-            cells.append([*head, *figures, percent(row.figures.relative_gap)])
-    cells += [[source.path.name, "failed", *[""] * 8] for source, _ in batch.failed]
-    print_fitting(titles, cells, left=3, spare=("baseline", "mapped"))
+            head = (source.label, row.method, row.predicted)
+            cells.append((source, [*head, *figures, percent(row.figures.relative_gap)]))
+    cells += [(source, [source.label, "failed", *[""] * 8]) for source, _ in batch.failed]
+    print_fitting(titles, in_order(cells, batch.order), left=3, spare=("baseline", "mapped"))
     print_classes(classes)
     for method, summary in summaries.items():
         spreads = [

@@ -34,11 +34,14 @@ class Batch(Generic[T]):
         Sources with what went wrong, in words.
     code
         The exit code: 0, 2 if a source failed by a mistake that a user can mend, 1 by another.
+    order
+        All sources as they were given.
     """
 
     done: list[tuple[Source, T]] = field(default_factory=list)
     failed: list[tuple[Source, str]] = field(default_factory=list)
     code: int = 0
+    order: list[Source] = field(default_factory=list)
 
     def leave(self) -> None:
         """End the command with the exit code that the failures ask for."""
@@ -48,7 +51,7 @@ class Batch(Generic[T]):
 
 def run_batch(sources: Sequence[Source], work: Callable[[Source], T]) -> Batch[T]:
     """Do the work for each source, with progress; report failures at once on the standard error."""
-    batch: Batch[T] = Batch()
+    batch: Batch[T] = Batch(order=list(sources))
     with _progress(len(sources)) as step:
         for source in sources:
             step(source)
@@ -97,7 +100,7 @@ def _progress(count: int) -> Generator[Callable[[Source], None], None, None]:
 
         def step(source: Source) -> None:
             nonlocal done, name
-            done, name = done + 1, source.path.name
+            done, name = done + 1, source.label
             tell(done, name)
 
         def more(what: str) -> None:

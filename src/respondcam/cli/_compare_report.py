@@ -11,7 +11,7 @@ from respondcam.cli._common import console, number, print_json, to_json
 from respondcam.cli._compare_files import compared_cells, results_of, volume_cells, write_csv
 from respondcam.cli._comparing import NO_LAYER, Comparison
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
-from respondcam.evidence.comparison import METRICS, Compared, Result, compare
+from respondcam.evidence.comparison import METRICS, Compared, Result, compare, controls_in_words
 from respondcam.evidence.controls import CONTROLS
 from respondcam.evidence.intervals import Interval
 from respondcam.show import comparison_figure, save_figure
@@ -56,7 +56,7 @@ def report(
     print_plain(f"{len(batch.done)} of {total} volumes compared{resumed}.")
     if rows:
         print_plain(f"Written: {', '.join(document['files'].values())}")
-    by_name = {source.path.name: record["notes"] for source, record in batch.done}
+    by_name = {source.label: record["notes"] for source, record in batch.done}
     print_notes(notes, by_name)
 
 
@@ -166,7 +166,7 @@ def _print_table(rows: Sequence[Compared]) -> None:
 
 
 def _verdict(rows: Sequence[Compared]) -> list[str]:
-    """By how many measures each method is clearly better or worse than the first."""
+    """By how many measures methods are clearly better or worse than the first, and controls are."""
     tally: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if row.difference is None or row.method in CONTROLS:
@@ -176,12 +176,13 @@ def _verdict(rows: Sequence[Compared]) -> list[str]:
         sign = 1 if METRICS[row.metric].better == "higher" else -1
         counts[0] += sign * row.difference.low > 0 and sign * row.difference.high > 0
         counts[1] += sign * row.difference.low < 0 and sign * row.difference.high < 0
-    first = rows[0]
-    return [
+    first, blind = rows[0], controls_in_words(rows)
+    methods = [
         f"{method} at {layer} against {first.method} at {first.layer}: better (*) in {better} "
         f"of {total} measures, worse in {worse}."
         for (method, layer), (better, worse, total) in tally.items()
     ]
+    return [*methods, *([blind] if blind else [])]
 
 
 def _few(rows: Sequence[Compared]) -> list[str]:

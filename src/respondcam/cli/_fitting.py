@@ -50,6 +50,8 @@ def print_fitting(
         if _width(titles, rows, columns) > screen.width and titles.index(title) in columns:
             columns.remove(titles.index(title))
             out.append(title)
+    while _width(titles, rows, columns) > screen.width and len(columns) > 1:
+        out.append(titles[columns.pop()])  # the screen would cut it off without a word
     _print(titles, rows, columns, heading, left, bold)
     if out:
         line = f"({', '.join(out)}: in a wider terminal, or with --json)"

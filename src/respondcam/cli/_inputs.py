@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from respondcam._files import slug
@@ -26,12 +26,20 @@ class Source:
         Of the maps: the source's own where that format can be written, else ``.nii.gz``.
     note
         Why the maps have another format than the source; empty where they have the same.
+    shown
+        What it is called on the screen, where its file's name is not enough.
     """
 
     path: Path
     name: str
     suffix: str
     note: str = ""
+    shown: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called on the screen: its file's name, with folders where others share it."""
+        return self.shown or self.path.name
 
 
 def find_sources(given: Sequence[str]) -> list[Source]:
@@ -59,8 +67,33 @@ def find_sources(given: Sequence[str]) -> list[Source]:
         raise InputError(
             "No file was given. Give volumes, patterns such as 'data/*.mrc' or folders."
         )
-    names = output_names(list(paths.values()))
-    return [_source(path, name) for path, name in zip(paths.values(), names, strict=True)]
+    given_paths = list(paths.values())
+    names, labels = output_names(given_paths), shown_names(given_paths)
+    return [
+        replace(_source(path, name), shown=label)
+        for path, name, label in zip(given_paths, names, labels, strict=True)
+    ]
+
+
+def shown_names(paths: Sequence[Path]) -> list[str]:
+    """What to call each file on the screen: its name, behind folders where others have the same.
+
+    Examples
+    --------
+    >>> shown_names([Path("s1/a.mrc"), Path("s2/a.mrc"), Path("s2/b.mrc")])
+    ['s1/a.mrc', 's2/a.mrc', 'b.mrc']
+    """
+    absolute = [Path(os.path.realpath(path)) for path in paths]
+    found = [path.name for path in paths]
+    for count in range(2, 1 + max((len(path.parts) for path in absolute), default=0)):
+        again = Counter(found)
+        if max(again.values(), default=0) < 2:
+            break
+        found = [
+            "/".join(path.parts[-count:]) if again[name] > 1 else name
+            for path, name in zip(absolute, found, strict=True)
+        ]
+    return found
 
 
 def without_channel_files(sources: Sequence[Source]) -> list[Source]:

@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import print_json
 from respondcam.cli._explaining import noted
-from respondcam.cli._inputs import Source
+from respondcam.cli._inputs import Source, shown_names
 from respondcam.cli._tables import print_plain
 from respondcam.cli._writing import prepare_folder
 from respondcam.errors import InputError
@@ -17,9 +18,15 @@ from respondcam.show.report.writing import SUMMARY, Entry, entry, write_report, 
 
 
 def make_reports(
-    found: Sequence[Found], out: Path | None = None, tables: Sequence[Table] = ()
+    found: Sequence[Found],
+    out: Path | None = None,
+    tables: Sequence[Table] = (),
+    older: Sequence[Found] = (),
 ) -> tuple[Batch[Entry], list[Path]]:
     """Write a page for each volume, and a summary where there are several or a table.
+
+    Volumes of earlier runs (`older`) are listed too, and have a page written if they lack one that
+    leads to the summary; what cannot be read of them any more is said in the summary alone.
 
     Returns
     -------
@@ -28,30 +35,49 @@ def make_reports(
     """
     folder = out or found[0].records[0].parent
     prepare_folder(folder)
-    several = len(found) > 1 or bool(tables)
+    several = len(found) + len(older) > 1 or bool(tables)
+    listed = (folder / SUMMARY).exists()
     by_name = {one.name: one for one in found}
+    every = [*found, *older]
+    labels = dict(zip(every, shown_names([one.volume for one in every]), strict=True))
     pages: list[Path] = []
 
-    def work(source: Source) -> Entry:
-        report = read_report(by_name[source.name])
-        page = folder / f"{source.name}.{SUMMARY}"
-        pages.append(write_report(report, page, summary=SUMMARY if several else ""))
-        return entry(report, page)
+    def work(one: Found, *, fresh: bool) -> Entry:
+        report = read_report(one)
+        page = folder / f"{one.name}.{SUMMARY}"
+        if fresh or not listed or not page.exists():
+            write_report(report, page, summary=SUMMARY if several else "")
+        if fresh:
+            pages.append(page)
+        return replace(entry(report, page), name=labels[one])
 
-    batch = run_batch([Source(one.volume, one.name, "") for one in found], work)
+    sources = [Source(one.volume, one.name, "", shown=labels[one]) for one in found]
+    batch = run_batch(sources, lambda source: work(by_name[source.name], fresh=True))
     if several and batch.done:
-        failed = [(source.path.name, why) for source, why in batch.failed]
-        entries = [one for _, one in batch.done]
-        pages.insert(0, write_summary(entries, folder / SUMMARY, tables=tables, failed=failed))
+        failed = [(source.label, why) for source, why in batch.failed]
+        entries = {source.name: one for source, one in batch.done}
+        for one in older:
+            try:
+                entries[one.name] = work(one, fresh=False)
+            except InputError as error:
+                failed.append((labels[one], str(error)))
+        ordered = [entries[name] for name in sorted(entries)]
+        pages.insert(0, write_summary(ordered, folder / SUMMARY, tables=tables, failed=failed))
     return batch, pages
 
 
 def reports_of(records: Sequence[Path], folder: Path) -> tuple[Batch[Entry], list[Path]]:
-    """Write the pages of maps that were just made, when all notes on them have been given."""
+    """Write the pages of maps that were just made, when all notes on them have been given.
+
+    Maps of earlier runs in the folder are shown on the pages of their volumes and listed too.
+    """
     if not records:
         return Batch(), []
+    new = {path.resolve() for path in records}
     with noted():
-        return make_reports(find_records(records), folder)
+        every = find_records([folder])
+        found = [one for one in every if new & {path.resolve() for path in one.records}]
+        return make_reports(found, folder, older=[one for one in every if one not in found])
 
 
 def say_written(batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_json: bool) -> None:

@@ -43,16 +43,26 @@ def explain_table(
     done: "Sequence[tuple[Source, list[OneMap]]]",
     failed: "Sequence[tuple[Source, str]]",
     *,
+    order: "Sequence[Source]" = (),
     outputs: bool = True,
 ) -> None:
-    """Print the accounts of all maps, the failures, and (`outputs`) where the files are."""
+    """Print the accounts of all maps and the failures in order, and (`outputs`) where files are."""
     maps = [(source, one) for source, found in done for one in _shown(found, len(done))]
-    rows = [_account_cells(source, one) for source, one in maps]
-    rows += [[source.path.name, "failed", *[""] * 6] for source, _ in failed]
+    by_source = [(source, _account_cells(source, one)) for source, one in maps]
+    by_source += [(source, [source.label, "failed", *[""] * 6]) for source, _ in failed]
+    rows = in_order(by_source, order)
     if done or len(failed) > 1:
         print_fitting(_ACCOUNT_TITLES, rows, left=3, spare=("baseline", "mapped"))
     if outputs:
         _print_outputs(done, failed)
+
+
+def in_order(
+    rows: "Sequence[tuple[Source, list[str]]]", order: "Sequence[Source]"
+) -> list[list[str]]:
+    """Rows in the order of their sources, those of one source as they are."""
+    places = {source.path: place for place, source in enumerate(order)}
+    return [row for _, row in sorted(rows, key=lambda one: places.get(one[0].path, len(places)))]
 
 
 _ACCOUNT_TITLES = ("file", "layer", "class", "score", "baseline", "mapped", "gap", "relative gap")
@@ -61,7 +71,7 @@ _ACCOUNT_TITLES = ("file", "layer", "class", "score", "baseline", "mapped", "gap
 def _account_cells(source: "Source", one: "OneMap") -> list[str]:
     account = one.record["account"]
     figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
-    names = [source.path.name, one.record["layer"], one.record["target"]["name"]]
+    names = [source.label, one.record["layer"], one.record["target"]["name"]]
     return [*names, *figures, percent(account["relative_gap"])]
 
 
@@ -83,7 +93,7 @@ def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
         columns = [[*record[title]["channels"], record[title]["gap"]] for title in titles]
         for row, name in enumerate((*record["names"], "gap")):
             figures = [number(column[row]) for column in columns]
-            rows.append([source.path.name, one.record["target"]["name"], name, *figures])
+            rows.append([source.label, one.record["target"]["name"], name, *figures])
     print_fitting(("file", "class", "channel", *titles), rows, left=3)
 
 

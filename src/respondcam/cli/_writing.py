@@ -1,6 +1,7 @@
 """Everything that is written for one source: all of it, or nothing."""
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel
 from respondcam.network.weights import state_sha256
 from respondcam.show import explanation_figure, save_figure
+from respondcam.show.world import Index
 from respondcam.volume import write_volume
 
 
@@ -176,6 +178,22 @@ def channel_record(found: ChannelContributions | None, target: int) -> dict[str,
     }
 
 
+def box_asked_for(target: str) -> tuple[Index, Index] | None:
+    """The corners of a target's box in voxels (z, y, x) of the image; None for other targets.
+
+    Examples
+    --------
+    >>> box_asked_for("box:1,2,3-4,5,6@2"), box_asked_for("predicted")
+    (((1, 2, 3), (4, 5, 6)), None)
+    """
+    corner = r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*"
+    found = re.fullmatch(rf"\s*box:{corner}-{corner}(@.*)?", target)
+    if found is None:
+        return None
+    a, b, c, d, e, f = map(int, found.groups()[:6])
+    return (a, b, c), (d, e, f)
+
+
 def _names(
     explained: Explained,
     explanation: Explanation,
@@ -231,6 +249,11 @@ def _write(
     for resolution in get_args(Resolution):
         volume = explained.map_volume(explanation, target, resolution)
         write_volume(aside / files[resolution].name, volume)
-    figure = explanation_figure(explanation, target=target, image=explained.volume)
+    figure = explanation_figure(
+        explanation,
+        target=target,
+        image=explained.volume,
+        box=box_asked_for(record["settings"]["target"]),
+    )
     save_figure(figure, aside / files["figure"].name)
     (aside / files["record"].name).write_text(to_json(record) + "\n", encoding="utf-8")

@@ -235,9 +235,9 @@ def _report(
     if as_json:
         print_json(_document(batch, notes, pages))
         return
-    said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
+    said = {s.label: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
-        explain_table(batch.done, batch.failed)
+        explain_table(batch.done, batch.failed, order=batch.order)
     channel_tables(batch.done)
     if pages:
         print_plain(f"Open in a browser: {pages[0]}")

@@ -1,5 +1,7 @@
 """``respondcam layers``: which layers can be explained, and which one would be."""
 
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +34,16 @@ def layers(
             metavar="C,Z,Y,X", help="Or the shape of one: channels and voxels, as 1,40,40,40."
         ),
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="List only layers whose names have at most N parts."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="List only layers of such names: a part, or '*.conv2'."
+        ),
+    ] = None,
     axes: AxesOption = "zyx",
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
@@ -41,7 +53,7 @@ def layers(
     """List the layers of a network, what explaining each one costs, and which one is chosen."""
     from respondcam.cli._common import choice, print_json
     from respondcam.cli._explaining import AXES, noted, open_model, read_channels
-    from respondcam.cli._tables import layer_table, print_notes
+    from respondcam.cli._tables import layer_table, print_notes, print_plain
     from respondcam.network.inspection import inspect
 
     choice(axes, AXES, "--axes")
@@ -56,12 +68,29 @@ def layers(
     where = next(loaded.module.parameters(), example).device
     with noted() as more:
         table = inspect(loaded.module, example.to(where))
+    every = len(table)
+    table = replace(table, rows=tuple(r for r in table if r.chosen or _listed(r.name, depth, name)))
     if as_json:
         rows = [vars(row) for row in table.rows]
         print_json({"chosen": table.chosen, "reason": table.reason, "rows": rows})
         return
     layer_table(table)
+    if len(table) < every:
+        print_plain(f"{len(table)} of {every} layers are listed.")
     print_notes([*notes, *more], {})
+
+
+def _listed(layer: str, depth: int | None, pattern: str | None) -> bool:
+    """Whether a layer is one of those that were asked for.
+
+    Examples
+    --------
+    >>> _listed("a.conv2", 1, None), _listed("a.conv2", 2, "conv"), _listed("a.conv2", None, "*.x")
+    (False, True, False)
+    """
+    if depth is not None and layer.count(".") >= depth:
+        return False
+    return pattern is None or pattern in layer or fnmatchcase(layer, pattern)
 
 
 def _example(file: str | None, shape: str | None, axes: str) -> "torch.Tensor":

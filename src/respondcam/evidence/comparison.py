@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from respondcam.errors import InputError
+from respondcam.evidence.controls import CONTROLS
 from respondcam.evidence.intervals import FEWEST, Interval, bootstrap, paired
 from respondcam.evidence.se3d import Se3d, Se3dCounts, se3d_resampled
 
 _POOLED_RESAMPLES = 1000
+_ROUNDING = 1e-12  # of sums in another order
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,47 @@ def compare(results: Sequence[Result], *, seed: int = 0) -> ComparedTable:
             if one is not None:
                 found.append(Compared(metric, *key, *one))
     return found
+
+
+def controls_in_words(rows: Sequence[Compared]) -> str:
+    """By which measures a control is ahead of the first method; empty without controls.
+
+    A method that such a map outdoes has shown nothing by that measure, however good its figure is.
+
+    Examples
+    --------
+    >>> some = [Result(str(n), m, "conv", {"drop": 0.5 - (m == "uniform") / 10})
+    ...         for n in range(8) for m in ("respond", "uniform")]
+    >>> controls_in_words(compare(some))
+    'Controls are ahead of respond at conv by 1 of 1 measures: uniform by drop * (* clearly).'
+    """
+    asked = [row for row in rows if row.method in CONTROLS and row.difference is not None]
+    asked = [row for row in asked if METRICS[row.metric].better]
+    if not asked:
+        return ""
+    first, total = rows[0], len({row.metric for row in asked})
+    ahead = [row for row in asked if _gain(row) > _ROUNDING]
+    if not ahead:
+        return f"No control is ahead of {first.method} at {first.layer} by any of {total} measures."
+    titles: dict[str, list[str]] = {}
+    for row in ahead:
+        several = any(one.method == row.method and one.layer != row.layer for one in asked)
+        name = f"{row.method} at {row.layer}" if several else row.method
+        star = " *" if row.difference is not None and row.difference.clear_of_zero else ""
+        titles.setdefault(name, []).append(METRICS[row.metric].title + star)
+    told = "; ".join(f"{name} by {', '.join(found)}" for name, found in titles.items())
+    told += " (* clearly)" if "*" in told else ""
+    count = len({row.metric for row in ahead})
+    return (
+        f"Controls are ahead of {first.method} at {first.layer} by {count} of {total} measures: "
+        f"{told}."
+    )
+
+
+def _gain(row: Compared) -> float:
+    """By how much a row is better than the first; nothing where that is not known."""
+    difference = math.nan if row.difference is None else row.difference.mean
+    return difference if METRICS[row.metric].better == "higher" else -difference
 
 
 def _cells(row: Compared) -> list[object]:

@@ -5,15 +5,15 @@ from matplotlib.figure import Figure
 
 from respondcam.show.canvas import write
 from respondcam.show.caption import Caption
-from respondcam.show.legend import COLOUR_BAR_WIDTH, colour_bar
+from respondcam.show.legend import COLOUR_BAR_WIDTH, colour_bar, scale_bar
 from respondcam.show.page import MARGIN, Words, make_page
 from respondcam.show.panel import draw_plane
 from respondcam.show.scene import cut, make_scene
 from respondcam.show.surfaces import Surface, draw_surfaces
-from respondcam.show.theme import theme_named
+from respondcam.show.theme import format_score, grey_window, theme_named
 from respondcam.volume import Volume
 
-_GAP, _TITLE = 0.15, 0.2  # inches
+_GAP, _TITLE, _BELOW = 0.35, 0.36, 0.25  # inches: for letters, for names, for the scale bar
 
 
 def average_figure(
@@ -44,28 +44,42 @@ def average_figure(
         Caption(target=f"{name}, {count} particles", method=method, layer=layer, score=score),
         notes=(
             (
-                "In the particle's own frame: the averaged images' surface and middle slice with "
-                "the mean map, and the map's spread over the particles in grey."
+                "In the particle's own frame: the averaged images' surface and middle slice across "
+                "z with the mean map, and the map's spread (standard deviation) over the "
+                f"particles, in score per voxel: {_ends(spread)}."
             ),
             "Amber raises the score, blue lowers it. The score is the mean over the particles.",
         ),
     )
-    page, foot = make_page(side + _TITLE, words, look)
+    page, bottom = make_page(side + _TITLE + _BELOW, words, look)
+    foot = bottom + _BELOW
     # half way from the background to the particle
     level = float(np.quantile(density.voxels, (0.5, 0.995)).mean())
-    titles = ("surface, coloured by the map", "middle slice and map", "spread of the map")
+    middle = density.shape[0] // 2
+    titles = ("surface, coloured by the map", f"z {middle}: density and map", f"z {middle}: spread")
     for number, title in enumerate(titles):
         left = MARGIN + number * (side + _GAP)
-        write(page, left, foot + side + 0.05, title, size=look.small_size, colour=look.ink)
+        write(page, left, foot + side + 0.2, title, size=look.small_size, colour=look.ink)
     paint = map if limit > 0 else None
     surface = Surface(density, level, paint=paint, limit=limit or 1.0)
     draw_surfaces(page, (MARGIN, foot, side), [surface], frame=density)
     for number, (grey, signed) in enumerate(((density, map), (spread, None)), start=1):
         scene = make_scene(grey, signed)
-        plane = cut(scene, 0, grey.shape[0] // 2)
-        left = MARGIN + number * (side + _GAP)
-        draw_plane(page, scene, plane, (left, foot), side / plane.width, theme=look, letters=False)
+        plane = cut(scene, 0, middle)
+        left, scale = MARGIN + number * (side + _GAP), side / plane.width
+        draw_plane(page, scene, plane, (left, foot), scale, theme=look)
+        if number == 1:
+            at = (left, bottom + 0.04)
+            scale_bar(page, at, scale, 0.6 * side, unit=density.unit, theme=look)
     if limit > 0:
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
         colour_bar(page, (left, foot, side), limit, theme=look)
     return page
+
+
+def _ends(spread: Volume) -> str:
+    """Word the values that are shown black and white."""
+    if spread.voxels.min() == spread.voxels.max():
+        return f"{format_score(float(spread.voxels.flat[0]), digits=2)} everywhere"
+    low, high = grey_window(spread.voxels)
+    return f"black {format_score(low, digits=2)}, white {format_score(high, digits=2)}"

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 
 from respondcam._files import whole_file
 from respondcam.errors import InputError
-from respondcam.show.theme import FONT, Theme
+from respondcam.show.theme import Theme, fonts
 
 _MEASURING_DPI = 144
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -73,7 +73,7 @@ def write(
         text,
         fontsize=size,
         color=colour,
-        fontfamily=FONT,
+        fontfamily=list(fonts()),
         fontweight="bold" if bold else "normal",
         fontstyle="normal",
         fontstretch="normal",
@@ -95,7 +95,7 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     True
     """
     canvas = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=_MEASURING_DPI))
-    font = FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
+    font = FontProperties(family=list(fonts()), size=size, weight="bold" if bold else "normal")
     pixels, _, _ = canvas.get_renderer().get_text_width_height_descent(text, font, ismath=False)
     return pixels / _MEASURING_DPI
 

@@ -1,6 +1,7 @@
 """From an explanation to its figure: the map over the image, named, with the score account."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,6 +10,7 @@ from respondcam.attribution import Explanation
 from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine, Caption
 from respondcam.show.flat import image_overlay, signal_trace
+from respondcam.show.marking import Box
 from respondcam.show.slices import orthogonal_planes, slice_montage
 from respondcam.volume import Volume
 
@@ -28,6 +30,7 @@ def explanation_figure(
     limit: float | None = None,
     theme: str = "light",
     account: bool = True,
+    box: Box | None = None,
 ) -> Figure:
     """Draw one map over what was explained, with its names, its score and the account.
 
@@ -57,6 +60,8 @@ def explanation_figure(
     account
         Compute the account if it was not yet, which runs the network once more; False shows it
         only if it is there already.
+    box
+        Of a volume in planes: the region that was asked for, as in `orthogonal_planes`.
 
     Raises
     ------
@@ -84,11 +89,15 @@ def explanation_figure(
         if view == "classes":
             from respondcam.show.grids import class_grid
 
-            options = {"channel": channel, "limit": limit, "theme": theme}
-            return class_grid(explanation, sample=sample, image=volume, **options)
+            look: dict[str, Any] = {"channel": channel, "limit": limit, "theme": theme}
+            return class_grid(explanation, sample=sample, image=volume, **look)
         raw = explanation.volume(sample, target, "layer")
+        options: dict[str, Any] = {"channel": channel, "limit": limit, "theme": theme}
+        options["caption"] = caption
+        if view == "planes":
+            return orthogonal_planes(volume, raw, box=box, **options)
         draw = _surface_or_planes if view == "surface" else _VIEWS[view]
-        return draw(volume, raw, channel=channel, limit=limit, theme=theme, caption=caption)
+        return draw(volume, raw, **options)
     if isinstance(image, Volume):
         raise InputError(f"The input has {axes} spatial axes: give image= as an array.")
     placed = explanation.place()[sample, target].detach().double().cpu().numpy()

@@ -8,7 +8,7 @@ from respondcam.errors import InputError
 from respondcam.show.canvas import add_panel, write
 from respondcam.show.caption import NOTHING, Caption
 from respondcam.show.legend import COLOUR_BAR_WIDTH, colour_bar, contours
-from respondcam.show.notes import empty_map
+from respondcam.show.notes import empty_map, mostly_open
 from respondcam.show.page import MARGIN, Words, make_page
 from respondcam.show.theme import FONT, Theme, format_score, grey_window, signed_rgba, theme_named
 
@@ -186,7 +186,8 @@ def _words(map: np.ndarray | None, caption: Caption, names: tuple[str, ...]) -> 
     at = np.unravel_index(int(np.argmax(np.abs(map))), map.shape)
     where = ", ".join(f"{name} {index}" for name, index in zip(names, at, strict=True))
     value = format_score(float(map[at]), digits=3, sign=True)
-    return Words(caption, notes=[*caption.notes, f"strongest {value} at {where}"])
+    notes = [*caption.notes, f"strongest {value} at {where}"]
+    return Words(caption, alert=mostly_open(caption.account), notes=notes)
 
 
 def _check(image: np.ndarray, map: np.ndarray | None, limit: float | None, *, axes: int) -> None:

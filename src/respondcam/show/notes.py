@@ -1,16 +1,43 @@
 """What a reader must know about a figure beyond its headline, one line each."""
 
-from respondcam.show.caption import Caption
+from respondcam.show.caption import AccountLine, Caption
 from respondcam.show.scene import Scene
 from respondcam.show.theme import format_score
 from respondcam.show.world import Index, upright
 
+_MOST_OPEN = 0.5  # of what the image adds to the score: a map that shows the smaller part
+
 
 def scene_alert(scene: Scene, caption: Caption) -> str:
-    """Say that a map is zero everywhere, and why if that is known; else nothing."""
-    if scene.signed is None or scene.has_colour:
+    """Say that a map is zero everywhere, or leaves most of the score open; else nothing."""
+    if scene.signed is None:
         return ""
-    return empty_map(caption)
+    return mostly_open(caption.account) if scene.has_colour else empty_map(caption)
+
+
+def mostly_open(account: AccountLine | None) -> str:
+    """Word the sentence for an account whose gap is most of what the image adds to the score.
+
+    Examples
+    --------
+    >>> mostly_open(AccountLine(3.0, 1.0, 0.5, 1.5))
+    'The map leaves 75 % of what the image adds to the score open: it shows the smaller part.'
+    >>> mostly_open(AccountLine(3.0, 1.0, 1.9, 0.1))
+    ''
+    """
+    if account is None or account.score == account.baseline:
+        return ""
+    share = abs(account.gap / (account.score - account.baseline))
+    if share > 1:
+        return (
+            "The map's gap is larger than all that the image adds to the score: no account of it."
+        )
+    if share > _MOST_OPEN:
+        return (
+            f"The map leaves {100 * share:.0f} % of what the image adds to the score open: it "
+            f"shows the smaller part."
+        )
+    return ""
 
 
 def empty_map(caption: Caption) -> str:

@@ -12,6 +12,7 @@ from respondcam.errors import InputError
 from respondcam.show.canvas import write
 from respondcam.show.caption import NOTHING, Caption
 from respondcam.show.legend import COLOUR_BAR_WIDTH, colour_bar, scale_bar
+from respondcam.show.marking import Box, outline
 from respondcam.show.notes import scene_alert, scene_notes
 from respondcam.show.page import MARGIN, Words, make_page
 from respondcam.show.panel import LETTER, TITLE, draw_plane, panel_size, plane_title
@@ -39,6 +40,7 @@ def orthogonal_planes(
     limit: float | None = None,
     theme: str = "light",
     caption: Caption = NOTHING,
+    box: Box | None = None,
 ) -> Figure:
     """Draw the three planes through one place of a volume, with a signed map over them.
 
@@ -65,6 +67,9 @@ def orthogonal_planes(
         ``"light"`` or ``"dark"``.
     caption
         What the figure says about itself.
+    box
+        First voxel (z, y, x) of the volume's array and the one behind the last: what was asked for.
+        Its outline is drawn, dotted on planes that pass it by.
 
     Raises
     ------
@@ -99,6 +104,8 @@ def orthogonal_planes(
     for plane, (height, width) in zip(planes, sizes, strict=True):
         title, corner = plane_title(scene, plane), (left, top - height)
         axes = draw_plane(figure, scene, plane, corner, scale, theme=look, title=title)
+        if box is not None:
+            outline(axes, scene, plane, box)
         _crosshair(axes, scene, plane, place)
         left += width + _GAP
     below_first = top - sizes[0][0] - LETTER - _SCALE_BAR

@@ -17,11 +17,29 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 
 from respondcam.errors import InputError
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so figures look the same on every machine
+_WITH_MORE_LETTERS = (  # for names that it lacks letters of, where one of these is installed
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "IPAexGothic",
+    "Droid Sans Fallback",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
 OPACITY = 0.85  # of the strongest colour: the image stays visible below the peak
 
 # fmt: off
@@ -209,15 +227,35 @@ def format_length(value: float, unit: str) -> str:
 
 
 @lru_cache(maxsize=1)
+def fonts() -> tuple[str, ...]:
+    """The font of figures, and behind it one with more letters if this machine has any.
+
+    Examples
+    --------
+    >>> fonts()[0]
+    'DejaVu Sans'
+    """
+    installed = {one.name for one in fontManager.ttflist}
+    return (FONT, *[name for name in _WITH_MORE_LETTERS if name in installed][:1])
+
+
+@lru_cache(maxsize=1)
 def _glyphs() -> frozenset[int]:
-    font = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return frozenset(FT2Font(str(font)).get_charmap())
+    files = [str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))]
+    files += [one.fname for name in fonts()[1:] for one in fontManager.ttflist if one.name == name]
+    return frozenset().union(*(FT2Font(file).get_charmap() for file in files[:2]))
+
+
+def _drawn(letter: str) -> str:
+    if not letter.isprintable():
+        return "\ufffd"  # what moves or turns the text around it
+    return letter if ord(letter) in _glyphs() else letter.encode("unicode_escape").decode()
 
 
 def printable(text: object, most: int = 80) -> str:
     r"""Make a name safe to draw: one line, only known glyphs, shortened in the middle.
 
-    Characters that the font lacks become the replacement character; the HTML pages show them.
+    Characters that the fonts lack stand there as escapes; the HTML pages show them.
 
     Examples
     --------
@@ -227,7 +265,7 @@ def printable(text: object, most: int = 80) -> str:
     'two lines'
     """
     line = " ".join(str(text).split())
-    line = "".join(c if c.isprintable() and ord(c) in _glyphs() else "\ufffd" for c in line)
+    line = "".join(map(_drawn, line))
     if len(line) <= most:
         return line
     tail = (most - 1) // 2

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from respondcam import __version__
 from respondcam._files import whole_file
+from respondcam.evidence.comparison import METRICS
 from respondcam.show.report import words
 from respondcam.show.report.content import Table
 from respondcam.show.report.rendering import page_style, policy, template
@@ -67,15 +68,47 @@ def write_evidence(
 
 
 def table_of(title: str, cells: Sequence[Mapping[str, object]]) -> Table:
-    """A table from rows that have the same columns; an empty cell for None.
+    """A table from rows that have the same columns, named in words; an empty cell for None.
 
     Examples
     --------
-    >>> table_of("Scores", [{"class": "cat", "score": None}]).rows
-    [['cat', '']]
+    >>> table = table_of("Scores", [{"class": "cat", "score": None, "l1_low": 0.5}])
+    >>> table.columns, table.rows
+    (['class', 'score', 'L1, from'], [['cat', '', 0.5]])
     """
-    columns = list(cells[0]) if cells else []
-    return Table(title, columns, [["" if v is None else v for v in row.values()] for row in cells])
+    columns = [_in_words(name) for name in cells[0]] if cells else []
+    return Table(title, columns, [[_value(*item) for item in row.items()] for row in cells])
+
+
+_WORDS = {
+    "l1": "L1",
+    "relative_gap": "gap / image's part",
+    "open_share": "open",
+    "tau_over_images": "tau over volumes",
+    "images": "volumes",
+    "count": "volumes",
+    "metric": "measure",
+    "difference": "to the first",
+    "mean": "mean",
+}
+_ENDS = {"_low": "from", "_high": "to"}  # of an interval
+
+
+def _in_words(column: str) -> str:
+    for ending, word in _ENDS.items():
+        if column == ending.removeprefix("_"):
+            return f"95 %, {word}"
+        if column.endswith(ending):
+            return f"{_in_words(column.removesuffix(ending))}, {word}"
+    if column in METRICS:
+        return METRICS[column].title
+    return _WORDS.get(column, column.replace("_", " "))
+
+
+def _value(column: str, value: object) -> object:
+    if value is None:
+        return ""
+    return METRICS[str(value)].title if column == "metric" and value in METRICS else value
 
 
 def _embedded(png: Path) -> str:

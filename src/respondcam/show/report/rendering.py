@@ -241,7 +241,8 @@ def _view_names(volume: Volume) -> list[str]:
 def _directions(volume: Volume) -> str:
     if volume.unit == "mm":
         return (
-            "Letters name the sides: left and right, posterior and anterior, inferior and superior."
+            "Letters name the patient's sides: left and right, posterior and anterior, inferior "
+            "and superior. The left is on the left of the picture unless that is switched."
         )
     return (
         "In the plane across z, x grows to the right and y upwards; across y, x to the right and z "

@@ -1,5 +1,6 @@
 """The rows and sentences of a report, and the account as a small bar."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -7,7 +8,7 @@ from numbers import Integral, Real
 from markupsafe import Markup
 
 from respondcam.show.caption import AccountLine, Caption
-from respondcam.show.notes import empty_map
+from respondcam.show.notes import empty_map, mostly_open
 from respondcam.show.report.content import ReportMap, Table
 from respondcam.show.theme import format_score
 
@@ -82,8 +83,10 @@ def sentence(one: ReportMap) -> str:
 
 
 def alert(one: ReportMap) -> str:
-    """Say that a map is zero everywhere; else nothing."""
-    return "" if one.volume.voxels.any() else empty_map(Caption(why_empty=one.why_empty))
+    """Say that a map is zero everywhere, or leaves most of the score open; else nothing."""
+    if one.volume.voxels.any():
+        return mostly_open(one.account)
+    return empty_map(Caption(why_empty=one.why_empty))
 
 
 def account_svg(account: AccountLine) -> Markup:
@@ -125,7 +128,7 @@ def account_svg(account: AccountLine) -> Markup:
 
 
 def cells(table: Table) -> Table:
-    """Write the cells of a table: numbers in four digits, all else as text."""
+    """Write the cells of a table: numbers in four digits, a dash for none, all else as text."""
     rows = [[_cell(value) for value in one] for one in table.rows]
     return Table(table.title, list(table.columns), rows)
 
@@ -134,6 +137,8 @@ def _cell(value: object) -> Cell:
     if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's numbers are real too
         return Cell(str(value), False)
     whole = isinstance(value, Integral)
+    if not math.isfinite(value):
+        return Cell("–", True)
     return Cell(str(value) if whole else format_score(float(value)), True)
 
 

@@ -151,7 +151,7 @@
     const mm = nv.frac2mm(nv.scene.crosshairPos, 0, true);
     const here = voxelHere().map((v, axis) =>
       Math.min(data.shape[axis] - 1, Math.max(0, Math.round(v))));
-    const world = data.unit ? ` · x, y, z = ${[0, 1, 2].map((i) => number(Number(mm[i].toFixed(6)))).join(", ")} ${data.unit}` : "";
+    const world = data.unit ? ` · x, y, z = ${[0, 1, 2].map((i) => number(Math.abs(mm[i]) < 1e-3 * data.step_xyz[i] ? 0 : mm[i])).join(", ")} ${data.unit}` : "";
     const [grey, signed] = valueHere();
     at("where").textContent = `Voxel ${here.join(", ")} (z, y, x)${world} · image ${number(grey)} · map ${number(signed)}`;
     ["z", "y", "x"].forEach((axis, i) => {
@@ -166,19 +166,18 @@
     const planes = nv.screenSlices.filter((one) => one.axCorSag <= 2);
     const slice = planes.find((one) => one.axCorSag === 0) || planes[0];
     at("scale").hidden = !slice;
-    if (!slice) {
-      for (let plane = 0; plane < 3; plane++) at(`plane-${plane}`).hidden = true;
-      return;
-    }
     const density = at("canvas").width / at("canvas").clientWidth;
     for (let plane = 0; plane < 3; plane++) {
-      const shown = nv.screenSlices.find((one) => one.axCorSag === plane), mark = at(`plane-${plane}`);
+      const shown = planes.find((one) => one.axCorSag === plane), mark = at(`plane-${plane}`);
       mark.hidden = !shown;
+      const box = shown ? shown.leftTopWidthHeight.map((length) => length / density) : null;
+      sides(plane, box);
       if (!shown) continue;
-      mark.style.left = `${shown.leftTopWidthHeight[0] / density + 6}px`;
-      mark.style.top = `${shown.leftTopWidthHeight[1] / density + 4}px`;
+      mark.style.left = `${box[0] + 6}px`;
+      mark.style.top = `${box[1] + 4}px`;
       mark.textContent = `${data.planes[plane]} ${here[data.across[plane]]}`;
     }
+    if (!slice) return;
     const [left, top, , height] = slice.leftTopWidthHeight.map((length) => length / density);
     at("scale").style.left = `calc(${left}px + .8rem)`;
     at("scale").style.top = `calc(${top + height}px - 2rem)`;
@@ -187,6 +186,20 @@
     const length = [5, 2, 1].find((step) => step * power <= longest) * power;
     at("scale-bar").style.width = `${length * perUnit}px`;
     at("scale-text").textContent = `${number(length)} ${data.unit || "voxels"}`;
+  }
+
+  function sides(plane, box) {
+    // the patient's sides as letters on all four edges; the viewer's own are cut off, on one side
+    const [left, right] = at("radiological").checked ? ["R", "L"] : ["L", "R"];
+    const names = [[left, right, "A", "P"], [left, right, "S", "I"], ["P", "A", "S", "I"]][plane];
+    ["left", "right", "top", "bottom"].forEach((side, i) => {
+      const mark = at(`side-${plane}-${side}`);
+      mark.hidden = !box || !data.letters;
+      if (mark.hidden) return;
+      mark.textContent = names[i];
+      mark.style.left = `${box[0] + [0, 1, 0.5, 0.5][i] * box[2]}px`;
+      mark.style.top = `${box[1] + [0.5, 0.5, 0, 1][i] * box[3]}px`;
+    });
   }
 
   // --- what is chosen --------------------------------------------------------------------------
@@ -301,6 +314,7 @@
   }
 
   function layout() {
+    nv.opts.isRadiologicalConvention = at("radiological").checked; // its setter would compute anew
     const view = at("view").value;
     if (view === "multi") {
       nv.customLayout = data.tiles; // its setter would draw once more
@@ -317,7 +331,7 @@
     at("cut").addEventListener("input", cutImage);
     at("targets").addEventListener("change", () => show(chosen()));
     for (const id of ["layer", "method"]) at(id).addEventListener("change", () => show(chosen()));
-    at("view").addEventListener("change", layout);
+    for (const id of ["view", "radiological"]) at(id).addEventListener("change", layout);
     ["z", "y", "x"].forEach((axis, i) => {
       at(`at-${axis}`).max = data.shape[i] - 1;
       at(`at-${axis}`).addEventListener("input", () => {
@@ -353,7 +367,8 @@
     event.preventDefault();
     // along the world's axes, by the voxel that runs along them
     const mm = [...nv.frac2mm(nv.scene.crosshairPos, 0, true)].slice(0, 3);
-    mm[step[0]] += step[1] * data.step_xyz[step[0]];
+    const turned = step[0] === 0 && at("radiological").checked ? -1 : 1;
+    mm[step[0]] += turned * step[1] * data.step_xyz[step[0]];
     const inside = times(data.index_of_world, mm).reverse();
     goTo(inside.map((v, axis) => Math.min(data.shape[axis] - 1, Math.max(0, v))));
   }
@@ -361,6 +376,7 @@
   async function start() {
     options();
     at("viewer").hidden = at("controls").hidden = false;
+    at("sides-row").hidden = !data.letters;
     at("stage").style.aspectRatio = `${data.aspect}`;
     // so low that the planes and the line that tells the place fit below the heading
     at("stage").style.maxWidth = `calc(max(28rem, 100vh - 10.5rem) * ${data.aspect})`;
@@ -374,7 +390,7 @@
       show3Dcrosshair: false,
       isColorbar: false,
       isOrientCube: false,
-      isOrientationTextVisible: data.letters,
+      isOrientationTextVisible: false,
       isRadiologicalConvention: false,
       isSliceMM: false,
       multiplanarPadPixels: 6,
