@@ -246,3 +246,32 @@ def test_a_volume_that_does_not_fit_into_memory(nets, tmp_path, make) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "big.mrc: There is not enough memory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_messages_name_the_options_of_the_command_line(cli, nets, mrc, tmp_path):
+    said = assert_refused(
+        cli("explain", mrc, "--model", f"{nets}:Several"), r"--output first", "'first', 'second'"
+    )
+    assert "output=" not in said
+    said = assert_refused(
+        cli("explain", mrc, "--model", f"{nets}:net", "--layer", "secnod"), "respondcam layers"
+    )
+    assert "respondcam.inspect" not in said
+
+
+def test_colours_behind_the_voxels(cli, nets, tmp_path):
+    path = tmp_path / "colours.npy"
+    np.save(path, np.random.default_rng(0).random((8, 8, 8, 3), np.float32))
+    result = cli("explain", path, "--model", f"{nets}:net")
+    assert_refused(result, "last axis has 3 entries", "moveaxis")
+
+
+def test_windows_that_are_too_small(cli, tmp_path, mrc):
+    (tmp_path / "deep.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.MaxPool3d(4), nn.Conv3d(2, 2, 1),\n"
+        "                         nn.AdaptiveAvgPool3d(1), nn.Flatten())\n"
+    )
+    result = cli("explain", mrc, "--model", "deep.py:net", "--window", "4")
+    assert_refused(result, "too small", "a larger one or --window")

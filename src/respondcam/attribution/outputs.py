@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from respondcam._readers import way
 from respondcam.errors import RespondCAMWarning, TargetError
 from respondcam.network.trees import is_float, tensors
 
@@ -43,7 +44,7 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
         return found[0]
     raise TargetError(
         f"The model's output is {describe(output)}, and which tensor holds the scores is not "
-        f"clear. Pick it with output=, for example output=lambda out: {_example(output)}."
+        f"clear. {_pick(output)}"
     )
 
 
@@ -141,8 +142,13 @@ def warn_of_probabilities(output: Tensor) -> None:
     if torch.allclose(values.sum(dim=1), torch.ones_like(values[:, 0]), atol=1e-3):
         warnings.warn(
             "The model's output looks like probabilities, not scores: the gradient of a softmax "
-            "vanishes where it is sure, and the map with it. Give the layer before the softmax "
-            "(for example a model without its last activation, or output=torch.log).",
+            "vanishes where it is sure, and the map with it. "
+            + way(
+                python="Give the scores before the softmax (for example a model without its last "
+                "activation, or output=torch.log).",
+                command_line="Give a factory of the network without its last activation, for "
+                "example with torch.nn.Identity() in its place.",
+            ),
             RespondCAMWarning,
             stacklevel=2,
         )
@@ -190,7 +196,16 @@ def describe(output: Any) -> str:
     return f"a {type(output).__name__}"
 
 
-def _example(output: Any) -> str:
+def _pick(output: Any) -> str:
+    """How to say which part of an output holds the scores, with an example."""
+    key: Any = "logits"
+    part = "out.logits"
     if isinstance(output, Mapping) and output:
-        return f"out[{next(iter(output))!r}]"
-    return "out[0]" if isinstance(output, (tuple, list)) else "out.logits"
+        key = next(iter(output))
+        part = f"out[{key!r}]"
+    elif isinstance(output, (tuple, list)):
+        key, part = 0, "out[0]"
+    return way(
+        python=f"Pick it with output=, for example output=lambda out: {part}.",
+        command_line=f"Pick it with --output, for example --output {key}.",
+    )

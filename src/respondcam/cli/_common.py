@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from respondcam._methods import METHOD_SUMMARIES
+from respondcam._readers import at_the_command_line
 from respondcam.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with at_the_command_line():
+                return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from respondcam.errors import LayerError
-from respondcam.network.split import INPUT, unwrap
+from respondcam.network.split import INPUT, lists, unwrap
 from respondcam.network.torchscript import frozen
 
 
@@ -72,7 +72,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     raise LayerError(
         f"The model {model._get_name()} has no layer {layer!r}. "
         f"{frozen(model) or _near(name, names)} "
-        f"respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
+        f"{lists()} lists all of them."
     )
 
 

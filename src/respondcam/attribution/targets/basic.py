@@ -166,6 +166,7 @@ def as_target(target: Any) -> Target:
         raise TargetError(
             f"target={target!r} is none of 'predicted', 'all', 'value', a class number, one class "
             f"number per sample, or a callable from the output to one score per sample."
+            f"{_instead(target)}"
         )
     if callable(target):
         return cast("Target", target)
@@ -177,6 +178,24 @@ def as_target(target: Any) -> Target:
         return class_per_sample([_whole(n) for n in target])
     except TypeError:
         raise TargetError(f"target={target!r} is no class number.") from None
+
+
+def _instead(text: bool | str) -> str:
+    """What somebody meant who gave a word of the command line, or the name of a class."""
+    if not isinstance(text, str):
+        return ""
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        return (
+            f" A class is given by its number: names.index({text!r}) finds it in a list of names, "
+            "and .named(names) puts the names on the maps."
+        )
+    name = kind.replace("-", "_")
+    numbers = rest.replace(" ", "").split(",")
+    known = name in ("contrast", "probability", "log_probability")
+    if not known or not all(number.isdecimal() for number in numbers):
+        return f" {kind!r} is a word of the command line; respondcam.targets has it for Python."
+    return f" In Python this is respondcam.targets.{name}({', '.join(numbers)})."
 
 
 def evaluate(target: Target, output: Any) -> Scores:

@@ -1,0 +1,31 @@
+"""Who reads a message: somebody at the command line, or somebody who writes Python."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+_typed = ContextVar("typed", default=False)
+
+
+@contextlib.contextmanager
+def at_the_command_line() -> Iterator[None]:
+    """Within the block messages name options, not arguments."""
+    token = _typed.set(True)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def way(*, python: str, command_line: str) -> str:
+    """The words for whoever reads them.
+
+    Examples
+    --------
+    >>> way(python="Give output=.", command_line="Give --output.")
+    'Give output=.'
+    >>> with at_the_command_line():
+    ...     way(python="Give output=.", command_line="Give --output.")
+    'Give --output.'
+    """
+    return command_line if _typed.get() else python
