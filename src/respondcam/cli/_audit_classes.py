@@ -11,6 +11,19 @@ from respondcam.cli._common import console, number, percent
 from respondcam.cli._tables import add_row, new_table, print_plain
 from respondcam.evidence import AuditSummary, ClassAudit, Interval, audit_classes
 
+CLASS_COLUMNS = (
+    "method",
+    "class",
+    "images",
+    "l1",
+    "l1_low",
+    "l1_high",
+    "relative_gap",
+    "relative_gap_low",
+    "relative_gap_high",
+    "open_share",
+    "tau_over_images",
+)
 _MOST = 40  # rows on the terminal; CSV and JSON hold all
 
 

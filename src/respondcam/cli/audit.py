@@ -48,6 +48,10 @@ def audit(
         Path | None,
         typer.Option("--report", metavar="FILE", help="Also write a web page with the tables."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files of these names that audit did not write."),
+    ] = False,
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -59,16 +63,17 @@ def audit(
     L1 is the mean over classes of |sum of the map - score|, tau is Kendall's rank correlation of
     the two over classes (of one class: over volumes), and open is the share of what the volume
     contributed to the scores that the maps leave open. Intervals are of the mean over volumes, 95 %
-    by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv.
+    by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv. Tables and pages
+    of an earlier audit are written anew; any other file is left alone unless --overwrite.
     """
     from respondcam.cli import _auditing
+    from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import Settings, advice, make_explainer, open_model
     from respondcam.cli._inputs import find_sources, without_channel_files
 
     sources = find_sources(files)
-    _auditing.check_file(csv_file, "--csv")
-    _auditing.check_file(page, "--report")
+    check_files(csv_file, page, overwrite=overwrite)
     layers = (layer,) if layer else ()
     settings = [
         Settings(name, layers, "all", normalize, axes, output=output)
