@@ -11,7 +11,7 @@ from respondcam.cli._common import console, number, percent
 from respondcam.cli._tables import add_row, new_table, print_plain
 from respondcam.evidence import AuditSummary, ClassAudit, Interval, audit_classes
 
-CLASS_COLUMNS = (
+CLASS_COLUMNS: tuple[str, ...] = (
     "method",
     "class",
     "images",

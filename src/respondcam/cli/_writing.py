@@ -144,7 +144,8 @@ def _record(
 
 
 def _lists(settings: Settings) -> dict[str, list[str]]:
-    return {"layers": list(settings.layers), "channel_names": list(settings.channel_names)}
+    names = ("layers", "channel_names", "classes")
+    return {name: list(getattr(settings, name)) for name in names}
 
 
 def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
@@ -216,7 +217,9 @@ def _identity(path: Path) -> Any:
 
 
 def _identity_of(record: Mapping[str, Any]) -> Any:
-    settings = {key: value for key, value in record["settings"].items() if key != "target"}
+    settings = {
+        key: value for key, value in record["settings"].items() if key not in ("target", "classes")
+    }
     return record["input"]["sha256"], record["model"]["state_sha256"], settings
 
 

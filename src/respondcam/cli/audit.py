@@ -8,6 +8,7 @@ import typer
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam.cli._common import (
     AxesOption,
+    ClassesOption,
     DeviceOption,
     JSONOption,
     ModelArgumentsOption,
@@ -41,6 +42,7 @@ def audit(
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     output: OutputOption = None,
+    classes: ClassesOption = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.")
     ] = None,
@@ -69,17 +71,18 @@ def audit(
     from respondcam.cli import _auditing
     from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
-    from respondcam.cli._explaining import Settings, advice, make_explainer, open_model
+    from respondcam.cli._explaining import Settings, advice, class_list, make_explainer, open_model
     from respondcam.cli._inputs import find_sources, without_channel_files
 
     sources = find_sources(files)
     check_files(csv_file, page, overwrite=overwrite)
     layers = (layer,) if layer else ()
+    names = class_list(classes)
     settings = [
-        Settings(name, layers, "all", normalize, axes, output=output)
+        Settings(name, layers, "all", normalize, axes, output=output, classes=names)
         for name in dict.fromkeys(method or ["respond"])
     ]
-    loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    loaded, notes = open_model(model, weights, model_arg, device, trust=trust, classes=names)
     notes += advice(loaded, settings[0])
     explainers = [(one, make_explainer(loaded, one)) for one in settings]
     if loaded.preparation is not None and loaded.preparation.channel_files > 1:
@@ -91,11 +94,11 @@ def audit(
         ),
     )
     summaries = _auditing.summaries_of(batch)
-    classes = _auditing.class_summaries_of(batch)
+    by_class = _auditing.class_summaries_of(batch)
     if csv_file:
-        _auditing.write_csv(csv_file, batch, classes)
+        _auditing.write_csv(csv_file, batch, by_class)
     if page:
-        _auditing.write_page(page, batch, summaries, classes, notes)
+        _auditing.write_page(page, batch, summaries, by_class, notes)
     if not quiet or as_json:
-        _auditing.report(batch, summaries, classes, notes, (csv_file, page), as_json=as_json)
+        _auditing.report(batch, summaries, by_class, notes, (csv_file, page), as_json=as_json)
     batch.leave()

@@ -7,6 +7,7 @@ import typer
 
 from respondcam.cli._common import (
     AxesOption,
+    ClassesOption,
     DeviceOption,
     JSONOption,
     MethodArgumentsOption,
@@ -47,8 +48,9 @@ def explain(
         typer.Option(
             metavar="CLASS",
             help="predicted, all, a class number, several as 0,3,5, a class name, contrast:3,5, "
-            "probability:3; of dense outputs mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, "
-            "component:largest@3.",
+            "probability:3, log-probability:3; value for a regression; of dense outputs "
+            "mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, component:largest@3; of detectors "
+            "detection:best@3.",
         ),
     ] = "predicted",
     method: MethodOption = "respond",
@@ -66,6 +68,7 @@ def explain(
         typer.Option(metavar="layout|measured", help="How the map is put in its place."),
     ] = "layout",
     output: OutputOption = None,
+    classes: ClassesOption = None,
     nonfinite: Annotated[
         str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
     ] = "error",
@@ -149,6 +152,7 @@ def explain(
     from respondcam.cli._explaining import (
         Settings,
         advice,
+        class_list,
         explain_source,
         make_explainer,
         open_model,
@@ -171,6 +175,7 @@ def explain(
         channel_names=tuple(channel_names.split(",")) if channel_names else (),
         channel_baseline=channel_baseline,
         method_arguments=tuple(method_arg or ()),
+        classes=class_list(classes),
     )
     from respondcam.cli import _large
 
@@ -183,7 +188,7 @@ def explain(
                 "--report does not go with --window: a page holds a whole volume. Look at the "
                 "OME-Zarr in napari, or give --export mrc."
             )
-        network = _large.Network(model, weights, model_arg, device, trust)
+        network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
         _large.explain_windows(
             files,
             network,
@@ -198,7 +203,9 @@ def explain(
     sources = find_sources(files)
     new = prepare_folder(out)
     try:
-        loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+        loaded, notes = open_model(
+            model, weights, model_arg, device, trust=trust, classes=settings.classes
+        )
         explainer = make_explainer(loaded, settings)
         if loaded.preparation is not None and loaded.preparation.channel_files > 1:
             sources = without_channel_files(sources)

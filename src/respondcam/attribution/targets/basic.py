@@ -1,7 +1,7 @@
 """Targets of whole outputs: classes, regressions, and what a user writes for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -37,6 +37,8 @@ class Scores:
     again
         The same targets on another output, (batch, target), with what was decided here (the
         predicted class, the predicted region) kept; None when nothing was decided.
+    count
+        How many scores the output has for a sample (or a voxel of it), set by `evaluate`.
     """
 
     values: Tensor
@@ -44,6 +46,7 @@ class Scores:
     classes: Tensor | None = None
     notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
     again: Callable[[Any], Tensor] | None = None
+    count: int | None = None
 
 
 Target = Callable[[Tensor], "Tensor | Scores"]
@@ -212,7 +215,9 @@ def evaluate(target: Target, output: Any) -> Scores:
             "A score is NaN or infinite, so its gradient explains nothing. Check the input's "
             "normalisation and the model's weights and precision."
         )
-    return scores
+    if not isinstance(output, Tensor):
+        return scores  # such as the boxes of a detector
+    return replace(scores, count=int(output.shape[1]) if output.ndim > 1 else 1)
 
 
 def _as_scores(target: Target, output: Any) -> Scores:
