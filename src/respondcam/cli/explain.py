@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from respondcam._methods import METHOD_SUMMARIES
 from respondcam.cli._common import (
     AxesOption,
     ClassesOption,
     DeviceOption,
     JSONOption,
-    MethodArgumentsOption,
-    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -53,8 +52,24 @@ def explain(
             "detection:best@3.",
         ),
     ] = "predicted",
-    method: MethodOption = "respond",
-    method_arg: MethodArgumentsOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help=f"Method: {', '.join(METHOD_SUMMARIES)}; may be repeated. [default: respond]",
+        ),
+    ] = None,
+    method_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method-arg",
+            metavar="[METHOD.]NAME=VALUE",
+            help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
+            "denominator=paper, where=input; of one of several methods "
+            "integrated-respond.nodes=32; may be repeated.",
+        ),
+    ] = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
@@ -140,9 +155,9 @@ def explain(
 ) -> None:
     """Explain volumes: maps in each volume's own format and place, a figure, and the account.
 
-    For each volume, layer and target this writes NAME.METHOD.LAYER.TARGET with four endings:
-    .input and .layer (the map in the voxels of the volume and of the layer), .png (slices) and
-    .json (scores, account and everything needed to repeat it).
+    For each volume, method, layer and target this writes NAME.METHOD.LAYER.TARGET with four
+    endings: .input and .layer (the map in the voxels of the volume and of the layer), .png (slices)
+    and .json (scores, account and everything needed to repeat it).
 
     With --window it writes one OME-Zarr image NAME.METHOD.LAYER.TARGET.ome.zarr instead, the
     targets as channels, and the score of every window in it. The same command continues a run
@@ -158,11 +173,11 @@ def explain(
         open_model,
     )
     from respondcam.cli._inputs import Source, find_sources, without_channel_files
+    from respondcam.cli._several import settings_of
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
     from respondcam.errors import InputError
 
     settings = Settings(
-        method=method,
         layers=tuple(layer or ()),
         target=target,
         normalize=normalize,
@@ -177,6 +192,7 @@ def explain(
         method_arguments=tuple(method_arg or ()),
         classes=class_list(classes),
     )
+    each = settings_of(settings, method or ())
     from respondcam.cli import _large
 
     asked = _large.Asked(
@@ -188,12 +204,14 @@ def explain(
                 "--report does not go with --window: a page holds a whole volume. Look at the "
                 "OME-Zarr in napari, or give --export mrc."
             )
+        if len(each) > 1:
+            raise InputError("Windows are explained by one method. Give --method once.")
         network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
         _large.explain_windows(
             files,
             network,
             asked,
-            vars(settings),
+            vars(each[0]),
             out,
             overwrite=overwrite,
             quiet=quiet,
@@ -206,16 +224,22 @@ def explain(
         loaded, notes = open_model(
             model, weights, model_arg, device, trust=trust, classes=settings.classes
         )
-        explainer = make_explainer(loaded, settings)
+        explainers = [(one, make_explainer(loaded, one)) for one in each]
         if loaded.preparation is not None and loaded.preparation.channel_files > 1:
             sources = without_channel_files(sources)
         identity = model_record(loaded)
 
         def work(source: Source) -> "list[OneMap]":
-            explained = explain_source(
-                source, explainer, settings, loaded.class_names, overlapping=loaded.overlapping
-            )
-            return write_explained(explained, out, settings, identity, overwrite=overwrite)
+            found = [
+                (
+                    one,
+                    explain_source(
+                        source, explainer, one, loaded.class_names, overlapping=loaded.overlapping
+                    ),
+                )
+                for one, explainer in explainers
+            ]
+            return write_explained(found, out, identity, overwrite=overwrite)
 
         results = run_batch(sources, work)
     finally:
@@ -237,12 +261,13 @@ def _report(
     batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path], *, as_json: bool
 ) -> None:
     from respondcam.cli._common import print_json
+    from respondcam.cli._several import notes_of
     from respondcam.cli._tables import channel_tables, explain_table, print_notes, print_plain
 
     if as_json:
         print_json(_document(batch, notes, pages))
         return
-    said = {s.path.name: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
+    said = {s.path.name: notes_of([one.record for one in maps]) for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
         explain_table(batch.done, batch.failed)
     channel_tables(batch.done)
