@@ -354,3 +354,15 @@ def test_names_that_come_near_are_given(cli, nets, mrc, tmp_path):
     report = cli("explain", mrc, "--model", f"{nets}:net", "--window", "6", "--report")
     assert report.code == 2
     assert "--report does not go with --window" in report.err
+
+
+def test_a_constant_volume_and_folders_left_out_are_noted(cli, nets, tmp_path, make):
+    (tmp_path / "data" / "more").mkdir(parents=True)
+    make.mrc(tmp_path / "data" / "zero.mrc", np.zeros((8, 8, 8), np.float32))
+    make.mrc(tmp_path / "data" / "more" / "x.mrc", make.blob((8, 8, 8)))
+    common = ("--model", f"{nets}:net", "--layer", "second")
+    for command in (("explain", "--target", "0"), ("audit",), ("compare", "--no-controls")):
+        result = cli(command[0], "data", *common, *command[1:])
+        assert result.code == 0, result.err
+        assert "the volume is constant: every voxel is 0" in result.out, command
+        assert "1 sub-folder of 'data' with volumes was not looked into" in result.out, command

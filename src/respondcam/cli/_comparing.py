@@ -25,6 +25,7 @@ from respondcam.cli._explaining import (
     make_explainer,
     noted,
     notes_on_explanation,
+    on_intensities,
     open_model,
     output_part,
     read_inputs,
@@ -215,7 +216,9 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
             f"--target {asked.target!r} stands for {scorer.full.shape[1]} targets; compare looks "
             f"at one for each volume, such as predicted or a class."
         )
-    notes = [] if parts["mask"] is not None or not asked.masks else ["no mask has its name"]
+    notes = on_intensities(volume, asked.normalize)
+    if parts["mask"] is None and asked.masks:
+        notes.append("no mask has its name")
     results: list[Result] = []
     for name, explainer in comparison.explainers.items():
         stage(name)

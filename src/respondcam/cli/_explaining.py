@@ -277,9 +277,10 @@ def explain_source(
             prepared = explainer.preparation.prepare(volume)
             inputs = prepared
             notes.append(prepared.note)
+            notes += on_intensities(volume, "by the network")
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)
-            notes += _on_intensities(volume, settings.normalize)
+            notes += on_intensities(volume, settings.normalize)
         goal = parse_target(
             settings.target,
             class_names,
@@ -332,8 +333,13 @@ def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
     return normalized.transposed() if turned else normalized
 
 
-def _on_intensities(volume: Volume, normalize: str) -> list[str]:
+def on_intensities(volume: Volume, normalize: str) -> list[str]:
+    """Notes on voxels from which nobody expects a map of something."""
     low, high = float(volume.voxels.min()), float(volume.voxels.max())
+    if low == high:
+        return [
+            f"the volume is constant: every voxel is {low:.6g}, so its map shows the network alone"
+        ]
     if normalize != "none" or max(-low, high) <= _LARGE:
         return []
     told = f"intensities from {low:.6g} to {high:.6g} went in as they are"

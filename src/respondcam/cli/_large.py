@@ -19,7 +19,7 @@ from respondcam.cli._common import (
     say_when,
 )
 from respondcam.cli._explaining import AXES, noted, open_model
-from respondcam.cli._inputs import Source, find_sources
+from respondcam.cli._inputs import Source, find_sources, left_out
 from respondcam.cli._interrupting import Interrupted
 from respondcam.errors import InputError
 from respondcam.large.cluster import connected
@@ -129,6 +129,7 @@ def explain_windows(
         trust=network.trust,
         classes=network.classes,
     )
+    notes += left_out(files)
     settings = _settings(asked, common, layers, loaded)
     if settings.target == "predicted":
         notes.append(

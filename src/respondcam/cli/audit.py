@@ -72,7 +72,7 @@ def audit(
     from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import Settings, advice, class_list, make_explainer, open_model
-    from respondcam.cli._inputs import find_sources, without_channel_files
+    from respondcam.cli._inputs import find_sources, left_out, without_channel_files
 
     sources = find_sources(files)
     check_files(csv_file, page, overwrite=overwrite)
@@ -83,7 +83,7 @@ def audit(
         for name in dict.fromkeys(method or ["respond"])
     ]
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust, classes=names)
-    notes += advice(loaded, settings[0])
+    notes += [*left_out(files), *advice(loaded, settings[0])]
     explainers = [(one, make_explainer(loaded, one)) for one in settings]
     if loaded.preparation is not None and loaded.preparation.channel_files > 1:
         sources = without_channel_files(sources)

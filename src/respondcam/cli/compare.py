@@ -129,7 +129,7 @@ def compare(
     from respondcam.cli._batch import run_batch
     from respondcam.cli._comparing import Asked, Comparison, open_comparison
     from respondcam.cli._explaining import class_list
-    from respondcam.cli._inputs import find_sources
+    from respondcam.cli._inputs import find_sources, left_out
 
     asked = Asked(
         methods=tuple(method or ("respond", "grad")),
@@ -155,6 +155,7 @@ def compare(
     comparison: Comparison = open_comparison(
         asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
     )
+    comparison.notes += left_out(files)
     done = run_batch(sources, comparison.measure)
     _compare_report.report(comparison, done, out, with_page=with_page, quiet=quiet, as_json=as_json)
     done.leave()

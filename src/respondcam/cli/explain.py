@@ -172,7 +172,7 @@ def explain(
         make_explainer,
         open_model,
     )
-    from respondcam.cli._inputs import Source, find_sources, without_channel_files
+    from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
     from respondcam.cli._several import settings_of
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
     from respondcam.errors import InputError
@@ -253,7 +253,9 @@ def explain(
         reports, pages = reports_of(records, out)
         results.code = results.code or reports.code
     if not quiet or as_json:
-        _report(results, [*notes, *advice(loaded, settings)], pages, as_json=as_json)
+        _report(
+            results, [*left_out(files), *notes, *advice(loaded, settings)], pages, as_json=as_json
+        )
     results.leave()
 
 

@@ -57,10 +57,21 @@ class TileMaps:
 
     def done(self) -> Done:
         """In sums, for the progress."""
-        known = np.isfinite(self.baselines)
-        part = (self.scores - self.baselines)[known]
-        gap = float(np.abs(part - self.mapped[known]).sum())
-        return Done(self.scores[0].size, gap, float(np.abs(part).sum()), self.empty)
+        gap, contributed = open_part(self.scores, self.mapped, self.baselines)
+        return Done(self.scores[0].size, gap, contributed, self.empty)
+
+
+def open_part(scores: np.ndarray, mapped: np.ndarray, baselines: np.ndarray) -> tuple[float, float]:
+    """Sums over the accounts whose baseline is known: of their gaps, and of what images add.
+
+    Examples
+    --------
+    >>> open_part(np.array([3.0, 5.0]), np.array([1.5, 9.0]), np.array([1.0, np.nan]))
+    (0.5, 2.0)
+    """
+    known = np.isfinite(baselines)
+    part = (scores - baselines)[known]
+    return float(np.abs(part - mapped[known]).sum()), float(np.abs(part).sum())
 
 
 @dataclass(eq=False)
