@@ -17,6 +17,11 @@ def at_the_command_line() -> Iterator[None]:
         _typed.reset(token)
 
 
+def is_typed() -> bool:
+    """Whether somebody at the command line reads the messages."""
+    return _typed.get()
+
+
 def way(*, python: str, command_line: str) -> str:
     """The words for whoever reads them.
 

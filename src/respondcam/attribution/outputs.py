@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from respondcam._readers import way
+from respondcam._readers import is_typed, way
 from respondcam.errors import RespondCAMWarning, TargetError
 from respondcam.network.trees import is_float, tensors
 
@@ -37,9 +37,16 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     logits = (
         output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     )
-    if isinstance(logits, Tensor):
-        return _float(logits)
     found = [t for t in tensors(output) if is_float(t)]
+    if isinstance(logits, Tensor):
+        if len(found) > 1 and is_typed():
+            warnings.warn(
+                f"the network's output is {describe(output)}, of which 'logits' is explained; "
+                f"--output names another part",
+                RespondCAMWarning,
+                stacklevel=2,
+            )
+        return _float(logits)
     if len(found) == 1:
         return found[0]
     raise TargetError(

@@ -293,6 +293,8 @@ def explain_source(
         found = found if isinstance(found, tuple) else (found,)
         check_classes(settings.classes, found[0])
         explanations = tuple(explanation.named(class_names) for explanation in found)
+        for explanation in explanations:
+            _ = explanation.account  # it runs the network again, which may warn
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
