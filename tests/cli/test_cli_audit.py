@@ -139,3 +139,17 @@ def test_files_of_others_are_left_alone_and_its_own_written_anew(cli, nets, fold
     assert len(written) == 3
     assert cli(*arguments).code == 0  # the same again
     assert {path: path.read_bytes() for path in tmp_path.glob("a.*")} == written
+
+
+def test_classes_that_look_alike_stay_in_order_and_rounding_is_no_deviation(cli, nets, folder):
+    result = cli("audit", folder, "--model", f"{nets}:named", "--layer", "second")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    (start,) = [n for n, line in enumerate(lines) if line.startswith("class") and "95 %" in line]
+    names = [line.split("  ")[0].strip() for line in lines[start + 2 : start + 5]]
+    assert names == ["[red]ribosome", "20S proteasome", "ferritin"]
+    (one,) = [line for line in lines if line.startswith("respond, 4 volumes")]
+    assert "e-0" not in one
+    alone = cli("audit", folder / "v0.mrc", "--model", f"{nets}:named", "--layer", "second")
+    (one,) = [line for line in alone.out.splitlines() if line.startswith("respond, 1 volume")]
+    assert "±" not in one

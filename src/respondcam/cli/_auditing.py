@@ -29,12 +29,15 @@ from respondcam.cli._writing import account_record
 from respondcam.evidence import (
     AuditSummary,
     ClassAudit,
+    Spread,
     SumToScore,
     sum_to_score,
     summarise,
 )
 from respondcam.show.report.content import Table
 from respondcam.show.report.evidence import table_of, write_evidence
+
+_ROUNDING = 5e-5  # of the mean, which is shown with four digits
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def _print_tables(
     print_classes(classes)
     for method, summary in summaries.items():
         spreads = [
-            f"{name} {number(spread.mean)} ± {number(spread.std)}"
+            f"{name} {_spread(spread)}"
             for name, spread in (("L1", summary.l1), ("tau", summary.tau))
         ]
         volumes = "1 volume" if summary.images == 1 else f"{summary.images} volumes"
@@ -232,6 +235,21 @@ def _print_tables(
         )
         print_plain(interval_words(summary))
         print_plain(summary.verdict)
+
+
+def _spread(spread: Spread) -> str:
+    """A mean with its deviation, where several values have one that is no rounding.
+
+    Examples
+    --------
+    >>> _spread(Spread(0.1266, 1.278e-07, 4)), _spread(Spread(0.5, 0.25, 4)), _spread(
+    ...     Spread(0.5, 0.0, 1))
+    ('0.1266 ± 0', '0.5 ± 0.25', '0.5')
+    """
+    if spread.count < 2:
+        return number(spread.mean)
+    rounding = spread.std < _ROUNDING * abs(spread.mean)
+    return f"{number(spread.mean)} ± {number(0.0 if rounding else spread.std)}"
 
 
 def _document(
