@@ -119,7 +119,8 @@ class Store:
     def relative_gap(self) -> float | None:
         """Mean gap of the accounts of all windows in shares of the mean contribution.
 
-        For a store whose windows are all there; None where no account is known.
+        For a store whose windows are all there; None where no account is known, or a chunk of them
+        is damaged, which `damaged` is there to find.
         """
         gap = contributed = 0.0
         step = self.job.plan.block[0]
@@ -128,7 +129,10 @@ class Store:
                 np.asarray(self.per_window[name][:, first : first + step])
                 for name in ("scores", "mapped", "baseline")
             )
-            more = open_part(*parts)
+            try:
+                more = open_part(*parts)
+            except Exception:  # codecs raise what they like
+                return None
             gap, contributed = gap + more[0], contributed + more[1]
         return gap / contributed if contributed else None
 
