@@ -228,3 +228,19 @@ def test_nonsense_lists_what_is_accepted_and_where_it_was_typed(text):
 def test_a_name_that_looks_like_a_kind_is_a_name():
     names = ["mask:x", "class:0", "3"]
     assert [parse_target(name, names) for name in names] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["lesion", "0,lesion", "contrast:lesion,0", "probability:lesion", "voxel:1,2,3@lesion"]
+)
+def test_a_name_for_a_network_without_names_says_how_to_give_them(text):
+    with pytest.raises(InputError, match=r"no class names: give --classes, or return \(network"):
+        parse_target(text)
+    assert parse_target(text, ["healthy", "lesion"]) is not None
+
+
+@pytest.mark.parametrize("text", ["box:1,2-3@x1,", "nonsense:3", "voxel:a,b@1", ""])
+def test_other_mistakes_do_not_speak_of_names(text):
+    with pytest.raises(InputError) as caught:
+        parse_target(text)
+    assert ("no class names" in str(caught.value)) == text.startswith("box")

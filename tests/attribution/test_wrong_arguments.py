@@ -155,3 +155,24 @@ def test_a_map_that_is_empty_says_why(kind):
     with pytest.warns(EmptyMapWarning, match="is zero everywhere"):
         explanation = rc.RespondCAM(model, layer=layer)(torch.randn(1, 1, 8), target=0)
     assert "is zero everywhere" in explanation.empty[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("contrast:0, 1", r"In Python this is respondcam.targets.contrast\(0, 1\)"),
+        ("log-probability:1", r"respondcam.targets.log_probability\(1\)"),
+        ("contrast:a,b", "'contrast' is a word of the command line"),
+        ("lesion", r"given by its number: names.index\('lesion'\).*named\(names\)"),
+    ],
+)
+def test_words_of_the_command_line_as_targets(target, words):
+    with pytest.raises(TargetError, match=words):
+        rc.RespondCAM(network())(torch.rand(1, 1, 8), target=target)
+
+
+def test_the_name_of_a_file_as_an_input():
+    with pytest.raises(InputError, match=r"respondcam.read_volume\('scan.nii.gz'\)"):
+        rc.RespondCAM(network())("scan.nii.gz")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Give a tensor"):
+        rc.RespondCAM(network())(None)

@@ -122,3 +122,34 @@ def test_intervals_of_many_volumes(cli, nets, folder, make):
     document = json.loads(cli("audit", folder, "--model", f"{nets}:net", "--json").out)
     interval = document["summary"]["respond"]["intervals"]["l1"]
     assert interval["low"] <= document["summary"]["respond"]["l1"]["mean"] <= interval["high"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.classes.csv", "a.html"])
+def test_files_of_others_are_left_alone_and_its_own_written_anew(cli, nets, folder, tmp_path, name):
+    arguments = ("audit", folder, "--model", f"{nets}:net", "--csv", "a.csv", "--report", "a.html")
+    (tmp_path / name).write_text("mine,and,precious\n1,2,3\n")
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert f"'{name}' exists already and was not written by audit" in refused.err
+    assert "--overwrite" in refused.err
+    assert (tmp_path / name).read_text().startswith("mine")
+    assert not list(tmp_path.glob("a.*"))[1:]
+    assert cli(*arguments, "--overwrite").code == 0
+    written = {path: path.read_bytes() for path in tmp_path.glob("a.*")}
+    assert len(written) == 3
+    assert cli(*arguments).code == 0  # the same again
+    assert {path: path.read_bytes() for path in tmp_path.glob("a.*")} == written
+
+
+def test_classes_that_look_alike_stay_in_order_and_rounding_is_no_deviation(cli, nets, folder):
+    result = cli("audit", folder, "--model", f"{nets}:named", "--layer", "second")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    (start,) = [n for n, line in enumerate(lines) if line.startswith("class") and "95 %" in line]
+    names = [line.split("  ")[0].strip() for line in lines[start + 2 : start + 5]]
+    assert names == ["[red]ribosome", "20S proteasome", "ferritin"]
+    (one,) = [line for line in lines if line.startswith("respond, 4 volumes")]
+    assert "e-0" not in one
+    alone = cli("audit", folder / "v0.mrc", "--model", f"{nets}:named", "--layer", "second")
+    (one,) = [line for line in alone.out.splitlines() if line.startswith("respond, 1 volume")]
+    assert "±" not in one

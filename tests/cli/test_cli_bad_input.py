@@ -246,3 +246,80 @@ def test_a_volume_that_does_not_fit_into_memory(nets, tmp_path, make) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "big.mrc: There is not enough memory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_messages_name_the_options_of_the_command_line(cli, nets, mrc, tmp_path):
+    said = assert_refused(
+        cli("explain", mrc, "--model", f"{nets}:Several"), r"--output first", "'first', 'second'"
+    )
+    assert "output=" not in said
+    said = assert_refused(
+        cli("explain", mrc, "--model", f"{nets}:net", "--layer", "secnod"), "respondcam layers"
+    )
+    assert "respondcam.inspect" not in said
+
+
+def test_colours_behind_the_voxels(cli, nets, tmp_path):
+    path = tmp_path / "colours.npy"
+    np.save(path, np.random.default_rng(0).random((8, 8, 8, 3), np.float32))
+    result = cli("explain", path, "--model", f"{nets}:net")
+    assert_refused(result, "last axis has 3 entries", "moveaxis")
+
+
+def test_windows_that_are_too_small(cli, tmp_path, mrc):
+    (tmp_path / "deep.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.MaxPool3d(4), nn.Conv3d(2, 2, 1),\n"
+        "                         nn.AdaptiveAvgPool3d(1), nn.Flatten())\n"
+    )
+    result = cli("explain", mrc, "--model", "deep.py:net", "--window", "4")
+    assert_refused(result, "too small", "a larger one or --window")
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "words"),
+    [
+        (("explain", "--target", "0"), "_writing.save_figure", "Nothing was written"),
+        (
+            ("explain", "--window", "8", "--target", "0"),
+            "_large.explain_large",
+            "windows that were",
+        ),
+        (("audit", "--csv", "a.csv"), "_auditing.explain_source", "Nothing was written"),
+        (("compare",), "_comparing._results", "volumes that were measured are kept in 'out'.*same"),
+    ],
+)
+def test_an_interruption_says_what_was_kept(
+    cli, nets, cube, tmp_path, monkeypatch, command, place, words
+):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"respondcam.cli.{place}", interrupted)
+    name, *options = command
+    if name == "explain" and "--window" in options:
+        (tmp_path / "out").mkdir()
+    out = [] if name == "audit" else ["--out", "out"]
+    result = cli(name, cube, "--model", f"{nets}:net", *options, *out)
+    assert result.code == 130
+    assert re.search(f"respondcam: Interrupted. .*{words}", result.err), result.err
+    assert result.err.count("nterrupted") == 1
+
+
+def test_an_interrupted_simulation_says_that_its_list_is_missing(cli, tmp_path, monkeypatch):
+    pytest.importorskip("starfile")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("respondcam.cryoet.simulation._made", interrupted)
+    given = ("simulate", "--data", "groel", "--per-class", "2", "--size", "24", "--out", "sim")
+    result = cli(*given)
+    assert result.code == 130
+    assert "kept in 'sim'; the list of their particles comes when all are there" in result.err
+    assert not (tmp_path / "sim" / "particles.star").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli(*given).code == 0
+    assert (tmp_path / "sim" / "particles.star").exists()

@@ -369,3 +369,35 @@ def test_two_of_one_name_are_told_apart_and_one_that_fails_stays_in_its_place(
     rows = [line for line in result.out.splitlines() if line.startswith("s")]
     assert [row.split()[0] for row in rows] == ["s1/a.mrc", "s2/a.mrc", "s3/a.mrc"]
     assert "failed" in rows[1]
+
+
+def test_a_constant_volume_and_folders_left_out_are_noted(cli, nets, tmp_path, make):
+    (tmp_path / "data" / "more").mkdir(parents=True)
+    make.mrc(tmp_path / "data" / "zero.mrc", np.zeros((8, 8, 8), np.float32))
+    make.mrc(tmp_path / "data" / "more" / "x.mrc", make.blob((8, 8, 8)))
+    common = ("--model", f"{nets}:net", "--layer", "second")
+    for command in (("explain", "--target", "0"), ("audit",), ("compare", "--no-controls")):
+        result = cli(command[0], "data", *common, *command[1:])
+        assert result.code == 0, result.err
+        assert "the volume is constant: every voxel is 0" in result.out, command
+        assert "1 sub-folder of 'data' with volumes was not looked into" in result.out, command
+
+
+def test_logits_among_several_outputs_are_taken_with_a_note(cli, nets, mrc):
+    with Path(nets).open("a", encoding="utf-8") as file:
+        file.write(
+            "\n\nclass Logits(Several):\n"
+            "    def forward(self, x):\n"
+            "        scores = self.net(x)\n"
+            "        return {'logits': scores, 'feat': 2 * scores}\n"
+        )
+    common = ("explain", mrc, "--model", f"{nets}:Logits", "--target", "0")
+    result = cli(*common)
+    assert result.code == 0, result.err
+    assert "with keys 'logits', 'feat', of which 'logits' is explained; --output" in result.out
+    named = cli(*common, "--output", "logits")
+    assert named.code == 0, named.err  # the same again
+    assert "of which" not in named.out
+    other = cli(*common, "--output", "feat")
+    assert other.code == 2
+    assert "comes from another run" in other.err

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from respondcam.cli._inputs import find_sources, output_names, slug
+from respondcam.cli._inputs import find_sources, left_out, output_names, slug
 from respondcam.errors import InputError
 
 
@@ -112,3 +112,34 @@ def test_files_of_one_name_are_told_apart_on_the_screen(tmp_path):
     touch(tmp_path, "x/1/a.mrc", "y/1/a.mrc")
     deep = [str(tmp_path / name) for name in ("x/1/a.mrc", "y/1/a.mrc")]
     assert [source.label for source in find_sources(deep)] == ["x/1/a.mrc", "y/1/a.mrc"]
+
+
+def test_sub_folders_that_are_left_out_are_counted_with_a_pattern_that_works(tmp_path):
+    touch(tmp_path, "a.nii.gz", "one/b.nii.gz", "two/deep/a.nii.gz", "notes/c.txt", ".x/d.mrc")
+    touch(tmp_path, "store.zarr/zarr.json", "store.zarr/e.mrc")
+    (note,) = left_out([str(tmp_path)])
+    assert note.startswith(f"2 sub-folders of {str(tmp_path)!r} with volumes were not looked into")
+    pattern = note.split("; ")[1].split("'")[1]
+    assert [s.path.name for s in find_sources([pattern])] == ["a.nii.gz", "b.nii.gz", "a.nii.gz"]
+    assert left_out([str(tmp_path / "one"), str(tmp_path / "a.nii.gz"), pattern]) == []
+
+
+def test_a_folder_with_volumes_further_down_only_says_so(tmp_path):
+    touch(tmp_path, "one/b.mrc")
+    with pytest.raises(InputError, match=r"1 sub-folder of .*\*\*/\*.mrc.*Known suffixes"):
+        find_sources([str(tmp_path)])
+
+
+def test_a_folder_that_may_not_be_read_is_named_itself(tmp_path, monkeypatch):
+    touch(tmp_path, "locked/a.mrc")
+    denied = PermissionError(13, "Permission denied")
+
+    def refuse(path, *rest):
+        if "locked" in str(path):
+            raise denied
+        return []
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=r"'.*locked' cannot be read: Permission denied. Give one"):
+        find_sources([str(tmp_path / "locked")])

@@ -72,3 +72,69 @@ def test_wrong_options_are_one_message(cli, nets, mrc, method, argument, said):
 def test_the_help_names_every_method(cli):
     text = cli("explain", "--help").out
     assert all(name in text for name in rc.METHODS)
+
+
+def test_several_methods_write_a_map_each(cli, nets, mrc, tmp_path):
+    several = ("--method", "respond", "--method", "grad", "--method", "respond")
+    result = cli("explain", mrc, "--model", f"{nets}:net", *several, "--target", "1")
+    assert result.code == 0, result.err
+    table = [line.split() for line in result.out.splitlines() if line.startswith("ribo.mrc")]
+    assert [row[1] for row in table] == ["respond", "grad"]
+    maps = tmp_path / "respondcam-maps"
+    written = {path.name: path.read_bytes() for path in maps.iterdir()}
+    assert len(written) == 8
+    alone = cli("explain", mrc, "--model", f"{nets}:net", "--method", "grad", "--target", "1",
+                "--out", "alone")  # fmt: skip
+    assert alone.code == 0, alone.err
+    assert "method" not in alone.out.splitlines()[0]
+    for path in (tmp_path / "alone").glob("*.mrc"):
+        assert path.read_bytes() == written[path.name]
+    again = cli("explain", mrc, "--model", f"{nets}:net", "--method", "grad", "--target", "1")
+    assert again.code == 0, again.err  # each map is a run of its own
+
+
+def test_options_and_layers_go_to_the_methods_that_have_them(cli, nets, mrc, tmp_path):
+    pytest.importorskip("captum")
+    methods = ("integrated-respond", "hires", "occlusion")
+    several = [part for name in methods for part in ("--method", name)]
+    common = ("explain", mrc, "--model", f"{nets}:net", "--layer", "first", "--target", "1")
+    result = cli(*common, *several, "--method-arg", "integrated-respond.nodes=4", "--json")
+    assert result.code == 0, result.err
+    maps = json.loads(result.out)["maps"]
+    assert [one["layer"] for one in maps] == ["first", "first", "input"]
+    given = [one["settings"]["method_arguments"] for one in maps]
+    assert given == [["nodes=4"], [], []]
+    wrong = cli(*common, *several, "--method-arg", "nodez=4")
+    assert wrong.code == 2
+    assert "no method that it is for has an option 'nodez'" in wrong.err
+
+
+def test_notes_of_one_of_several_methods_name_it(cli, nets, mrc):
+    common = ("explain", mrc, "--model", f"{nets}:net", "--layer", "first", "--target", "1")
+    result = cli(*common, "--method", "respond", "--method", "eigen")
+    assert result.code == 0, result.err
+    notes = [line for line in result.out.splitlines() if line.startswith("Note: ")]
+    assert any(line.startswith("Note: eigen: ") for line in notes)
+    assert any(line.startswith("Note: no --weights") for line in notes)
+
+
+def test_windows_take_one_method(cli, nets, mrc):
+    several = ("--method", "respond", "--method", "grad", "--window", "8")
+    result = cli("explain", mrc, "--model", f"{nets}:net", *several)
+    assert result.code == 2
+    assert "Windows are explained by one method" in result.err
+
+
+@pytest.mark.parametrize("wrong", [("--method", "grad", "--method", "gard"), ("--method", "gard")])
+def test_a_mistyped_method_among_several(cli, nets, mrc, wrong):
+    result = cli("explain", mrc, "--model", f"{nets}:net", *wrong)
+    assert result.code == 2
+    assert "--method is 'gard'" in result.err
+
+
+def test_an_option_may_name_the_only_method(cli, nets, mrc, tmp_path):
+    arguments = ("--method", "ablation", "--method-arg", "ablation.weights=drop", "--json")
+    result = cli("explain", mrc, "--model", f"{nets}:net", *arguments)
+    assert result.code == 0, result.err
+    (one,) = json.loads(result.out)["maps"]
+    assert one["settings"]["method_arguments"] == ["weights=drop"]

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from respondcam.cli import app
 
 HEAVY = ("torch", "numpy", "matplotlib", "dask", "nibabel", "mrcfile", "rich")
 
@@ -95,3 +98,10 @@ def test_the_help_names_every_command_and_no_markup_is_left_in_it(cli):
         text = cli(command, "--help").out
         assert "Usage:" in text
         assert "``" not in text
+
+
+@pytest.mark.parametrize("command", ["explain", "audit", "average"])
+def test_arguments_go_by_their_names_in_the_help(command):
+    text = CliRunner().invoke(app, [command, "--help"]).stdout
+    assert "<list" not in text
+    assert "<path>" not in text

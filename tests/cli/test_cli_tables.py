@@ -23,6 +23,7 @@ def test_accounts_fit_into_80_columns(monkeypatch, same):
     for number, name in enumerate(names):
         layer = "encoder.layer4" if same else f"encoder.layer{number}"
         record = {"layer": layer, "target": {"name": name}, "account": account}
+        record["settings"] = {"method": "respond"}
         done.append((Source(Path("phantoms-0.mrc"), "phantoms-0", ".mrc"), record))
     one = [(done[0][0], [SimpleNamespace(record=record) for _, record in done])]
     _tables.explain_table(one, [], outputs=False)

@@ -145,3 +145,50 @@ def test_names_of_classes_count_everywhere() -> None:
     assert parse_target("contrast:spleen,liver", names) is not None
     with pytest.raises(InputError, match="the name of a class \\(liver"):
         parse_target("kidney", names)
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        ("1", "liver"),
+        ("lesion", "lesion"),
+        ("contrast:liver,lesion", "liver, not lesion"),
+        ("voxel:1,2,3@lesion", "lesion at 1, 2, 3"),
+    ],
+)
+def test_typed_names_of_classes_are_used_everywhere(folder: Path, target: str, label: str) -> None:
+    names = ("--classes", "background, liver,lesion")
+    code, told, errors = explain(folder, target, *names)
+    assert code == 0, errors
+    (one,) = json.loads(told)["maps"]
+    assert one["target"]["name"] == label
+    assert label.replace(", ", "-").replace(" ", "-").split("-")[0] in one["files"]["record"]
+    assert one["model"]["class_names"] == ["background", "liver", "lesion"]
+    assert explain(folder, target, *names)[0] == 0  # the same again
+
+
+@pytest.mark.parametrize("names", ["a,b", "a,b,c,d"])
+@pytest.mark.parametrize("command", ["explain", "audit", "compare"])
+def test_a_wrong_number_of_typed_names_is_refused(folder: Path, names: str, command: str) -> None:
+    model = ["--model", f"{folder / 'net.py'}:segmenter", "--layer", "1", "--device", "cpu"]
+    out = [] if command == "audit" else ["--out", str(folder / "out")]
+    given = [command, str(folder / "scan.nii.gz"), *model, "--classes", names, *out]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2, result.stdout
+    assert "gives 3 scores. Give one name for each score" in result.stderr
+
+
+@pytest.mark.parametrize("names", ["", "a,,b", "a,b,a"])
+def test_typed_names_that_are_none(folder: Path, names: str) -> None:
+    code, _, errors = explain(folder, "1", "--classes", names)
+    assert code == 2
+    assert "--classes is" in errors
+
+
+def test_names_of_the_network_s_own_that_do_not_fit_are_noted(folder: Path) -> None:
+    with (folder / "net.py").open("a", encoding="utf-8") as file:
+        file.write("\ndef named():\n    return segmenter(), ['liver', 'lesion']\n")
+    given = ["explain", str(folder / "scan.nii.gz"), "--model", f"{folder / 'net.py'}:named"]
+    result = CliRunner().invoke(app, [*given, "--layer", "1", "--out", str(folder / "named")])
+    assert result.exit_code == 0, result.stderr
+    assert "Note: there are 2 names of classes (liver, lesion), but" in result.stdout

@@ -47,7 +47,7 @@ def test_train_then_explain(tmp_path: Path) -> None:
         *["--batch", "2", "--precision", "fp32", "--out", str(tmp_path / "second")],
     )
     assert code == 0
-    assert "held-out images right, 2 classes" in text
+    assert "held-out images right, 2 classes, 1 epoch of " in text
 
 
 def test_the_same_command_goes_on_and_another_is_refused(tmp_path: Path) -> None:

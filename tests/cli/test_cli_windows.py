@@ -101,3 +101,18 @@ def test_one_bad_volume_does_not_stop_the_others(cli, base, tmp_path, mrc):
 def test_windows_that_predict_different_classes_are_mentioned(cli, base):
     assert "--target names one" in cli(*base).out
     assert "--target names one" not in cli(*base, "--target", "1", "--out", "one").out
+
+
+def test_a_finished_run_keeps_its_gap(cli, base):
+    first = cli(*base, "--target", "0,2")
+    assert first.code == 0, first.err
+    again = cli(*base, "--target", "0,2", "--export", "mrc")
+    assert again.code == 0, again.err
+    assert "0 explained now; gap of their scores 0 %" in again.out
+    assert "; gap of their scores 0 %" in first.out
+
+
+def test_typed_names_of_classes_are_the_channels(cli, base):
+    result = cli(*base, "--target", "0,c", "--classes", "a,b,c", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["volumes"][0]["labels"] == ["a", "c"]

@@ -102,7 +102,8 @@ def test_interrupted_and_continued(command, started, tmp_path, bytes_of, straigh
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
     said = (tmp_path / "interrupted.txt").read_text("utf-8")
-    assert "the same command continues" in said
+    assert "The same command goes on from there" in said
+    assert said.count("nterrupted") == 1
     assert "Traceback" not in said
     run = out / STORE.replace(".ome.zarr", ".run")
     assert not (run / "lock").exists()

@@ -1,5 +1,6 @@
 """What an explainer gives back: the maps, what they stand for, and where they are."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from respondcam._files import whole_file
 from respondcam.attribution.account import PrecisionError, ScoreAccount
+from respondcam.attribution.naming import with_names, wrong_count
 from respondcam.attribution.placing import interpolate, place
-from respondcam.errors import InputError
+from respondcam.errors import InputError, RespondCAMWarning
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
 from respondcam.volume.regrid import put_back
@@ -64,6 +66,9 @@ class Explanation:
         What a trunk in bfloat16 cost on the first input; None for float32.
     note
         What the method's maps do not stand for, empty when there is nothing to say.
+    score_count
+        How many scores the network gives for a sample (or a voxel of it); None where that is
+        unknown.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -82,6 +87,7 @@ class Explanation:
     note: str = ""
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
     original: Volume | None = None
+    score_count: int | None = None
 
     @cached_property
     def account(self) -> ScoreAccount:
@@ -205,7 +211,8 @@ class Explanation:
         Parameters
         ----------
         class_names
-            In the order of the network's scores; classes beyond its end keep their numbers.
+            In the order of the network's scores, one for each; a warning says so where their
+            number is another. Classes beyond the end keep their numbers.
 
         Examples
         --------
@@ -216,12 +223,18 @@ class Explanation:
         >>> RespondCAM(model, "0")(torch.rand(1, 1, 9), target=1).named(["up", "down"]).targets
         ('down',)
         """
-        labels = list(self.targets)
-        for target, label in enumerate(labels):
-            number = self.class_of(target)
-            if number is not None and number < len(class_names):
-                labels[target] = label.replace(f"class {number}", class_names[number], 1)
-        return replace(self, targets=tuple(labels))
+        if wrong := wrong_count(class_names, self.score_count):
+            warnings.warn(
+                f"{wrong}; names may stand at the wrong classes. Give one for each score, in the "
+                f"order of the scores.",
+                RespondCAMWarning,
+                stacklevel=2,
+            )
+        return replace(
+            self,
+            targets=tuple(with_names(label, class_names) for label in self.targets),
+            empty={at: with_names(why, class_names) for at, why in self.empty.items()},
+        )
 
     def class_of(self, target: int) -> int | None:
         """Number of the class that a target of the first sample is; None if it is no class."""

@@ -1,5 +1,6 @@
 """What may be explained: tensors and volumes, alone or in a tuple or dict."""
 
+import os
 from typing import Any, cast
 
 import numpy as np
@@ -42,8 +43,14 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
     found = pytree.tree_map(one, inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
     shapes = [tuple(tensor.shape) for tensor in tensors(found)]
     if not shapes:
+        file = isinstance(inputs, (str, os.PathLike))
         raise InputError(
-            f"There is no tensor and no volume in the input, which is a {type(inputs).__name__}."
+            f"There is no tensor and no volume in the input, which is a {type(inputs).__name__}. "
+            + (
+                f"Read a file first: respondcam.read_volume({os.fspath(inputs)!r})."
+                if file
+                else "Give a tensor (batch, channel, *spatial) or a respondcam.Volume."
+            )
         )
     image = spatial_tensor(found)
     if image is None or image.ndim < 3 or 0 in image.shape:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from respondcam._kinds import is_listed, is_mapping
+from respondcam._readers import is_typed, way
 from respondcam.errors import RespondCAMWarning, TargetError
 from respondcam.network.trees import is_float, tensors
 
@@ -35,14 +36,21 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     if isinstance(output, Tensor):
         return _float(output)
     logits = output.get("logits") if is_mapping(output) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return _float(logits)
     found = [t for t in tensors(output) if is_float(t)]
+    if isinstance(logits, Tensor):
+        if len(found) > 1 and is_typed():
+            warnings.warn(
+                f"the network's output is {describe(output)}, of which 'logits' is explained; "
+                f"--output names another part",
+                RespondCAMWarning,
+                stacklevel=2,
+            )
+        return _float(logits)
     if len(found) == 1:
         return found[0]
     raise TargetError(
         f"The model's output is {describe(output)}, and which tensor holds the scores is not "
-        f"clear. Pick it with output=, for example output=lambda out: {_example(output)}."
+        f"clear. {_pick(output)}"
     )
 
 
@@ -141,8 +149,13 @@ def warn_of_probabilities(output: Tensor) -> None:
     if torch.allclose(values.sum(dim=1), torch.ones_like(values[:, 0]), atol=1e-3):
         warnings.warn(
             "The model's output looks like probabilities, not scores: the gradient of a softmax "
-            "vanishes where it is sure, and the map with it. Give the layer before the softmax "
-            "(for example a model without its last activation, or output=torch.log).",
+            "vanishes where it is sure, and the map with it. "
+            + way(
+                python="Give the scores before the softmax (for example a model without its last "
+                "activation, or output=torch.log).",
+                command_line="Give a factory of the network without its last activation, for "
+                "example with torch.nn.Identity() in its place.",
+            ),
             RespondCAMWarning,
             stacklevel=2,
         )
@@ -195,7 +208,16 @@ def describe(output: Any) -> str:
     return f"a {type(output).__name__}"
 
 
-def _example(output: Any) -> str:
+def _pick(output: Any) -> str:
+    """How to say which part of an output holds the scores, with an example."""
+    key: Any = "logits"
+    part = "out.logits"
     if is_mapping(output) and output:
-        return f"out[{next(iter(output))!r}]"
-    return "out[0]" if is_listed(output) else "out.logits"
+        key = next(iter(output))
+        part = f"out[{key!r}]"
+    elif is_listed(output):
+        key, part = 0, "out[0]"
+    return way(
+        python=f"Pick it with output=, for example output=lambda out: {part}.",
+        command_line=f"Pick it with --output, for example --output {key}.",
+    )

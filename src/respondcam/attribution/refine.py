@@ -41,6 +41,7 @@ from respondcam.attribution.placing import interpolate
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align
 from respondcam.errors import InputError, LayerError
+from respondcam.network.split import lists
 from respondcam.network.survey import Survey
 
 BASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -142,7 +143,7 @@ def stages(survey: Survey) -> tuple[list[str], str]:
     if len(found) < 2:
         raise LayerError(
             f"All layers up to {chosen!r} have the same grid, so there is nothing to refine. Name "
-            f"at least two layers yourself; respondcam.inspect(model, example) lists them."
+            f"at least two layers yourself; {lists()} lists them."
         )
     return found, "the last layer of each of the coarsest grids"
 

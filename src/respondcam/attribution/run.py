@@ -222,6 +222,7 @@ class Run:
             bag=bag,
             note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
+            score_count=self.scores.count,
         )
 
     def _grid(self, layer: Layer, call: int) -> LayerGrid:

@@ -6,8 +6,10 @@ answer at once.
 
 import io
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from respondcam.cli._common import guarded, print_json
 from respondcam.cli.audit import audit
@@ -21,6 +23,18 @@ from respondcam.cli.reproduce import reproduce
 from respondcam.cli.simulate import simulate
 from respondcam.cli.train import train
 from respondcam.errors import InputError
+
+
+class _Command(TyperCommand):
+    """A command whose help calls arguments by their names alone, not FILES <list[str]>."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write what the options and arguments are."""
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                setattr(parameter, "display_type_rich", lambda ctx: None)  # noqa: B010
+        super().format_options(ctx, formatter)
+
 
 # plain help: laying it out in boxes would take longer than everything else together
 app = typer.Typer(
@@ -74,7 +88,7 @@ _COMMANDS = {
     reproduce: "Make the publication's table and figures again.",
 }
 for _command, _summary in _COMMANDS.items():
-    app.command(short_help=_summary)(guarded(_command))
+    app.command(short_help=_summary, cls=_Command)(guarded(_command))
 
 
 def main() -> None:

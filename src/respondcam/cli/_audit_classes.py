@@ -11,6 +11,19 @@ from respondcam.cli._common import console, number, percent
 from respondcam.cli._tables import add_row, new_table, print_plain
 from respondcam.evidence import AuditSummary, ClassAudit, Interval, audit_classes
 
+CLASS_COLUMNS: tuple[str, ...] = (
+    "method",
+    "class",
+    "images",
+    "l1",
+    "l1_low",
+    "l1_high",
+    "relative_gap",
+    "relative_gap_low",
+    "relative_gap_high",
+    "open_share",
+    "tau_over_images",
+)
 _MOST = 40  # rows on the terminal; CSV and JSON hold all
 
 
@@ -76,11 +89,11 @@ def class_cells(classes: Mapping[str, Sequence[ClassAudit]]) -> list[dict[str, A
 
 
 def print_classes(classes: Mapping[str, Sequence[ClassAudit]]) -> None:
-    """Print the figures of each class, the worst first."""
+    """Print the figures of each class, the worst first, and those that look alike in order."""
     rows = [(method, one) for method, found in classes.items() for one in found]
     if not rows:
         return
-    rows.sort(key=lambda row: (list(classes).index(row[0]), -_or_zero(row[1].open_share)))
+    rows.sort(key=lambda row: (list(classes).index(row[0]), -_as_shown(row[1].open_share)))
     table = new_table("class", "method", "L1", "95 %", "tau", "open", left=2)
     for method, one in rows[:_MOST]:
         cells = (number(one.l1.mean), interval_text(one.l1), number(one.tau))
@@ -126,5 +139,13 @@ def interval_words(summary: AuditSummary) -> str:
     return f"95 % intervals of the means: {', '.join(parts)}" + (f" ({told})." if told else ".")
 
 
-def _or_zero(value: float) -> float:
-    return value if value == value else 0.0
+def _as_shown(share: float) -> float:
+    """A share as precisely as the table shows it: classes that look alike keep their order.
+
+    Examples
+    --------
+    >>> _as_shown(2e-8), _as_shown(0.01234), _as_shown(float("nan"))
+    (0.0, 1.2, 0.0)
+    """
+    text = percent(share).removesuffix(" %")
+    return 0.0 if text == "-" else float(text)

@@ -1,7 +1,6 @@
 """The accounts of many volumes: rows, table, CSV and summary of ``respondcam audit``."""
 
 import csv
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from respondcam._files import whole_file
 from respondcam.attribution import Explanation
 from respondcam.cli._audit_classes import (
+    CLASS_COLUMNS,
     AllClasses,
     class_cells,
     class_records,
@@ -18,6 +18,7 @@ from respondcam.cli._audit_classes import (
     interval_words,
     print_classes,
 )
+from respondcam.cli._audit_files import COLUMNS, FIGURES, OVER_CLASSES, TITLE
 from respondcam.cli._batch import Batch
 from respondcam.cli._common import number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
@@ -25,10 +26,10 @@ from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
 from respondcam.cli._tables import in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record
-from respondcam.errors import InputError
 from respondcam.evidence import (
     AuditSummary,
     ClassAudit,
+    Spread,
     SumToScore,
     sum_to_score,
     summarise,
@@ -36,9 +37,7 @@ from respondcam.evidence import (
 from respondcam.show.report.content import Table
 from respondcam.show.report.evidence import table_of, write_evidence
 
-_FIGURES = ("score", "baseline", "mapped", "gap", "relative_gap")
-_OVER_CLASSES = ("l1", "tau", "open_share")
-_COLUMNS: tuple[str, ...] = ("file", "method", "layer", "class", *_FIGURES, *_OVER_CLASSES, "error")
+_ROUNDING = 5e-5  # of the mean, which is shown with four digits
 
 
 @dataclass(frozen=True)
@@ -123,26 +122,10 @@ def class_summaries_of(batch: Batch[list[Row]]) -> dict[str, list[ClassAudit]]:
     return {method: classes_of(accounts) for method, accounts in by_method.items()}
 
 
-def check_file(path: Path | None, option: str) -> None:
-    """Find out before the work whether a file can be written."""
-    if path is None:
-        return
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{option} {str(path)!r} cannot be written: {error.strerror or error}. Give a file in "
-            f"a folder that exists and that you may write to."
-        ) from error
-
-
 def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[ClassAudit]]) -> None:
     """Write one row per volume and method, and one per failure; classes go to a file beside it."""
     with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for source, rows in batch.done:
             writer.writerows(_cells(source, row) for row in rows)
@@ -153,7 +136,7 @@ def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[Class
             whole_file(classes_beside(path)) as beside,
             beside.open("w", newline="", encoding="utf-8") as file,
         ):
-            writer = csv.DictWriter(file, list(cells[0]))
+            writer = csv.DictWriter(file, CLASS_COLUMNS)
             writer.writeheader()
             writer.writerows(cells)
 
@@ -180,12 +163,11 @@ def write_page(
     if failed:
         tables.append(Table("Not audited", ("file", "why"), failed))
     said = [note for _, rows in batch.done for row in rows for note in row.notes]
-    title = "Do the maps add up?"
-    write_evidence(path, title, lead=lead, tables=tables, notes=[*notes, *said])
+    write_evidence(path, TITLE, lead=lead, tables=tables, notes=[*notes, *said])
 
 
 def _cells(source: Source, row: Row) -> dict[str, Any]:
-    account = {name: row.account[name] for name in _FIGURES}
+    account = {name: row.account[name] for name in FIGURES}
     over_classes = (row.figures.l1, row.figures.tau, row.figures.relative_gap)
     return {
         "file": str(source.path),
@@ -193,7 +175,7 @@ def _cells(source: Source, row: Row) -> dict[str, Any]:
         "layer": row.layer,
         "class": row.predicted,
         **account,
-        **dict(zip(_OVER_CLASSES, over_classes, strict=True)),
+        **dict(zip(OVER_CLASSES, over_classes, strict=True)),
     }
 
 
@@ -232,7 +214,7 @@ def _print_tables(
     cells: list[tuple[Source, list[str]]] = []
     for source, rows in batch.done:
         for row in rows:
-            values = [row.account[name] for name in _FIGURES[:4]]
+            values = [row.account[name] for name in FIGURES[:4]]
             figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
             head = (source.label, row.method, row.predicted)
             cells.append((source, [*head, *figures, percent(row.figures.relative_gap)]))
@@ -241,7 +223,7 @@ def _print_tables(
     print_classes(classes)
     for method, summary in summaries.items():
         spreads = [
-            f"{name} {number(spread.mean)} ± {number(spread.std)}"
+            f"{name} {_spread(spread)}"
             for name, spread in (("L1", summary.l1), ("tau", summary.tau))
         ]
         volumes = "1 volume" if summary.images == 1 else f"{summary.images} volumes"
@@ -251,6 +233,21 @@ def _print_tables(
         )
         print_plain(interval_words(summary))
         print_plain(summary.verdict)
+
+
+def _spread(spread: Spread) -> str:
+    """A mean with its deviation, where several values have one that is no rounding.
+
+    Examples
+    --------
+    >>> _spread(Spread(0.1266, 1.278e-07, 4)), _spread(Spread(0.5, 0.25, 4)), _spread(
+    ...     Spread(0.5, 0.0, 1))
+    ('0.1266 ± 0', '0.5 ± 0.25', '0.5')
+    """
+    if spread.count < 2:
+        return number(spread.mean)
+    rounding = spread.std < _ROUNDING * abs(spread.mean)
+    return f"{number(spread.mean)} ± {number(0.0 if rounding else spread.std)}"
 
 
 def _document(

@@ -16,7 +16,13 @@ from respondcam._files import read_json, slug, whole_file
 from respondcam.attribution import Explanation
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._common import console, number, print_json, say, to_json
-from respondcam.cli._explaining import Settings, make_explainer, noted, sha256_of
+from respondcam.cli._explaining import (
+    Settings,
+    check_classes,
+    make_explainer,
+    noted,
+    sha256_of,
+)
 from respondcam.cli._tables import print_notes
 from respondcam.cli._writing import model_record, prepare_folder
 from respondcam.cryoet.averaging import FrameMean, Particle, cut_particles
@@ -84,7 +90,7 @@ def run(
     new = prepare_folder(out)
     try:
         with noted() as notes, _progress(min(count, limit or count)) as step:
-            means = _means(step(itertools.islice(cut, limit)), explainer, goal)
+            means = _means(step(itertools.islice(cut, limit)), explainer, goal, settings.classes)
         return _write(means, out, chosen, loaded, settings, identity, tuple(notes))
     finally:
         if new and not any(out.iterdir()):
@@ -102,7 +108,12 @@ class _Means:
     voxel_size: float
 
 
-def _means(particles: Iterator[Particle], explainer: Callable[..., Any], target: Any) -> _Means:
+def _means(
+    particles: Iterator[Particle],
+    explainer: Callable[..., Any],
+    target: Any,
+    names: Sequence[str],
+) -> _Means:
     density, maps = FrameMean(), FrameMean()
     sums: list[float] = []
     scores: list[float] = []
@@ -110,6 +121,7 @@ def _means(particles: Iterator[Particle], explainer: Callable[..., Any], target:
     for one in particles:
         explanation = explainer(one.box, target=target)
         assert isinstance(explanation, Explanation)
+        check_classes(names, explanation)
         placed = explanation.place()[0, 0].detach().cpu()
         voxel = one.box.voxel_size[0]
         density.add(torch.tensor(one.box.voxels), one.rotation, one.shift)

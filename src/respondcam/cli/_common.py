@@ -10,11 +10,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
 from respondcam._methods import METHOD_SUMMARIES
+from respondcam._readers import at_the_command_line
+from respondcam.cli._interrupting import Interrupted, left_behind
 from respondcam.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -94,6 +97,14 @@ OutputOption = Annotated[
         "an attribute, or a number counted from 0.",
     ),
 ]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="A,B,...",
+        help="Names of the classes, one for each score in their order, instead of the network's.",
+    ),
+]
 JSONOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document for machines instead of text.")
 ]
@@ -124,11 +135,16 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with at_the_command_line():
+                return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            leave("Interrupted. Nothing unfinished was left behind.", 130)
+        except KeyboardInterrupt as stop:
+            out = kwargs.get("out")
+            name = getattr(command, "__name__", "")
+            told = str(stop) if isinstance(stop, Interrupted) else ""
+            told = told or left_behind(name, out if isinstance(out, Path) else None)
+            leave(f"Interrupted. {told}", 130)
         except Exception as error:
             if os.environ.get("RESPONDCAM_DEBUG"):
                 traceback.print_exc()

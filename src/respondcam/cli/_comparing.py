@@ -21,9 +21,11 @@ from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import (
     Settings,
     advice,
+    check_classes,
     make_explainer,
     noted,
     notes_on_explanation,
+    on_intensities,
     open_model,
     output_part,
     read_inputs,
@@ -65,6 +67,7 @@ class Asked:
     output: str | None
     method_arguments: tuple[str, ...] = ()
     precision: str = "fp32"
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -177,7 +180,7 @@ def open_comparison(
     masks = find_masks(asked.masks, sources, "--masks")
     backgrounds = find_masks(asked.background, sources, "--background")
     spec, weights, arguments, device, trust = network
-    loaded, notes = open_model(spec, weights, arguments, device, trust=trust)
+    loaded, notes = open_model(spec, weights, arguments, device, trust=trust, classes=asked.classes)
     if loaded.preparation is not None:
         raise InputError(
             f"{loaded.spec} comes with its own preprocessing, which compare does not run. Switch "
@@ -188,7 +191,8 @@ def open_comparison(
         explainers["channel-sum"] = _channel_sum(loaded, asked)
     notes += advice(loaded, next(iter(settings.values())))
     decides = {**vars(asked), "methods": asked.names(), "metrics": wanted.groups}
-    decides = {key: value for key, value in decides.items() if key != "batch"}
+    # names of classes are those of the network's record
+    decides = {key: value for key, value in decides.items() if key not in ("batch", "classes")}
     folder = Folder(out, {"settings": decides, "model": model_record(loaded)}, overwrite=overwrite)
     return Comparison(asked, wanted, loaded, explainers, masks, backgrounds, folder, notes)
 
@@ -212,7 +216,9 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
             f"--target {asked.target!r} stands for {scorer.full.shape[1]} targets; compare looks "
             f"at one for each volume, such as predicted or a class."
         )
-    notes = [] if parts["mask"] is not None or not asked.masks else ["no mask has its name"]
+    notes = on_intensities(volume, asked.normalize)
+    if parts["mask"] is None and asked.masks:
+        notes.append("no mask has its name")
     results: list[Result] = []
     for name, explainer in comparison.explainers.items():
         stage(name)
@@ -244,6 +250,7 @@ def _of_method(
     found: list[tuple[Any, ...]] = []
     notes: list[str] = []
     for one in explanations if isinstance(explanations, tuple) else (explanations,):
+        check_classes(comparison.asked.classes, one)
         is_method = name not in CONTROLS
         measured = measure(
             scorer,

@@ -85,7 +85,7 @@ def worker(
         write_volume(source.path, scene.make())
         try:
             explained = explain_source(source, explainer, own, loaded.class_names)
-            return write_explained(explained, folder, own, identity, overwrite=True)
+            return write_explained([(own, explained)], folder, identity, overwrite=True)
         except BaseException:
             source.path.unlink()
             raise

@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from respondcam.attribution import (
 )
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
+from respondcam.attribution.naming import with_names, wrong_count
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
@@ -52,6 +53,8 @@ class Settings:
         As the options of the same names.
     method_arguments
         Options of the method, as they were typed.
+    classes
+        Names of the classes that were typed, which count instead of the network's own.
     """
 
     method: str = "respond"
@@ -67,6 +70,7 @@ class Settings:
     channel_names: tuple[str, ...] = ()
     channel_baseline: str = "zero"
     method_arguments: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -123,8 +127,14 @@ def open_model(
     device: str,
     *,
     trust: bool,
+    classes: Sequence[str] = (),
 ) -> tuple[LoadedModel, list[str]]:
     """Load the network that the options name and put it on its device.
+
+    Parameters
+    ----------
+    classes
+        Names that count instead of the network's own, if there are any.
 
     Returns
     -------
@@ -137,6 +147,8 @@ def open_model(
         loaded = load_model(
             spec, weights=weights, trust=trust, arguments=parse_arguments(arguments)
         )
+    if classes:
+        loaded = replace(loaded, class_names=tuple(classes))
     for network in (loaded.module, *loaded.others):
         network.to(where)
     if loaded.weights and loaded.weights.note:
@@ -149,6 +161,32 @@ def open_model(
             f"with, which are random unless it loads some"
         )
     return loaded, notes
+
+
+def class_list(text: str | None) -> tuple[str, ...]:
+    """Names of classes that were typed.
+
+    Examples
+    --------
+    >>> class_list("liver, spleen")
+    ('liver', 'spleen')
+    """
+    names = tuple(name.strip() for name in text.split(",")) if text is not None else ()
+    if not all(names) or len(set(names)) < len(names):
+        raise InputError(
+            f"--classes is {text!r}. Accepted: the names of all classes in the order of the "
+            f"network's scores, each once, such as background,liver,lesion."
+        )
+    return names
+
+
+def check_classes(typed: Sequence[str], explanation: Explanation) -> None:
+    """Raise InputError if names were typed, but not one for each score."""
+    if typed and (wrong := wrong_count(typed, explanation.score_count)):
+        raise InputError(
+            f"--classes does not suit the network: {wrong}. Give one name for each score, in their "
+            f"order."
+        )
 
 
 def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
@@ -239,9 +277,10 @@ def explain_source(
             prepared = explainer.preparation.prepare(volume)
             inputs = prepared
             notes.append(prepared.note)
+            notes += on_intensities(volume, "by the network")
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)
-            notes += _on_intensities(volume, settings.normalize)
+            notes += on_intensities(volume, settings.normalize)
         goal = parse_target(
             settings.target,
             class_names,
@@ -252,10 +291,14 @@ def explain_source(
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
+        check_classes(settings.classes, found[0])
         explanations = tuple(explanation.named(class_names) for explanation in found)
+        for explanation in explanations:
+            _ = explanation.account  # it runs the network again, which may warn
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
+    notes = [with_names(note, class_names) for note in notes]
     return Explained(source, volume, explanations, turned, tuple(notes), channels)
 
 
@@ -292,8 +335,13 @@ def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
     return normalized.transposed() if turned else normalized
 
 
-def _on_intensities(volume: Volume, normalize: str) -> list[str]:
+def on_intensities(volume: Volume, normalize: str) -> list[str]:
+    """Notes on voxels from which nobody expects a map of something."""
     low, high = float(volume.voxels.min()), float(volume.voxels.max())
+    if low == high:
+        return [
+            f"the volume is constant: every voxel is {low:.6g}, so its map shows the network alone"
+        ]
     if normalize != "none" or max(-low, high) <= _LARGE:
         return []
     told = f"intensities from {low:.6g} to {high:.6g} went in as they are"

@@ -1,6 +1,7 @@
 """From what was typed to a list of volumes, each with a name of its own for its outputs."""
 
 import glob
+import itertools
 import os
 import re
 from collections import Counter
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from respondcam._files import slug
 from respondcam.errors import InputError
+
+_MOST_FOLDERS = 1000  # that are looked into for a note
 
 
 @dataclass(frozen=True)
@@ -186,17 +189,65 @@ def _in_folder(folder: Path) -> list[Path]:
     """The volumes in a folder; the folder itself if it holds a DICOM series instead."""
     from respondcam.volume.io import is_zarr, read_suffixes
 
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"The folder {str(folder)!r} cannot be read: {error.strerror or error}. Give one that "
+            f"you may read."
+        ) from error
+    files = [path for path in entries if path.is_file()]
     volumes = [path for path in files if _is_volume(path, read_suffixes())]
-    volumes += sorted(path for path in folder.iterdir() if path.is_dir() and is_zarr(path))
+    volumes += [path for path in entries if path.is_dir() and is_zarr(path)]
     if volumes:
         return volumes
     if any(_is_dicom(path) for path in files):
         return [folder]
+    deeper = below(folder)
+    hint = f" {deeper[0].upper()}{deeper[1:]}." if deeper else ""
     raise InputError(
-        f"The folder {str(folder)!r} holds no volume and no DICOM series. Known suffixes: "
+        f"The folder {str(folder)!r} holds no volume and no DICOM series.{hint} Known suffixes: "
         f"{', '.join(read_suffixes())}."
     )
+
+
+def left_out(given: Sequence[str]) -> list[str]:
+    """Notes on the sub-folders with volumes of folders that were given: they are not looked into.
+
+    Examples
+    --------
+    >>> left_out(["scan.nii.gz"])
+    []
+    """
+    from respondcam.volume.io import is_zarr
+
+    folders = [Path(text).expanduser() for text in given]
+    found = [below(path) for path in folders if path.is_dir() and not is_zarr(path)]
+    return [note for note in found if note]
+
+
+def below(folder: Path) -> str:
+    """Say how many folders below one hold volumes, and how to give these; empty if none does."""
+    from respondcam.volume.io import read_suffixes
+
+    known = read_suffixes()
+    holding, example = 0, ""
+    walk = itertools.islice(os.walk(folder), _MOST_FOLDERS)
+    looked = 0
+    for place, folders, files in walk:
+        looked += 1
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
+        volumes = [name for name in files if _is_volume(Path(name), known)]
+        if Path(place) != folder and volumes:
+            holding += 1
+            example = example or suffix_of(Path(min(volumes)), known)
+    if not holding:
+        return ""
+    many = f"{'at least ' if looked == _MOST_FOLDERS else ''}{holding}"
+    holds = f"{many} sub-folder of {str(folder)!r} with volumes was"
+    hold = f"{many} sub-folders of {str(folder)!r} with volumes were"
+    pattern = f"{folder}/**/*{example}"
+    return f"{holds if holding == 1 else hold} not looked into; {pattern!r} gives all of them"
 
 
 def _is_volume(path: Path, known: Sequence[str]) -> bool:

@@ -19,7 +19,8 @@ from respondcam.cli._common import (
     say_when,
 )
 from respondcam.cli._explaining import AXES, noted, open_model
-from respondcam.cli._inputs import Source, find_sources
+from respondcam.cli._inputs import Source, find_sources, left_out
+from respondcam.cli._interrupting import Interrupted
 from respondcam.errors import InputError
 from respondcam.large.cluster import connected
 from respondcam.large.estimate import Estimate
@@ -67,7 +68,7 @@ class Network:
 
     Parameters
     ----------
-    spec, weights, arguments, device, trust
+    spec, weights, arguments, device, trust, classes
         As the options of these names.
     """
 
@@ -76,6 +77,7 @@ class Network:
     arguments: Sequence[str] | None
     device: str
     trust: bool
+    classes: tuple[str, ...] = ()
 
     def address(self) -> ModelAddress:
         """For processes that may have another working folder."""
@@ -85,7 +87,8 @@ class Network:
             spec = f"{Path(file).resolve()}:{factory}"
         weights = None if self.weights is None else str(Path(self.weights).expanduser().resolve())
         arguments = parse_arguments(self.arguments)
-        return ModelAddress(spec, weights, self.trust, arguments, str(pick_device(self.device)))
+        device = str(pick_device(self.device))
+        return ModelAddress(spec, weights, self.trust, arguments, device, self.classes)
 
 
 def explain_windows(
@@ -119,8 +122,14 @@ def explain_windows(
         raise InputError("--workers makes a cluster, --scheduler uses one. Give one of them.")
     sources = find_sources(files)
     loaded, notes = open_model(
-        network.spec, network.weights, network.arguments, network.device, trust=network.trust
+        network.spec,
+        network.weights,
+        network.arguments,
+        network.device,
+        trust=network.trust,
+        classes=network.classes,
     )
+    notes += left_out(files)
     settings = _settings(asked, common, layers, loaded)
     if settings.target == "predicted":
         notes.append(
@@ -227,9 +236,13 @@ def _run(
 
         try:
             return run_batch(sources, work)
-        except KeyboardInterrupt:
-            say_when("interrupted: what is done is kept, the same command continues")
-            raise
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                f"The windows that were finished are kept in {str(out)!r}. The same command goes "
+                f"on from there."
+                if out.exists()
+                else "Nothing was written."
+            ) from stop
 
 
 @contextlib.contextmanager

@@ -48,11 +48,15 @@ def explain_table(
 ) -> None:
     """Print the accounts of all maps and the failures in order, and (`outputs`) where files are."""
     maps = [(source, one) for source, found in done for one in _shown(found, len(done))]
-    by_source = [(source, _account_cells(source, one)) for source, one in maps]
-    by_source += [(source, [source.label, "failed", *[""] * 6]) for source, _ in failed]
+    several = len({one.record["settings"]["method"] for _, one in maps}) > 1
+    titles = _ACCOUNT_TITLES if several else [t for t in _ACCOUNT_TITLES if t != "method"]
+    by_source = [(source, _account_cells(source, one, several=several)) for source, one in maps]
+    empty = [""] * (len(titles) - 2)
+    by_source += [(source, [source.label, "failed", *empty]) for source, _ in failed]
     rows = in_order(by_source, order)
     if done or len(failed) > 1:
-        print_fitting(_ACCOUNT_TITLES, rows, left=3, spare=("baseline", "mapped"))
+        left = titles.index("score")
+        print_fitting(titles, rows, left=left, spare=("baseline", "mapped"))
     if outputs:
         _print_outputs(done, failed)
 
@@ -65,13 +69,17 @@ def in_order(
     return [row for _, row in sorted(rows, key=lambda one: places.get(one[0].path, len(places)))]
 
 
-_ACCOUNT_TITLES = ("file", "layer", "class", "score", "baseline", "mapped", "gap", "relative gap")
+_ACCOUNT_TITLES = [
+    *("file", "method", "layer", "class"),
+    *("score", "baseline", "mapped", "gap", "relative gap"),
+]
 
 
-def _account_cells(source: "Source", one: "OneMap") -> list[str]:
+def _account_cells(source: "Source", one: "OneMap", *, several: bool) -> list[str]:
     account = one.record["account"]
     figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
-    names = [source.label, one.record["layer"], one.record["target"]["name"]]
+    method = [one.record["settings"]["method"]] if several else []
+    names = [source.label, *method, one.record["layer"], one.record["target"]["name"]]
     return [*names, *figures, percent(account["relative_gap"])]
 
 
@@ -114,9 +122,9 @@ def layer_table(layers: "LayerTable") -> None:
 def _shown(maps: "Sequence[OneMap]", files: int) -> "Sequence[OneMap]":
     if len(maps) * files <= _MOST_ROWS:
         return maps
-    best: dict[str, OneMap] = {}
+    best: dict[tuple[str, str], OneMap] = {}
     for one in maps:
-        layer = one.record["layer"]
+        layer = (one.record["settings"]["method"], one.record["layer"])
         if (
             layer not in best
             or one.record["account"]["score"] > best[layer].record["account"]["score"]

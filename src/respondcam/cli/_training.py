@@ -194,10 +194,12 @@ def report(
     if as_json:
         print_json({**asdict(result), "classes": source.classes})
         return
+    epochs = len(result.history)
     say(
         f"{percent(result.accuracy)} of the held-out images right, {len(source.classes)} classes, "
-        f"{len(result.history)} epochs in {result.seconds:.0f} s "
-        f"({result.samples_per_second:.0f} images/s, {result.precision})"
+        f"{epochs} epoch{'' if epochs == 1 else 's'} of {result.seconds:.0f} s in all "
+        f"({result.samples_per_second:.0f} images/s, {result.precision}; making the images and "
+        f"writing the weights comes on top)"
     )
     if result.accuracy <= _GUESSING / len(source.classes):
         say(

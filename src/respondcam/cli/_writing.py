@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -77,14 +77,13 @@ def model_record(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def write_explained(
-    explained: Explained,
+    found: Sequence[tuple[Settings, Explained]],
     folder: Path,
-    settings: Settings,
     model: Mapping[str, Any],
     *,
     overwrite: bool = False,
 ) -> list[OneMap]:
-    """Write the maps, figures and records of one source into a folder.
+    """Write the maps, figures and records of one source, by each method, into a folder.
 
     They are written aside first and then renamed, so that a source that fails leaves nothing.
     Results of the very same run (same volume, network and settings) are written again; any other
@@ -97,18 +96,26 @@ def write_explained(
     """
     made: list[OneMap] = []
     with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
-        for explanation in explained.explanations:
-            for target in range(len(explanation.targets)):
-                record = _record(explained, explanation, target, settings, model)
-                files = _names(explained, explanation, target, settings, folder, record)
-                _check_free(files, record, overwrite=overwrite)
-                record["files"] = {what: path.name for what, path in files.items()}
-                _write(Path(aside), files, explained, explanation, target, record)
-                made.append(OneMap(record, files))
+        for settings, explained, explanation, target in _every_map(found):
+            record = _record(explained, explanation, target, settings, model)
+            files = _names(explained, explanation, target, settings, folder, record)
+            _check_free(files, record, overwrite=overwrite)
+            record["files"] = {what: path.name for what, path in files.items()}
+            _write(Path(aside), files, explained, explanation, target, record)
+            made.append(OneMap(record, files))
         for one in made:
             for path in one.files.values():
                 Path(aside, path.name).replace(path)
     return made
+
+
+def _every_map(
+    found: Sequence[tuple[Settings, Explained]],
+) -> Iterator[tuple[Settings, Explained, Explanation, int]]:
+    for settings, explained in found:
+        for explanation in explained.explanations:
+            for target in range(len(explanation.targets)):
+                yield settings, explained, explanation, target
 
 
 def _record(
@@ -146,7 +153,8 @@ def _record(
 
 
 def _lists(settings: Settings) -> dict[str, list[str]]:
-    return {"layers": list(settings.layers), "channel_names": list(settings.channel_names)}
+    names = ("layers", "channel_names", "classes")
+    return {name: list(getattr(settings, name)) for name in names}
 
 
 def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
@@ -234,7 +242,11 @@ def _identity(path: Path) -> Any:
 
 
 def _identity_of(record: Mapping[str, Any]) -> Any:
-    settings = {key: value for key, value in record["settings"].items() if key != "target"}
+    settings = {
+        key: value for key, value in record["settings"].items() if key not in ("target", "classes")
+    }
+    if settings.get("output") == "logits":
+        settings["output"] = None  # the part that is taken where none is named
     return record["input"]["sha256"], record["model"]["state_sha256"], settings
 
 

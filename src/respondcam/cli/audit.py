@@ -8,6 +8,7 @@ import typer
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam.cli._common import (
     AxesOption,
+    ClassesOption,
     DeviceOption,
     JSONOption,
     ModelArgumentsOption,
@@ -41,6 +42,7 @@ def audit(
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     output: OutputOption = None,
+    classes: ClassesOption = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.")
     ] = None,
@@ -48,6 +50,10 @@ def audit(
         Path | None,
         typer.Option("--report", metavar="FILE", help="Also write a web page with the tables."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files of these names that audit did not write."),
+    ] = False,
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -59,23 +65,25 @@ def audit(
     L1 is the mean over classes of |sum of the map - score|, tau is Kendall's rank correlation of
     the two over classes (of one class: over volumes), and open is the share of what the volume
     contributed to the scores that the maps leave open. Intervals are of the mean over volumes, 95 %
-    by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv.
+    by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv. Tables and pages
+    of an earlier audit are written anew; any other file is left alone unless --overwrite.
     """
     from respondcam.cli import _auditing
+    from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
-    from respondcam.cli._explaining import Settings, advice, make_explainer, open_model
-    from respondcam.cli._inputs import find_sources, without_channel_files
+    from respondcam.cli._explaining import Settings, advice, class_list, make_explainer, open_model
+    from respondcam.cli._inputs import find_sources, left_out, without_channel_files
 
     sources = find_sources(files)
-    _auditing.check_file(csv_file, "--csv")
-    _auditing.check_file(page, "--report")
+    check_files(csv_file, page, overwrite=overwrite)
     layers = (layer,) if layer else ()
+    names = class_list(classes)
     settings = [
-        Settings(name, layers, "all", normalize, axes, output=output)
+        Settings(name, layers, "all", normalize, axes, output=output, classes=names)
         for name in dict.fromkeys(method or ["respond"])
     ]
-    loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
-    notes += advice(loaded, settings[0])
+    loaded, notes = open_model(model, weights, model_arg, device, trust=trust, classes=names)
+    notes += [*left_out(files), *advice(loaded, settings[0])]
     explainers = [(one, make_explainer(loaded, one)) for one in settings]
     if loaded.preparation is not None and loaded.preparation.channel_files > 1:
         sources = without_channel_files(sources)
@@ -86,11 +94,11 @@ def audit(
         ),
     )
     summaries = _auditing.summaries_of(batch)
-    classes = _auditing.class_summaries_of(batch)
+    by_class = _auditing.class_summaries_of(batch)
     if csv_file:
-        _auditing.write_csv(csv_file, batch, classes)
+        _auditing.write_csv(csv_file, batch, by_class)
     if page:
-        _auditing.write_page(page, batch, summaries, classes, notes)
+        _auditing.write_page(page, batch, summaries, by_class, notes)
     if not quiet or as_json:
-        _auditing.report(batch, summaries, classes, notes, (csv_file, page), as_json=as_json)
+        _auditing.report(batch, summaries, by_class, notes, (csv_file, page), as_json=as_json)
     batch.leave()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from respondcam.cli._common import (
+    ClassesOption,
     DeviceOption,
     JSONOption,
     MethodOption,
@@ -52,6 +53,7 @@ def average(
         "respondcam-average"
     ),
     output: OutputOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
     trust: TrustOption = False,
@@ -65,13 +67,20 @@ def average(
     CLASS.json.
     """
     from respondcam.cli import _averaging
-    from respondcam.cli._explaining import Settings, advice, open_model
+    from respondcam.cli._explaining import Settings, advice, class_list, open_model
     from respondcam.errors import InputError
 
     settings = Settings(
-        method, () if layer is None else (layer,), target or "", normalize, output=output
+        method,
+        () if layer is None else (layer,),
+        target or "",
+        normalize,
+        output=output,
+        classes=class_list(classes),
     )
-    loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
+    loaded, notes = open_model(
+        model, weights, model_arg, device, trust=trust, classes=settings.classes
+    )
     if loaded.preparation is not None:
         raise InputError(
             f"average explains boxes cut from tomograms as they are, but {model} comes with its "

@@ -7,6 +7,7 @@ import typer
 
 from respondcam.cli._common import (
     AxesOption,
+    ClassesOption,
     DeviceOption,
     JSONOption,
     ModelArgumentsOption,
@@ -97,6 +98,7 @@ def compare(
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     output: OutputOption = None,
+    classes: ClassesOption = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the results go; a later run goes on there.")
     ] = Path("respondcam-compare"),
@@ -126,7 +128,8 @@ def compare(
     from respondcam.cli import _compare_report
     from respondcam.cli._batch import run_batch
     from respondcam.cli._comparing import Asked, Comparison, open_comparison
-    from respondcam.cli._inputs import find_sources
+    from respondcam.cli._explaining import class_list
+    from respondcam.cli._inputs import find_sources, left_out
 
     asked = Asked(
         methods=tuple(method or ("respond", "grad")),
@@ -144,6 +147,7 @@ def compare(
         normalize=normalize,
         axes=axes,
         output=output,
+        classes=class_list(classes),
         method_arguments=tuple(method_arg or ()),
         precision=precision,
     )
@@ -151,6 +155,7 @@ def compare(
     comparison: Comparison = open_comparison(
         asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
     )
+    comparison.notes += left_out(files)
     done = run_batch(sources, comparison.measure)
     _compare_report.report(comparison, done, out, with_page=with_page, quiet=quiet, as_json=as_json)
     done.leave()

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from respondcam._methods import METHOD_SUMMARIES
 from respondcam.cli._common import (
     AxesOption,
+    ClassesOption,
     DeviceOption,
     JSONOption,
-    MethodArgumentsOption,
-    MethodOption,
     ModelArgumentsOption,
     ModelOption,
     NormalizeOption,
@@ -47,12 +47,29 @@ def explain(
         typer.Option(
             metavar="CLASS",
             help="predicted, all, a class number, several as 0,3,5, a class name, contrast:3,5, "
-            "probability:3; of dense outputs mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, "
-            "component:largest@3.",
+            "probability:3, log-probability:3; value for a regression; of dense outputs "
+            "mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, component:largest@3; of detectors "
+            "detection:best@3.",
         ),
     ] = "predicted",
-    method: MethodOption = "respond",
-    method_arg: MethodArgumentsOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help=f"Method: {', '.join(METHOD_SUMMARIES)}; may be repeated. [default: respond]",
+        ),
+    ] = None,
+    method_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method-arg",
+            metavar="[METHOD.]NAME=VALUE",
+            help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
+            "denominator=paper, where=input; of one of several methods "
+            "integrated-respond.nodes=32; may be repeated.",
+        ),
+    ] = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
@@ -66,6 +83,7 @@ def explain(
         typer.Option(metavar="layout|measured", help="How the map is put in its place."),
     ] = "layout",
     output: OutputOption = None,
+    classes: ClassesOption = None,
     nonfinite: Annotated[
         str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
     ] = "error",
@@ -137,9 +155,9 @@ def explain(
 ) -> None:
     """Explain volumes: maps in each volume's own format and place, a figure, and the account.
 
-    For each volume, layer and target this writes NAME.METHOD.LAYER.TARGET with four endings:
-    .input and .layer (the map in the voxels of the volume and of the layer), .png (slices) and
-    .json (scores, account and everything needed to repeat it).
+    For each volume, method, layer and target this writes NAME.METHOD.LAYER.TARGET with four
+    endings: .input and .layer (the map in the voxels of the volume and of the layer), .png (slices)
+    and .json (scores, account and everything needed to repeat it).
 
     With --window it writes one OME-Zarr image NAME.METHOD.LAYER.TARGET.ome.zarr instead, the
     targets as channels, and the score of every window in it. The same command continues a run
@@ -149,16 +167,17 @@ def explain(
     from respondcam.cli._explaining import (
         Settings,
         advice,
+        class_list,
         explain_source,
         make_explainer,
         open_model,
     )
-    from respondcam.cli._inputs import Source, find_sources, without_channel_files
+    from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
+    from respondcam.cli._several import settings_of
     from respondcam.cli._writing import model_record, prepare_folder, write_explained
     from respondcam.errors import InputError
 
     settings = Settings(
-        method=method,
         layers=tuple(layer or ()),
         target=target,
         normalize=normalize,
@@ -171,7 +190,9 @@ def explain(
         channel_names=tuple(channel_names.split(",")) if channel_names else (),
         channel_baseline=channel_baseline,
         method_arguments=tuple(method_arg or ()),
+        classes=class_list(classes),
     )
+    each = settings_of(settings, method or ())
     from respondcam.cli import _large
 
     asked = _large.Asked(
@@ -183,12 +204,14 @@ def explain(
                 "--report does not go with --window: a page holds a whole volume. Look at the "
                 "OME-Zarr in napari, or give --export mrc."
             )
-        network = _large.Network(model, weights, model_arg, device, trust)
+        if len(each) > 1:
+            raise InputError("Windows are explained by one method. Give --method once.")
+        network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
         _large.explain_windows(
             files,
             network,
             asked,
-            vars(settings),
+            vars(each[0]),
             out,
             overwrite=overwrite,
             quiet=quiet,
@@ -198,17 +221,25 @@ def explain(
     sources = find_sources(files)
     new = prepare_folder(out)
     try:
-        loaded, notes = open_model(model, weights, model_arg, device, trust=trust)
-        explainer = make_explainer(loaded, settings)
+        loaded, notes = open_model(
+            model, weights, model_arg, device, trust=trust, classes=settings.classes
+        )
+        explainers = [(one, make_explainer(loaded, one)) for one in each]
         if loaded.preparation is not None and loaded.preparation.channel_files > 1:
             sources = without_channel_files(sources)
         identity = model_record(loaded)
 
         def work(source: Source) -> "list[OneMap]":
-            explained = explain_source(
-                source, explainer, settings, loaded.class_names, overlapping=loaded.overlapping
-            )
-            return write_explained(explained, out, settings, identity, overwrite=overwrite)
+            found = [
+                (
+                    one,
+                    explain_source(
+                        source, explainer, one, loaded.class_names, overlapping=loaded.overlapping
+                    ),
+                )
+                for one, explainer in explainers
+            ]
+            return write_explained(found, out, identity, overwrite=overwrite)
 
         results = run_batch(sources, work)
     finally:
@@ -222,7 +253,9 @@ def explain(
         reports, pages = reports_of(records, out)
         results.code = results.code or reports.code
     if not quiet or as_json:
-        _report(results, [*notes, *advice(loaded, settings)], pages, as_json=as_json)
+        _report(
+            results, [*left_out(files), *notes, *advice(loaded, settings)], pages, as_json=as_json
+        )
     results.leave()
 
 
@@ -230,12 +263,13 @@ def _report(
     batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path], *, as_json: bool
 ) -> None:
     from respondcam.cli._common import print_json
+    from respondcam.cli._several import notes_of
     from respondcam.cli._tables import channel_tables, explain_table, print_notes, print_plain
 
     if as_json:
         print_json(_document(batch, notes, pages))
         return
-    said = {s.label: [n for one in maps for n in one.record["notes"]] for s, maps in batch.done}
+    said = {s.label: notes_of([one.record for one in maps]) for s, maps in batch.done}
     if len(batch.done) + len(batch.failed) > 1 or batch.done:
         explain_table(batch.done, batch.failed, order=batch.order)
     channel_tables(batch.done)

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -57,10 +57,21 @@ class TileMaps:
 
     def done(self) -> Done:
         """In sums, for the progress."""
-        known = np.isfinite(self.baselines)
-        part = (self.scores - self.baselines)[known]
-        gap = float(np.abs(part - self.mapped[known]).sum())
-        return Done(self.scores[0].size, gap, float(np.abs(part).sum()), self.empty)
+        gap, contributed = open_part(self.scores, self.mapped, self.baselines)
+        return Done(self.scores[0].size, gap, contributed, self.empty)
+
+
+def open_part(scores: np.ndarray, mapped: np.ndarray, baselines: np.ndarray) -> tuple[float, float]:
+    """Sums over the accounts whose baseline is known: of their gaps, and of what images add.
+
+    Examples
+    --------
+    >>> open_part(np.array([3.0, 5.0]), np.array([1.5, 9.0]), np.array([1.0, np.nan]))
+    (0.5, 2.0)
+    """
+    known = np.isfinite(baselines)
+    part = (scores - baselines)[known]
+    return float(np.abs(part - mapped[known]).sum()), float(np.abs(part).sum())
 
 
 @dataclass(eq=False)
@@ -129,12 +140,13 @@ def open_address(address: ModelAddress) -> LoadedModel:
     """Load a network; without weights, at least the same one everywhere."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return load_model(
+        loaded = load_model(
             address.spec,
             weights=address.weights,
             trust=address.trust,
             arguments=address.arguments,
         )
+    return replace(loaded, class_names=address.class_names or loaded.class_names)
 
 
 _engines: dict[Any, Engine] = {}
@@ -290,8 +302,9 @@ def probe(engine: Engine, window: Float[np.ndarray, "channel z y x"]) -> Probe:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = engine.explainer(batch, target=engine.settings.target)
-    if isinstance(found, tuple):
-        raise InputError("Windows are explained at one layer. Give --layer once.")
+        if isinstance(found, tuple):
+            raise InputError("Windows are explained at one layer. Give --layer once.")
+        found = found.named(engine.class_names)
     if len(found.grid.shape) != 3:
         raise InputError(f"Layer {found.layer!r} has no grid of three axes. Choose another one.")
     notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
@@ -311,13 +324,7 @@ def _labels(found: Explanation, engine: Engine) -> tuple[str, ...]:
     """Names of the channels; a target that each window has its own of is called "predicted"."""
     if engine.settings.target == "predicted":
         return ("predicted",)
-    labels = list(found.targets)
-    if found.classes is not None:
-        for target, number in enumerate(found.classes[0].tolist()):
-            if number < len(engine.class_names):
-                name = engine.class_names[number]
-                labels[target] = labels[target].replace(f"class {number}", name, 1)
-    return tuple(labels)
+    return found.targets
 
 
 def _baselines(found: Explanation, engine: Engine, batch: Tensor) -> tuple[float, ...] | None:

@@ -20,6 +20,8 @@ class ModelAddress:
         As for `load_model`.
     device
         Where it runs, a name that PyTorch knows.
+    class_names
+        That count instead of the network's own, if there are any.
     """
 
     spec: str
@@ -27,6 +29,7 @@ class ModelAddress:
     trust: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

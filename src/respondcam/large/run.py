@@ -53,7 +53,7 @@ class Outcome:
     seconds, windows_per_second
         Of this run.
     relative_gap
-        Of the score accounts that are known, of this run's windows; None if none is.
+        Of the score accounts that are known, over all windows; None if none is.
     repaired
         Damaged chunks that were found and done again.
     exported
@@ -429,7 +429,7 @@ def _carry_out(
         explained=progress.windows_done,
         seconds=seconds,
         windows_per_second=rate,
-        relative_gap=progress.relative_gap,
+        relative_gap=store.relative_gap(),
         repaired=repaired,
         exported=tuple(files),
         notes=tuple(notes),

@@ -24,7 +24,7 @@ import numpy as np
 
 from respondcam._extras import require
 from respondcam._files import whole_folder
-from respondcam.large.engine import TileMaps
+from respondcam.large.engine import TileMaps, open_part
 from respondcam.large.job import Job
 from respondcam.large.plan import Index
 from respondcam.volume import Volume
@@ -115,6 +115,26 @@ class Store:
             slice(k * c, min((k + 1) * c, n))
             for k, c, n in zip(chunk, array.chunks[1:], array.shape[1:], strict=True)
         )
+
+    def relative_gap(self) -> float | None:
+        """Mean gap of the accounts of all windows in shares of the mean contribution.
+
+        For a store whose windows are all there; None where no account is known, or a chunk of them
+        is damaged, which `damaged` is there to find.
+        """
+        gap = contributed = 0.0
+        step = self.job.plan.block[0]
+        for first in range(0, self.job.plan.windows[0], step):
+            parts = (
+                np.asarray(self.per_window[name][:, first : first + step])
+                for name in ("scores", "mapped", "baseline")
+            )
+            try:
+                more = open_part(*parts)
+            except Exception:  # codecs raise what they like
+                return None
+            gap, contributed = gap + more[0], contributed + more[1]
+        return gap / contributed if contributed else None
 
     def damaged(self) -> Iterator[str]:
         """Delete every chunk that cannot be read back, and name it.

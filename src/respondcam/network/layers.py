@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from respondcam.errors import LayerError
-from respondcam.network.split import input_name, unwrap
+from respondcam.network.split import input_name, lists, unwrap
 from respondcam.network.torchscript import frozen
 from respondcam.network.typed import class_name, named_modules
 
@@ -77,7 +77,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
     raise LayerError(
         f"The model {class_name(model)} has no layer {layer!r}. "
         f"{frozen(model) or _near(name, names)} "
-        f"respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
+        f"{lists()} lists all of them."
     )
 
 

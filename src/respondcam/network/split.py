@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from respondcam._kinds import is_listed, is_mapping
+from respondcam._readers import way
 from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
 from respondcam.network.gradients import full_precision, gradients_of
+from respondcam.network.misfits import remedy
 from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
@@ -420,13 +422,18 @@ def _never_called(model: nn.Module, name: str, inputs: Any) -> LayerError:
     )
 
 
+def lists() -> str:
+    """What lists a network's layers, for messages."""
+    return way(python="respondcam.inspect(model, example)", command_line="respondcam layers")
+
+
 def _no_gradient(name: str) -> LayerError:
     return LayerError(
         f"The score does not depend on layer {name!r}: no gradient leads from the score to it. "
         f"Either this target does not use the layer, or the network cuts the gradient after it "
         f"(.detach(), .data, torch.inference_mode(), an operation without a gradient such as "
         f"argmax, or reentrant activation checkpointing). Choose another layer or target; "
-        f"respondcam.inspect(model, example) lists the layers that gradient reaches."
+        f"{lists()} lists the layers that gradient reaches."
     )
 
 
@@ -460,9 +467,10 @@ def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
         if parameter is None
         else f" (its parameters are {parameter.dtype} on {parameter.device})"
     )
-    fix = "Give an input of the channels, spatial shape, type and device that it was built for."
     if "DTensor" in str(error):
         fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
+    else:
+        fix = remedy(str(error), [t.shape for t in tensors(inputs)])
     return ModelError(
         f"The model {class_name(model)}{where} does not run on the input {shapes}. "
         f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
@@ -478,10 +486,13 @@ def _other_inputs(model: nn.Module, inputs: Any) -> str:
         signature.bind(*placed, **named)
     except TypeError as error:
         count = len(placed) or f"those named {', '.join(named)}"
+        several = way(
+            python="Give a tuple of tensors, or a mapping from names to tensors",
+            command_line="Wrap the network in one that takes one input",
+        )
         return (
             f"The model {class_name(model)} takes the inputs ({', '.join(signature.parameters)}) "
-            f"and was given {count}: {error}. In Python give a tuple of tensors, or a mapping from "
-            f"names to tensors; on the command line wrap the network in one that takes one input."
+            f"and was given {count}: {error}. {several}."
         )
     return ""
 

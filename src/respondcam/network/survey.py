@@ -6,10 +6,11 @@ back to it, and how much the backward pass of the head above it keeps in memory.
 """
 
 import contextlib
+import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from respondcam.errors import LayerError
 from respondcam.network.layout.protect import untouched
-from respondcam.network.split import call_model, refuse_unhookable, unwrap
+from respondcam.network.split import call_model, lists, refuse_unhookable, unwrap
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, signature, spatial_tensor, tensors
@@ -69,7 +70,7 @@ class Survey:
             raise LayerError(
                 "No layer of this model has an output (batch, channel, *spatial) with more than "
                 "one voxel that gradient reaches, so none can be chosen. Name a layer yourself; "
-                "respondcam.inspect(model, example), or `respondcam layers`, lists all of them."
+                f"{lists()} lists all of them."
             )
         return self.chosen, self.reason
 
@@ -181,6 +182,7 @@ def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         if fake:
+            stack.enter_context(_unlogged())
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             inputs = map_tensors(lambda t: mode.from_tensor(t.detach()), inputs)
         log.owned = {t.shape for t in (*model.parameters(), *model.buffers())}
@@ -200,6 +202,25 @@ def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log
         log.sources = {torch.autograd.graph.get_gradient_edge(t).node for t in images}
         log.ends = [t.grad_fn for t in tensors(output) if t.requires_grad]
     return log, output
+
+
+@contextlib.contextmanager
+def _unlogged() -> Generator[None, None, None]:
+    """Keep what PyTorch logs of an operator that fails without data out of this thread's logs.
+
+    A pass with data follows, and its error says what was wrong.
+    """
+    thread = threading.get_ident()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger(FakeTensorMode.__module__)
+    logger.addFilter(of_others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(of_others)
 
 
 def _hook(log: _Log, name: str) -> Any:

@@ -265,7 +265,10 @@ def is_zarr(path: Path) -> bool:
     >>> is_zarr(Path("/"))
     False
     """
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    try:
+        return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    except PermissionError:  # of the folder, which whoever reads it will name
+        return False
 
 
 def _known_suffix(path: Path, known: dict[str, str]) -> str | None:

@@ -1,7 +1,7 @@
 """Targets of whole outputs: classes, regressions, and what a user writes for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -38,6 +38,8 @@ class Scores:
     again
         The same targets on another output, (batch, target), with what was decided here (the
         predicted class, the predicted region) kept; None when nothing was decided.
+    count
+        How many scores the output has for a sample (or a voxel of it), set by `evaluate`.
     """
 
     values: Tensor
@@ -45,6 +47,7 @@ class Scores:
     classes: Tensor | None = None
     notes: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     again: Callable[[Any], Tensor] | None = None
+    count: int | None = None
 
 
 Target = Callable[[Tensor], "Tensor | Scores"]
@@ -167,6 +170,7 @@ def as_target(target: Any) -> Target:
         raise TargetError(
             f"target={target!r} is none of 'predicted', 'all', 'value', a class number, one class "
             f"number per sample, or a callable from the output to one score per sample."
+            f"{_instead(target)}"
         )
     if callable(target):
         return cast("Target", target)
@@ -177,6 +181,24 @@ def as_target(target: Any) -> Target:
         return class_per_sample([_whole(n) for n in given])
     except TypeError:
         raise TargetError(f"target={given!r} is no class number.") from None
+
+
+def _instead(text: bool | str) -> str:
+    """What somebody meant who gave a word of the command line, or the name of a class."""
+    if not isinstance(text, str):
+        return ""
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        return (
+            f" A class is given by its number: names.index({text!r}) finds it in a list of names, "
+            "and .named(names) puts the names on the maps."
+        )
+    name = kind.replace("-", "_")
+    numbers = rest.replace(" ", "").split(",")
+    known = name in ("contrast", "probability", "log_probability")
+    if not known or not all(number.isdecimal() for number in numbers):
+        return f" {kind!r} is a word of the command line; respondcam.targets has it for Python."
+    return f" In Python this is respondcam.targets.{name}({', '.join(numbers)})."
 
 
 def evaluate(target: Target, output: Any) -> Scores:
@@ -193,7 +215,9 @@ def evaluate(target: Target, output: Any) -> Scores:
             "A score is NaN or infinite, so its gradient explains nothing. Check the input's "
             "normalisation and the model's weights and precision."
         )
-    return scores
+    if not isinstance(output, Tensor):
+        return scores  # such as the boxes of a detector
+    return replace(scores, count=int(output.shape[1]) if output.ndim > 1 else 1)
 
 
 def _as_scores(target: Target, output: Any) -> Scores:

@@ -98,9 +98,20 @@ class _Typed:
             return self.names.index(part)
         raise self.meaningless()
 
+    def _without_names(self) -> str:
+        """How names come to a network that has none, if a name seems to be meant."""
+        kind, colon, rest = self.text.partition(":")
+        _, at, number = self.text.rpartition("@")
+        of_classes = kind in ("contrast", "probability", "log-probability")
+        meant = number if at else rest if of_classes else "" if colon else self.text
+        if self.names or not any(part.strip()[:1].isalpha() for part in meant.split(",")):
+            return ""
+        give = "give --classes" if self.option.startswith("--") else "give weights that hold them"
+        return f"This network has no class names: {give}, or return (network, names) from build(). "
+
     def meaningless(self) -> InputError:
         near = difflib.get_close_matches(self.text, self.names, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
+        hint = f"Did you mean {near[0]}? " if near else self._without_names()
         names = f"the name of a class ({', '.join(self.names)}), " if self.names else ""
         return InputError(f"{self.said}. {hint}Accepted: {names}{ACCEPTED}.")
 

@@ -1,0 +1,98 @@
+"""Inputs that a network does not take: one message with a remedy, and no log of PyTorch's own."""
+
+import logging
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from respondcam import RespondCAM
+from respondcam._readers import at_the_command_line
+from respondcam.errors import ModelError
+
+
+class Branches(nn.Module):
+    """Goes down and up again, and meets what went straight on: takes even sizes only."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.down = nn.Conv3d(1, 1, 3, padding=1, stride=2)
+        self.up = nn.ConvTranspose3d(1, 1, 2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        again = self.up(self.down(x))
+        return torch.cat([x, again], 1) if self.how == "cat" else x + again
+
+
+def pooled(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
+
+CASES = {
+    "kernel": (pooled(nn.Conv3d(1, 2, 5)), 3, "too small"),
+    "max pooling": (pooled(nn.Conv3d(1, 2, 3), nn.MaxPool3d(3)), 3, "too small"),
+    "average pooling": (pooled(nn.AvgPool3d(4)), 3, "too small"),
+    "reflection": (pooled(nn.ReflectionPad3d(4), nn.Conv3d(1, 2, 1)), 3, "too small"),
+    "instance norm": (pooled(nn.Conv3d(1, 2, 3), nn.InstanceNorm3d(2)), 3, "too small"),
+    "concatenation": (Branches("cat"), 9, "multiples of a number such as 16 or 32"),
+    "sum": (Branches("sum"), 9, "multiples of a number such as 16 or 32"),
+    "linear": (
+        nn.Sequential(nn.Conv3d(1, 2, 1), nn.Flatten(), nn.Linear(16, 2)),
+        3,
+        "images of one size",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sizes_that_do_not_suit_say_so_once(
+    case: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, size, words = CASES[case]
+    with pytest.raises(ModelError, match=words) as caught:
+        RespondCAM(model)(torch.rand(1, 1, size, size, size))
+    assert "--window" not in str(caught.value)
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("case", ["kernel", "sum", "linear"])
+def test_at_the_command_line_windows_are_a_remedy(case: str) -> None:
+    model, size, words = CASES[case]
+    with at_the_command_line(), pytest.raises(ModelError, match=f"{words}.*--window"):
+        RespondCAM(model)(torch.rand(1, 1, size, size, size))
+
+
+@pytest.mark.parametrize("last", [3, 4])
+def test_channels_behind_the_voxels_are_seen(last: int) -> None:
+    model = pooled(nn.Conv3d(1, 2, 1))
+    with pytest.raises(ModelError, match=f"last axis has {last} entries.*Channels come first"):
+        RespondCAM(model)(torch.rand(1, 16, 16, 16, last))
+    with pytest.raises(ModelError, match="channels, spatial shape, type and device"):
+        RespondCAM(model)(torch.rand(1, last, 16, 16, 16))
+
+
+def test_other_threads_keep_their_logs(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+
+    class Talking(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logger.error("in this thread")
+            other = threading.Thread(target=logger.error, args=("in another",))
+            other.start()
+            other.join()
+            return x
+
+    model = nn.Sequential(nn.Conv1d(1, 2, 1), Talking(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    logger.addHandler(caplog.handler)  # PyTorch's loggers do not propagate
+    try:
+        RespondCAM(model)(torch.rand(1, 1, 4))
+        said = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        logger.error("behind it")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert said.count("in another") > said.count("in this thread") > 0  # silent without data only
+    assert [record.getMessage() for record in caplog.records] == ["behind it"]
