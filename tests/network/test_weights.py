@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from respondcam.errors import ModelError
+from respondcam.network.model_files import load_model_file
 from respondcam.network.weights import load_weights, state_sha256
 
 
@@ -275,3 +277,34 @@ def test_the_digest_sees_values_names_types_and_shapes():
     assert base != state_sha256(network().half())
     assert base != state_sha256(nn.Sequential(network()))
     assert len(base) == 64
+
+
+def test_archives_with_a_damaged_end(tmp_path):
+    """Python's zipfile raises over some of them where it is asked whether they are archives."""
+    path = tmp_path / "a.pt"
+    torch.save({"weight": torch.ones(1, 1), "bias": torch.ones(1)}, path)
+    data = bytearray(path.read_bytes())
+    locator = data.rfind(b"PK\x06\x07")
+    data[locator + 16] = 9  # so many disks
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="its archive has no end that can be read"):
+        load_weights(nn.Linear(1, 1), path)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model_file(path)
+
+
+def test_a_pickle_with_an_archive_behind_takes_no_memory_for_lengths_it_claims(tmp_path):
+    """It is an archive to zipfile and none to torch, which would read it as a file."""
+    torch.save({"weight": torch.ones(1, 1)}, tmp_path / "a.pt")
+    pickled = b"\x80\x02X" + (1 << 31).to_bytes(4, "little") + b"text"  # a text of 2 GiB
+    path = tmp_path / "b.pth"
+    path.write_bytes(pickled + (tmp_path / "a.pt").read_bytes())
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match="b.pth"):
+            load_weights(nn.Linear(1, 1), path)
+        with pytest.raises(ModelError, match="b.pth"):
+            load_model_file(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()

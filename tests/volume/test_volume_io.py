@@ -26,6 +26,7 @@ from respondcam.volume import (
     write_suffixes,
     write_volume,
 )
+from respondcam.volume.lazy import open_volume
 
 ARRAY = np.random.default_rng(13).normal(size=(4, 5, 6)).astype(np.float32)
 AFFINE = np.array([[2.0, 0, 0, -5], [0, 3, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]])
@@ -340,3 +341,38 @@ def test_a_name_that_no_file_can_have_is_refused_in_words():
     for name in ("a\0b/c.mrc", "\0.nii"):
         with pytest.raises(VolumeError, match=r"no file|Cannot read"):
             read_volume(name)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mrc.gz", ".npz"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_checksums_of_packed_files_are_compared(tmp_path, suffix, lazy):
+    voxels = np.random.default_rng(4).normal(size=(8, 8, 8)).astype(np.float32)
+    write_volume(tmp_path / f"a{suffix}", Volume(voxels, unit="mm"))
+    raw = (tmp_path / f"a{suffix}").read_bytes()
+    if suffix.endswith(".gz"):  # stored as it is, so that a bit can be turned among the voxels
+        raw = gzip.compress(gzip.decompress(raw), 0)
+    at = raw.index(voxels[4].tobytes()[:100])
+    flipped = raw[: at + 3] + bytes([raw[at + 3] ^ 0x01]) + raw[at + 4 :]
+    path = tmp_path / f"b{suffix}"
+    path.write_bytes(flipped)
+    with pytest.raises(VolumeError, match="CRC"):
+        open_volume(path, tmp_path) if lazy else read_volume(path)
+    path.write_bytes(raw)
+    read_volume(path)
+
+
+def test_what_follows_the_voxels_is_read_on_only_so_far(tmp_path, monkeypatch):
+    monkeypatch.setattr("respondcam.volume._stream._LONGEST_REST", 1 << 20)
+    write_volume(tmp_path / "a.nii", Volume(np.ones((4, 4, 4)), unit="mm"))
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(raw + bytes(1 << 19)))
+    assert read_volume(tmp_path / "b.nii.gz").voxels.max() == 1
+    (tmp_path / "c.nii.gz").write_bytes(gzip.compress(raw + bytes(1 << 21)))
+    with pytest.raises(VolumeError, match="goes on for more than 1 MiB"):
+        read_volume(tmp_path / "c.nii.gz")
+
+
+def test_a_link_that_leads_nowhere_is_named_as_such(tmp_path):
+    (tmp_path / "a.mrc").symlink_to(tmp_path / "gone.mrc")
+    with pytest.raises(VolumeError, match=r"a\.mrc' is a link that leads nowhere: .*gone\.mrc"):
+        read_volume(tmp_path / "a.mrc")

@@ -1,5 +1,6 @@
 """NumPy files: our archives come back whole, foreign ones are read without unpickling anything."""
 
+import io
 import tracemalloc
 import zipfile
 
@@ -11,6 +12,15 @@ from respondcam.volume import Volume, read_volume, write_volume
 
 ARRAY = np.random.default_rng(11).normal(size=(4, 5, 6)).astype(np.float32)
 AFFINE = np.array([[1, 0.2, 0, 5], [0, 2, 0.1, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+
+
+def test_truths_are_no_lengths(tmp_path):
+    good = io.BytesIO()
+    np.lib.format.write_array(good, np.ones((1, 2, 4), np.float32))
+    text = good.getvalue().replace(b"(1, 2, 4), }   ", b"(True, 2, 4), }")
+    (tmp_path / "a.npy").write_bytes(text)
+    with pytest.raises(VolumeError, match=r"its shape is \(True, 2, 4\)"):
+        read_volume(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("unit", ["angstrom", "mm", "voxel"])

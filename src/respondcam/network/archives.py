@@ -20,6 +20,30 @@ _REACHING = {"save", "from_file", "load_tensor", "rpc_async", "rpc_sync", "rpc_r
 _PLACES = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive from its first byte on, with an end that can be read.
+
+    ``zipfile.is_zipfile`` also takes files for archives that hold one further on, and raises for
+    some ends that are damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return False
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
+def for_torch(path: Path) -> Path | io.BytesIO:
+    """What ``torch.load`` gets: an archive by its path, a bare pickle's bytes.
+
+    A pickle may claim lengths that only its end refutes; out of a file, memory is taken for them
+    before that.
+    """
+    return path if is_archive(path) else io.BytesIO(path.read_bytes())
+
+
 def names_in(path: Path) -> list[str]:
     """Names of an archive's members.
 

@@ -57,9 +57,9 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
 
 
 def _check_unpacked(file: Path) -> None:
-    if not zipfile.is_zipfile(file):
-        return
     try:
+        if not zipfile.is_zipfile(file):
+            return
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(one.file_size for one in archive.infolist())
     except (ValueError, zipfile.BadZipFile, NotImplementedError):  # Keras says what is wrong

@@ -7,11 +7,9 @@ both need `trust`.
 """
 
 import contextlib
-import io
 import pickle
 import sys
 import warnings
-import zipfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from torch import nn
 
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
-from respondcam.network.archives import names_in, reaching_calls
+from respondcam.network.archives import for_torch, names_in, reaching_calls
 from respondcam.network.torchscript import as_module
 from respondcam.network.typed import load_program
 
@@ -170,8 +168,7 @@ def _pickled(path: Path, *, trust: bool) -> nn.Module:
     try:
         with warnings.catch_warnings():  # about pickles that it is going to refuse
             warnings.simplefilter("ignore")
-            held = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
-            torch.load(held, map_location="cpu", weights_only=True)
+            torch.load(for_torch(path), map_location="cpu", weights_only=True)
         raise ModelError(_weights_only(path))
     except pickle.UnpicklingError as error:
         if not trust:

@@ -6,12 +6,10 @@ containers and refuses the rest; opening the rest takes an explicit ``trust``.
 """
 
 import hashlib
-import io
 import json
 import pickle
 import struct
 import warnings
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
-from respondcam.network.archives import names_in
+from respondcam.network.archives import for_torch, is_archive, names_in
 
 # names under which training frameworks keep the state dict (Lightning, plain torch, nnU-Net)
 _NESTS = ("state_dict", "model_state_dict", "model", "network_weights")
@@ -206,10 +204,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that torch would describe in words of its own."""
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise ModelError(
-            f"The weights file {str(path)!r} is damaged or cut short: its archive has no end. "
-            f"Copy or download it again."
+            f"The weights file {str(path)!r} is damaged or cut short: its archive has no end "
+            f"that can be read. Copy or download it again."
         )
     try:
         names = {name.partition("/")[2] for name in names_in(path)}
@@ -231,9 +229,7 @@ def _read_pickle(path: Path, *, trust: bool) -> Any:
     try:
         with warnings.catch_warnings():  # about pickles that it is going to refuse
             warnings.simplefilter("ignore")
-            # a pickle as a whole: it may claim lengths that only the file's end refutes
-            held = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
-            return torch.load(held, map_location="cpu", weights_only=True)
+            return torch.load(for_torch(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not trust:
             raise ModelError(

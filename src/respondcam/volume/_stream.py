@@ -8,6 +8,7 @@ needs the memory of the result and hardly more.
 import bz2
 import gzip
 import os
+import zipfile
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ DEFLATE_RATIO = 1032
 
 # Bytes that a file can yield when nothing is known: only the machine's memory is the limit then.
 UNBOUNDED = 1 << 62
+
+_LONGEST_REST = 1 << 30  # bytes that are read behind the voxels, for the checksum after them
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
@@ -196,6 +199,31 @@ def read_voxels(
             out[start : start + values.size] = values
     out.setflags(write=False)
     return out.reshape(shape)
+
+
+def read_rest(stream: BufferedIOBase, path: Path) -> bool:
+    """Read what is packed behind the voxels, and say whether there is anything.
+
+    Checksums of gzip, bzip2 and zip stand at the end, and are compared only when it is reached.
+    What is not packed has none, and is not read on.
+
+    Raises
+    ------
+    VolumeError
+        If more follows than belongs to any format; damage as `open_stream` words it.
+    """
+    more = stream.read(1)
+    if not isinstance(stream, gzip.GzipFile | bz2.BZ2File | zipfile.ZipExtFile):
+        return bool(more)
+    passed = len(more)
+    while piece := stream.read(_PIECE):
+        passed += len(piece)
+        if passed > _LONGEST_REST:
+            raise VolumeError(
+                f"{str(path)!r} is damaged: it goes on for more than {_LONGEST_REST >> 20} MiB "
+                f"behind the voxels that its header declares"
+            )
+    return passed > 0
 
 
 def _fill(stream: BufferedIOBase, buffer: memoryview) -> int:

@@ -225,6 +225,10 @@ def check_readable(source: Path) -> None:
         there = source.exists()
     except OSError as error:  # a name that no file can have
         raise VolumeError(f"Cannot read {str(source)!r}: {error}") from error
+    if not there and source.is_symlink():
+        raise VolumeError(
+            f"{str(source)!r} is a link that leads nowhere: there is no {str(source.readlink())!r}"
+        )
     if not there:
         raise VolumeError(f"There is no file or folder {str(source)!r}{_near(source)}")
     if source.is_dir():

@@ -18,7 +18,7 @@ from mrcfile.dtypes import HEADER_DTYPE  # pyright: ignore[reportMissingTypeStub
 
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
-from respondcam.volume._stream import check_size, open_stream, read_exactly, read_voxels
+from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.mrc_geometry import (
     array_order,
@@ -47,7 +47,7 @@ def read(path: Path) -> Volume:
     with open_stream(path) as stream:
         header, shape, dtype = _read_layout(stream, path)
         stored = read_voxels(stream, shape, dtype, path)
-        if stream.read(1):
+        if read_rest(stream, path):
             _warn(path, "is longer than its header says; the bytes after the voxels are ignored")
     affine, unit, about = _place(header, path)
     return Volume(stored.transpose(array_order(header)), affine, unit, path, about)

@@ -21,7 +21,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from respondcam._version import __version__
 from respondcam.errors import VolumeError
-from respondcam.volume._stream import check_size, open_stream, read_exactly, read_voxels
+from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
 from respondcam.volume.geometry import disagreement, scaled
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
@@ -53,6 +53,7 @@ def read(path: Path) -> Volume:
     with open_stream(voxel_path) as stream:
         stream.seek(header.get_data_offset())
         voxels = read_voxels(stream, shape, dtype, voxel_path, slope=slope, intercept=intercept)
+        read_rest(stream, voxel_path)
     unit, factor = _unit(header)
     affine = scaled(header.get_best_affine(), factor)
     return Volume(voxels, affine, unit, path, _companion_facts(header, affine))

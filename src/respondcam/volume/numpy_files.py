@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from respondcam.errors import VolumeError
-from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_voxels
+from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_rest, read_voxels
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
 
@@ -142,9 +142,9 @@ def _read_array(stream: BufferedIOBase, path: Path, available: int) -> np.ndarra
     """Read one array in .npy format of which at most `available` bytes are there."""
     shape, fortran_order, dtype = _array_layout(stream, path)
     check_size(path, shape, dtype.itemsize, available)
-    if fortran_order:
-        return read_voxels(stream, shape[::-1], dtype, path).T
-    return read_voxels(stream, shape, dtype, path)
+    voxels = read_voxels(stream, shape[::-1] if fortran_order else shape, dtype, path)
+    read_rest(stream, path)
+    return voxels.T if fortran_order else voxels
 
 
 def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -157,6 +157,8 @@ def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], 
             f"{str(path)!r} holds Python objects, which can run code when they are unpickled, and "
             f"is not read. Save an array of numbers"
         )
+    if any(isinstance(n, bool) for n in shape):  # NumPy's reader takes them for integers
+        raise VolumeError(f"{str(path)!r} holds no NumPy array, or damaged: its shape is {shape}")
     if len(shape) not in (3, 4):
         raise VolumeError(
             f"{str(path)!r} holds an array of shape {shape}; accepted are (z, y, x) and "
