@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,20 @@ def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.")
     return folder
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder for ``~`` or ``~user`` in front; as it is where nobody is that.
+
+    Examples
+    --------
+    >>> expanded("~no-such-user/a.mrc").parts
+    ('~no-such-user', 'a.mrc')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: perhaps it is the file's own name
+        return Path(path)
+
+
 def slug(text: str) -> str:
     """Make a text fit to be part of a file's name.
 
@@ -127,7 +141,27 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.+#=,]+", "-", text).strip("-.") or "unnamed"
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Number names that file systems may take for each other: equal ones, whatever the case.
+
+    Examples
+    --------
+    >>> distinct(["a", "b", "A"])
+    ['a', 'b', 'A-2']
+    """
+    found: list[str] = []
+    for name in names:
+        tried, number = name, 1
+        while tried.casefold() in {one.casefold() for one in found}:
+            number += 1
+            tried = f"{name}-{number}"
+        found.append(tried)
+    return found
+
+
 _DEEPEST = 200  # no record of ours goes down further
+_LONGEST_INTEGER = 300  # digits; floats end after 308
+_LARGEST = 1 << 28  # bytes; none is longer
 
 
 def read_json(path: Path) -> Any:
@@ -138,7 +172,8 @@ def read_json(path: Path) -> Any:
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If it is no JSON, or goes down so far that reading it would end the process.
+        If it is no JSON or no regular file, very long, or goes down so far that reading it would
+        end the process.
 
     Examples
     --------
@@ -148,11 +183,49 @@ def read_json(path: Path) -> Any:
     Traceback (most recent call last):
     ValueError: it goes down 100000 levels
     """
-    text = path.read_text(encoding="utf-8")
+    if not path.is_file() and path.exists():
+        raise ValueError("it is no regular file")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"it is {path.stat().st_size} bytes long")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that anybody may have written.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, goes down so far that reading it would end the process, or holds
+        integers that no float can hold, or halves of characters.
+
+    Examples
+    --------
+    >>> parse_json('["a", {"b": 1}]')
+    ['a', {'b': 1}]
+    """
     level = deepest = 0
     for bracket in re.finditer(r"[\[{\]}]", text):
         level += 1 if bracket[0] in "[{" else -1
         deepest = max(deepest, level)
     if deepest > _DEEPEST:
         raise ValueError(f"it goes down {deepest} levels")
-    return json.loads(text)
+    found = json.loads(text, parse_int=_integer)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        _check_characters(found)
+    return found
+
+
+def _integer(digits: str) -> int:
+    """An integer that a float can hold, too."""
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError(f"it holds an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _check_characters(found: Any) -> None:
+    """Refuse halves of characters, which can neither be printed nor written."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a character (a lone surrogate)") from error

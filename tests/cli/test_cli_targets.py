@@ -192,3 +192,53 @@ def test_names_of_the_network_s_own_that_do_not_fit_are_noted(folder: Path) -> N
     result = CliRunner().invoke(app, [*given, "--layer", "1", "--out", str(folder / "named")])
     assert result.exit_code == 0, result.stderr
     assert "Note: there are 2 names of classes (liver, lesion), but" in result.stdout
+
+
+CLASHING = """
+from nets import net
+
+
+def signs():
+    return net(), ["<5 mm", ">5 mm", "none"]
+
+
+def cuts():
+    return net(), ["a b", "A-b", "a/b"]
+
+
+def same():
+    return net(), ["x", "x", ""]
+"""
+
+
+@pytest.mark.parametrize("names", ["signs", "cuts", "same"])
+def test_classes_whose_names_files_cannot_tell_apart(cli, nets, mrc, tmp_path, names):
+    (tmp_path / "clashing.py").write_text(CLASHING)
+    base = ("explain", mrc, "--model", f"{tmp_path}/clashing.py:{names}", "-q")
+    assert cli(*base, "--target", "all", "--out", "maps").code == 0
+    found = {path: json.loads(path.read_text()) for path in (tmp_path / "maps").glob("*.json")}
+    assert sorted(record["target"]["class"] for record in found.values()) == [0, 1, 2]
+    for record in found.values():
+        assert all((tmp_path / "maps" / file).is_file() for file in record["files"].values())
+    # alone, each class has the file that it has among all
+    for number in range(3):
+        assert cli(*base, "--target", str(number), "--out", f"alone-{number}").code == 0
+        (alone,) = (tmp_path / f"alone-{number}").glob("*.json")
+        assert found[tmp_path / "maps" / alone.name]["target"]["class"] == number
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [(("--target", "0,1,2,0"), 3), (("--target", "1", "--layer", "first", "--layer", "first"), 1)],
+)
+def test_what_is_asked_for_twice_is_written_once(cli, nets, mrc, tmp_path, options, count):
+    base = ("explain", mrc, "--model", f"{nets}:net", "--out", "maps", "-q")
+    assert cli(*base, *options).code == 0
+    assert len(list((tmp_path / "maps").glob("*.json"))) == count
+    assert len(list((tmp_path / "maps").iterdir())) == 4 * count
+
+
+def test_a_number_that_is_too_long(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--target", "9" * 5000)
+    assert result.code == 2
+    assert "Accepted: " in result.err

@@ -276,3 +276,54 @@ def test_progress_reads_well_in_a_log(run):
     assert lines[-1].startswith("tomo.mrc: 44 of 44 windows")
     run(options={"say": lines.append})
     assert lines[-1] == "tomo.mrc: everything is there already"
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "0/zarr.json", "windows/scores/0/zarr.json"])
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text(""), os.mkfifo])
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_store_with_damaged_metadata_is_refused(run, file, spoil, verify):
+    done = run()
+    (done.store / file).unlink()
+    spoil(done.store / file)
+    with pytest.raises(InputError, match="damaged, so the run cannot be continued"):
+        run(options={"verify": verify})
+    run(options={"overwrite": True})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_text('{"settings": 5}'), "its 'settings' is no JSON object"),
+        (os.mkfifo, "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_and_can_be_overwritten(run, make, words):
+    manifest = run().store.with_suffix("").with_suffix(".run") / "manifest.json"
+    manifest.unlink()
+    make(manifest)
+    with pytest.raises(InputError, match=f"cannot be read.*{words}.*--overwrite"):
+        run()
+    run(options={"overwrite": True})
+    assert json.loads(manifest.read_text())["settings"]["batch"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_lock_that_is_no_file_counts_as_one(run, make):
+    lock = run().store.with_suffix("").with_suffix(".run") / "lock"
+    make(lock)
+    with pytest.raises(InputError, match=r"Another run \(unknown\)"):
+        run()
+
+
+@pytest.mark.parametrize("suffix", [".run", ".ome.zarr"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_through_links(run, tmp_path, suffix, overwrite):
+    path = run().store.with_suffix("").with_suffix("")
+    path = path.with_name(path.name + suffix)
+    path.replace(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    before = sorted(tmp_path.glob("elsewhere/**/*"))
+    with pytest.raises(InputError, match="is a link, and results are not written through links"):
+        run(options={"overwrite": overwrite})
+    assert sorted(tmp_path.glob("elsewhere/**/*")) == before

@@ -4,8 +4,10 @@ import collections
 import copy
 import hashlib
 import json
+import os
 import pickle
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from respondcam.errors import ModelError
+from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.model_files import load_model_file
-from respondcam.network.weights import load_weights, state_sha256
+from respondcam.network.weights import load_weights, named_classes, state_sha256
 
 
 def network(seed: int = 0, classes: int = 3) -> nn.Module:
@@ -301,10 +303,53 @@ def test_a_pickle_with_an_archive_behind_takes_no_memory_for_lengths_it_claims(t
     path.write_bytes(pickled + (tmp_path / "a.pt").read_bytes())
     tracemalloc.start()
     try:
-        with pytest.raises(ModelError, match="b.pth"):
+        with pytest.raises(ModelError, match=r"b\.pth"):
             load_weights(nn.Linear(1, 1), path)
-        with pytest.raises(ModelError, match="b.pth"):
+        with pytest.raises(ModelError, match=r"b\.pth"):
             load_model_file(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 26
     finally:
         tracemalloc.stop()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    assert named_classes(tmp_path / "a.safetensors") == ()
+    with pytest.raises(ModelError, match="no regular file"):
+        load_weights(network(), tmp_path / "a.safetensors")
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="no regular file"):
+        load_model_file(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "classes", ["5", "null", '"abc"', '{"a": 1}', "[1, 2]", "[" * 10_000, '["\\ud800"]', "9" * 5000]
+)
+def test_only_a_list_of_names_names_the_classes(tmp_path, classes):
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"weight": torch.ones(1)}, path, metadata={"classes": classes})
+    with pytest.warns(RespondCAMWarning, match=r"'classes' of a\.safetensors is no list of names"):
+        assert named_classes(path) == ()
+
+
+def test_keys_that_are_no_names_are_refused(tmp_path):
+    torch.save({5: torch.ones(1), **network().state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"under keys that are no names: 5\."):
+        load_weights(network(), tmp_path / "a.pt")
+
+
+def test_a_tensor_without_a_shape_is_refused(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        odd = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    torch.save({**network().state_dict(), "0.bias": odd}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"0\.bias is a nested tensor in the file"):
+        load_weights(network(), tmp_path / "a.pt")
+
+
+def test_a_user_that_does_not_exist(tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match=r"'~no-such-user/a\.pt' does not exist"):
+        load_weights(network(), "~no-such-user/a.pt")
+    monkeypatch.chdir(tmp_path)
+    torch.save(network().state_dict(), "~no-such-user.pt")  # the file's own name
+    load_weights(network(), "~no-such-user.pt")

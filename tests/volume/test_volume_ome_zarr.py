@@ -1,6 +1,7 @@
 """OME-Zarr: other programs' images of either version, and what is none or damaged."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -243,4 +244,33 @@ def test_a_chunk_of_blosc_that_lies_about_itself_is_refused(tmp_path, at):
     good = chunk.read_bytes()
     chunk.write_bytes(good[:at] + b"\xff\xff\xff\x7f" + good[at + 4 :])
     with pytest.raises(VolumeError, match=r"damaged chunk.*Blosc"):
+        read_volume(path)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [pipe, endless])
+@pytest.mark.parametrize("where", ["0/zarr.json", "0/c/0/0/0"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, make, where):
+    """A pipe would be waited for, and a device read, for ever."""
+    path = tmp_path / "a.ome.zarr"
+    write_volume(path, Volume(ARRAY))
+    (path / where).unlink()
+    make(path / where)
+    with pytest.raises(VolumeError, match=rf"{where}' is no regular file"):
+        read_volume(path)
+
+
+def test_metadata_of_any_length_are_not_read(tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    write_volume(path, Volume(ARRAY))
+    with (path / "0" / "zarr.json").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(VolumeError, match="1099511627776 bytes of metadata"):
         read_volume(path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from respondcam._files import parse_json
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam._readers import at_the_command_line
 from respondcam.cli._interrupting import Interrupted, left_behind
@@ -246,9 +247,11 @@ def parse_arguments(
         if not equals or not name.isidentifier():
             raise InputError(f"{option} is {pair!r}. Accepted: NAME=VALUE, such as {example}.")
         try:
-            arguments[name] = json.loads(value)
+            arguments[name] = parse_json(value)
         except json.JSONDecodeError:
             arguments[name] = value
+        except ValueError as error:
+            raise InputError(f"{option} {name} cannot be read as JSON: {error}.") from error
     return arguments
 
 

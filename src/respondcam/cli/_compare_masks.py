@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from respondcam._files import expanded
 from respondcam.attribution.targets.words import read_on_grid
 from respondcam.cli._inputs import Source, suffix_of
 from respondcam.errors import InputError
@@ -79,7 +80,7 @@ def read_mask(path: Path, image: Volume, label: int | None, option: str) -> np.n
 
 
 def _files(given: str, option: str) -> list[Path]:
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_dir():
         found = [one for one in sorted(path.iterdir()) if one.is_file()]
         found = [one for one in found if suffix_of(one, read_suffixes())]

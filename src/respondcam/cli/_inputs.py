@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from respondcam._files import slug
+from respondcam._files import expanded, slug
 from respondcam.errors import InputError
 
 _MOST_FOLDERS = 1000  # that are looked into for a note
@@ -166,7 +166,7 @@ def suffix_of(path: Path, known: Sequence[str]) -> str:
 
 
 def _expanded(text: str) -> Iterator[Path]:
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_dir():
         yield from _in_folder_or_store(path)
     elif glob.has_magic(text) and not path.exists():

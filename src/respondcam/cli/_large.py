@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from respondcam._files import expanded
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import (
@@ -85,7 +86,7 @@ class Network:
         file, colon, factory = spec.rpartition(":")
         if colon and Path(file).suffix == ".py" and Path(file).is_file():
             spec = f"{Path(file).resolve()}:{factory}"
-        weights = None if self.weights is None else str(Path(self.weights).expanduser().resolve())
+        weights = None if self.weights is None else str(expanded(self.weights).resolve())
         arguments = parse_arguments(self.arguments)
         device = str(pick_device(self.device))
         return ModelAddress(spec, weights, self.trust, arguments, device, self.classes)

@@ -3,13 +3,14 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from respondcam import __version__
-from respondcam._files import read_json, slug
+from respondcam._files import distinct, read_json, slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.cli._common import to_json
@@ -25,6 +26,8 @@ from respondcam.network.weights import state_sha256
 from respondcam.show import explanation_figure, save_figure
 from respondcam.show.world import Index
 from respondcam.volume import write_volume
+
+_FURTHER = {"figure": ".png", "record": ".json"}
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,10 @@ def write_explained(
     """
     made: list[OneMap] = []
     with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
-        for settings, explained, explanation, target in _every_map(found):
-            record = _record(explained, explanation, target, settings, model)
-            files = _names(explained, explanation, target, settings, folder, record)
+        maps = _each_once(found, model)
+        stems = _stems(found[0][1].source.name if found else "", [one[-1] for one in maps])
+        for (explained, explanation, target, record), stem in zip(maps, stems, strict=True):
+            files = _names(folder / stem, explained.source.suffix)
             _check_free(files, record, overwrite=overwrite)
             record["files"] = {what: path.name for what, path in files.items()}
             _write(Path(aside), files, explained, explanation, target, record)
@@ -109,13 +113,18 @@ def write_explained(
     return made
 
 
-def _every_map(
-    found: Sequence[tuple[Settings, Explained]],
-) -> Iterator[tuple[Settings, Explained, Explanation, int]]:
+def _each_once(
+    found: Sequence[tuple[Settings, Explained]], model: Mapping[str, Any]
+) -> list[tuple[Explained, Explanation, int, dict[str, Any]]]:
+    """Every map with its record; a layer or class that was asked for twice counts once."""
+    maps: dict[Any, tuple[Explained, Explanation, int, dict[str, Any]]] = {}
     for settings, explained in found:
         for explanation in explained.explanations:
             for target in range(len(explanation.targets)):
-                yield settings, explained, explanation, target
+                record = _record(explained, explanation, target, settings, model)
+                key = (settings.method, record["layer"], *record["target"].values())
+                maps.setdefault(key, (explained, explanation, target, record))
+    return list(maps.values())
 
 
 def _record(
@@ -202,24 +211,27 @@ def box_asked_for(target: str) -> tuple[Index, Index] | None:
     return (a, b, c), (d, e, f)
 
 
-def _names(
-    explained: Explained,
-    explanation: Explanation,
-    target: int,
-    settings: Settings,
-    folder: Path,
-    record: Mapping[str, Any],
-) -> dict[str, Path]:
-    name = record["target"]["name"].removesuffix(" (predicted)")
-    parts = (settings.method, slug(explanation.layer), slug(name))
-    stem = ".".join((explained.source.name, *parts))
-    suffix = explained.source.suffix
-    return {
-        "input": folder / f"{stem}.input{suffix}",
-        "layer": folder / f"{stem}.layer{suffix}",
-        "figure": folder / f"{stem}.png",
-        "record": folder / f"{stem}.json",
-    }
+def _stems(source: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the names of each map's files begin with; no two are the same, whatever the case.
+
+    Names of classes that differ only in what file names cannot hold get the class's number. It
+    depends on the network alone, so that a later run for one class finds the same name.
+    """
+    stems: list[str] = []
+    for record in records:
+        target, names = record["target"], record["model"].get("class_names", [])
+        name = slug(target["name"].removesuffix(" (predicted)"))
+        shared = Counter(slug(one).casefold() for one in names)
+        if shared[name.casefold()] > 1 and target["class"] is not None:
+            name = f"{name}-{target['class']}"
+        method, layer = record["settings"]["method"], slug(record["layer"])
+        stems.append(".".join((source, method, layer, name)))
+    return distinct(stems)  # layers can be alike, too
+
+
+def _names(stem: Path, suffix: str) -> dict[str, Path]:
+    ends = {"input": f".input{suffix}", "layer": f".layer{suffix}"} | _FURTHER
+    return {what: stem.with_name(f"{stem.name}{end}") for what, end in ends.items()}
 
 
 def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -247,7 +259,8 @@ def _identity_of(record: Mapping[str, Any]) -> Any:
     }
     if settings.get("output") == "logits":
         settings["output"] = None  # the part that is taken where none is named
-    return record["input"]["sha256"], record["model"]["state_sha256"], settings
+    what = (record["layer"], record["target"]["class"])
+    return record["input"]["sha256"], record["model"]["state_sha256"], settings, what
 
 
 def _write(

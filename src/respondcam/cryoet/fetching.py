@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from respondcam._extras import require
-from respondcam._files import make_folder, whole_file
+from respondcam._files import expanded, make_folder, whole_file
 from respondcam.errors import InputError, RespondCAMWarning
 
 PDB_URL = "https://files.rcsb.org/download"
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
     """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     platformdirs = require("platformdirs", extra="cryoet", purpose="find the cache folder")
     return Path(platformdirs.user_cache_dir("respondcam", appauthor=False)).absolute()
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from respondcam._files import expanded
 from respondcam.cryoet.densities import density_from_file
 from respondcam.cryoet.fetching import (
     EMDB_URL,
@@ -124,7 +125,7 @@ def _load(
 
 def _listed(given: str) -> list[tuple[str, Path | None]]:
     """Names of the kinds that one given name stands for, each with its file if it has one."""
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.exists() and given in (*PHANTOMS, ALL_PHANTOMS):
         warnings.warn(
             f"{given!r} is the name of a phantom, but also of something in this folder, which is "

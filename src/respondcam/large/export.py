@@ -10,7 +10,7 @@ from typing import Any, Literal
 import mrcfile
 import numpy as np
 
-from respondcam._files import slug, whole_file
+from respondcam._files import distinct, slug, whole_file
 from respondcam._version import __version__
 from respondcam.errors import InputError, VolumeError
 from respondcam.volume import Volume
@@ -66,8 +66,8 @@ def export(levels: list[Any], labels: tuple[str, ...], space: Volume, stem: Path
         _export_nifti(array, space, path)
         return [path]
     paths = []
-    for target, label in enumerate(labels):
-        more = f".{slug(label)}" if len(labels) > 1 else ""
+    for target, name in enumerate(distinct([slug(label) for label in labels])):
+        more = f".{name}" if len(labels) > 1 else ""
         path = stem.with_name(f"{stem.name}{more}.mrc")
         _export_mrc(array, target, space, path)
         paths.append(path)

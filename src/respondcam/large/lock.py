@@ -12,6 +12,7 @@ from typing import Any
 from respondcam.errors import InputError
 
 NAME = "lock"
+_LONGEST = 1 << 16  # bytes
 
 
 @contextlib.contextmanager
@@ -91,7 +92,12 @@ def _remove_if_stale(path: Path) -> None:
 
 def _text(path: Path) -> str:
     """Of a file that may hold anything: names of processes are bytes, too."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    # a pipe answers at once, and of a device no more is read than a lock can be long
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return os.read(file, _LONGEST).decode("utf-8", "replace")
+    finally:
+        os.close(file)
 
 
 def _holder(text: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError("it holds no JSON object")
+        for part in ("input", "settings", "seen"):
+            if not isinstance(found.get(part, {}), dict):
+                raise ValueError(f"its {part!r} is no JSON object")
         return found
     except FileNotFoundError:
         return None

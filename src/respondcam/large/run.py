@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from respondcam._files import make_folder, slug
+from respondcam._files import expanded, make_folder, slug
 from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.large.cluster import run_on
@@ -209,13 +209,15 @@ def prepared(
         with repeatable(settings.threads):
             seen = _probe(engine, volume, settings)
         job = _job(source, folder, name, scratch, loaded, address, settings, volume, seen, stride)
-        manifest = _manifest(job, loaded, volume, settings.threads)
+        before = {} if overwrite else read_manifest(job.run) or {}
+        manifest = _manifest(job, loaded, volume, settings.threads, before)
         job = replace(job, settings=replace(job.settings, threads=manifest["settings"]["threads"]))
         engine.settings = job.settings
         ready = Prepared(job, engine, volume, manifest, seen.notes)
         if dry:
             yield ready
             return
+        _refuse_links(job)
         make_folder(job.run)
         with locked(job.run):
             _make_outputs(ready, overwrite=overwrite)
@@ -304,10 +306,13 @@ def _job(
 
 
 def _manifest(
-    job: Job, loaded: LoadedModel, volume: LazyVolume, threads: int | None
+    job: Job,
+    loaded: LoadedModel,
+    volume: LazyVolume,
+    threads: int | None,
+    before: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the run belongs to; ``seen`` is not compared."""
-    before = read_manifest(job.run) or {}
     seen = before.get("seen", {})
     same_look = (seen.get("path"), seen.get("signature")) == (str(job.source), job.signature)
     known = before.get("input", {}).get("sha256") if same_look else None
@@ -345,17 +350,16 @@ def _spec_record(spec: str) -> str:
 
 def _code_digest(spec: str) -> str | None:
     """Of a network that is written in a file of Python: parameters do not show what it computes."""
-    file = Path(spec.rpartition(":")[0]).expanduser()
+    file = expanded(spec.rpartition(":")[0])
     return digest(file) if file.suffix == ".py" and file.is_file() else None
 
 
 def _make_outputs(ready: Prepared, *, overwrite: bool) -> None:
     """Manifest and store: those of the run that is continued, or new ones."""
     job = ready.job
-    before = read_manifest(job.run)
+    before = None if overwrite else read_manifest(job.run)
     if overwrite:
         _remove_store(job)
-        before = None
     elif before is None and job.store.exists():
         raise InputError(
             f"{str(job.store)!r} exists and is no result of a run of this kind (there is no "
@@ -369,6 +373,16 @@ def _make_outputs(ready: Prepared, *, overwrite: bool) -> None:
     remove_leftovers([job.store, job.run])
     if not job.store.exists():
         create_store(job, ready.volume.space, {"manifest": compared})
+
+
+def _refuse_links(job: Job) -> None:
+    """Refuse to write through links: they lead out of the folder that was given."""
+    for path in (job.store, job.run):
+        if path.is_symlink():
+            raise InputError(
+                f"{str(path)!r} is a link, and results are not written through links. Remove it, "
+                f"or give another folder with --out."
+            )
 
 
 def _remove_store(job: Job) -> None:

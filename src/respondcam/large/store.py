@@ -14,7 +14,7 @@ that it reaches into are written.
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -24,12 +24,14 @@ import numpy as np
 
 from respondcam._extras import require
 from respondcam._files import whole_folder
+from respondcam.errors import InputError
 from respondcam.large.engine import TileMaps, open_part
 from respondcam.large.job import Job
 from respondcam.large.plan import Index
 from respondcam.volume import Volume
 from respondcam.volume.lazy import placeholder
 from respondcam.volume.ome_zarr import create_image
+from respondcam.volume.zarr_chunks import check_metadata
 
 PER_WINDOW = {"scores": "float64", "mapped": "float64", "baseline": "float64", "class": "int32"}
 TILES = "tiles"
@@ -46,24 +48,23 @@ class Store:
 
     def __init__(self, job: Job):
         self.job = job
-        zarr = require("zarr", extra="large", purpose="write OME-Zarr images")
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        with _opening(job.store) as zarr:
+            windows = {name: f"windows/{name}/0" for name in PER_WINDOW}
+            check_metadata(job.store, *windows.values())
             group = zarr.open_group(str(job.store), mode="r+")
             count = len(group.attrs["ome"]["multiscales"][0]["datasets"])
+            check_metadata(job.store, *map(str, range(count)))
             self.levels: list[Any] = [group[str(level)] for level in range(count)]
-            self.per_window: dict[str, Any] = {
-                name: group[f"windows/{name}/0"] for name in PER_WINDOW
-            }
+            self.per_window: dict[str, Any] = {name: group[at] for name, at in windows.items()}
 
     @cached_property
     def tiles(self) -> Any:
         """Raw maps of all windows, those that are there."""
-        import zarr
-
         path = self.job.run / TILES
         if not path.exists():
             create_tiles(self.job)
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        with _opening(path) as zarr:
+            check_metadata(path)
             return zarr.open_array(str(path), mode="r+")
 
     def has_tile(self, tile: Index) -> bool:
@@ -169,6 +170,21 @@ class Store:
         folder = self.job.store / str(level) / "c"
         for target in range(len(self.job.labels)):
             yield folder / "/".join(map(str, (target, *chunk)))
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Generator[Any, None, None]:
+    """Give Zarr to open what an earlier run has left; what is no such thing ends in words."""
+    zarr = require("zarr", extra="large", purpose="write OME-Zarr images")
+    try:
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            yield zarr
+    except Exception as error:  # zarr raises what its parsing stumbles over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise InputError(
+            f"{str(path)!r} is damaged, so the run cannot be continued ({reason}). Begin anew "
+            f"with --overwrite."
+        ) from error
 
 
 def create_store(job: Job, space: Volume, attributes: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from respondcam._files import expanded
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
 from respondcam.network.archives import for_torch, names_in, reaching_calls
@@ -60,7 +61,7 @@ def load_model_file(path: str | Path, *, trust: bool = False) -> nn.Module:
     >>> [name for name, _ in load_model_file(path).named_children()]
     ['0']
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     _check(file)
     kind = _kind(file)
     if kind == "TorchScript":
@@ -77,7 +78,9 @@ def _check(path: Path) -> None:
         else "is a folder"
         if path.is_dir()
         else ""
-        if path.stat().st_size
+        if path.is_file() and path.stat().st_size
+        else "is no regular file"
+        if not path.is_file()
         else "is empty (0 bytes)"
     )
     if problem:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from respondcam._extras import require
+from respondcam._files import expanded
 from respondcam.errors import ModelError, RespondCAMWarning
 
 _KNOWN_OPSET = 17  # the last one whose operators onnx2torch translates
@@ -36,7 +37,7 @@ def load_onnx(path: str | Path) -> nn.Module:
     MissingExtraError
         If onnx or onnx2torch are not installed.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise ModelError(f"The ONNX file {str(file)!r} {what}. Give a file: onnx:network.onnx.")

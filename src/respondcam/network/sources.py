@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from respondcam._files import expanded
 from respondcam._kinds import is_tuple
 from respondcam.errors import InputError, ModelError
 from respondcam.network.model_files import SUFFIXES as MODEL_SUFFIXES
@@ -151,8 +152,8 @@ def _from_folder(
     module, name = opener.split(":")
     load = getattr(importlib.import_module(module), name)
     parts = load(
-        Path(spec.removeprefix(prefix)).expanduser(),
-        weights=None if weights is None else Path(weights).expanduser(),
+        expanded(spec.removeprefix(prefix)),
+        weights=None if weights is None else expanded(weights),
         arguments=arguments,
         trust=trust,
     )
@@ -211,7 +212,7 @@ def _factory(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
 
 def _from_file(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     name, factory = _split(spec)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise ModelError(
@@ -228,7 +229,7 @@ def _from_keras(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     _takes_none(spec, arguments)
     from respondcam.network.keras_files import load_keras  # reads nothing of Keras until called
 
-    return load_keras(Path(spec.removeprefix("keras:")).expanduser()), ()
+    return load_keras(expanded(spec.removeprefix("keras:"))), ()
 
 
 def _from_onnx(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:

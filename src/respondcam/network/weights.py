@@ -6,7 +6,6 @@ containers and refuses the rest; opening the rest takes an explicit ``trust``.
 """
 
 import hashlib
-import json
 import pickle
 import struct
 import warnings
@@ -19,8 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from respondcam._files import expanded, parse_json
 from respondcam._kinds import is_mapping
-from respondcam.errors import ModelError
+from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.archives import for_torch, is_archive, names_in
 
 # names under which training frameworks keep the state dict (Lightning, plain torch, nnU-Net)
@@ -99,7 +99,7 @@ def load_weights(model: nn.Module, path: str | Path, *, trust: bool = False) -> 
     >>> model.weight.tolist()
     [[1.0, 1.0]]
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     _check_file(path)
     state, nest = _state_dict(_read(path, trust=trust), path)
     names = list(state)
@@ -123,13 +123,35 @@ def named_classes(path: str | Path) -> tuple[str, ...]:
     >>> named_classes(path)
     ('a', 'b')
     """
+    path = expanded(path)
+    if not path.is_file():  # `load_weights` says what is wrong with it
+        return ()
     try:
         with cast("Any", safe_open)(path, framework="pt") as file:
             about: dict[str, str] = file.metadata() or {}
-        names = json.loads(about.get("classes", "[]"))
-    except (OSError, ValueError, SafetensorError):  # `load_weights` says what is wrong with it
+        text = about.get("classes", "[]")
+    except (OSError, ValueError, SafetensorError):
         return ()
-    return tuple(names) if all(isinstance(name, str) for name in names) else ()
+    names = _list_of_names(text)
+    if names is None:
+        warnings.warn(
+            f"the entry 'classes' of {path.name} is no list of names in JSON, and is left out",
+            RespondCAMWarning,
+            stacklevel=2,
+        )
+    return names or ()
+
+
+def _list_of_names(text: str) -> tuple[str, ...] | None:
+    """Names out of JSON that anybody may have written; None where it holds anything else."""
+    try:
+        names = parse_json(text)
+    except ValueError:
+        return None
+    if not isinstance(names, list):
+        return None
+    held = [str(name) for name in cast("list[Any]", names) if isinstance(name, str)]
+    return tuple(held) if len(held) == len(cast("list[Any]", names)) else None
 
 
 def state_sha256(model: nn.Module) -> str:
@@ -166,6 +188,8 @@ def _check_file(path: Path) -> None:
         raise ModelError(f"The weights file {str(path)!r} does not exist. {_ACCEPTED}.")
     if path.is_dir():
         raise ModelError(f"The weights file {str(path)!r} is a folder. {_ACCEPTED}.")
+    if not path.is_file():
+        raise ModelError(f"The weights file {str(path)!r} is no regular file. {_ACCEPTED}.")
     if path.stat().st_size == 0:
         raise ModelError(
             f"The weights file {str(path)!r} is empty (0 bytes). Copy or download it again."
@@ -279,6 +303,17 @@ def _damaged(path: Path, error: BaseException) -> ModelError:
 
 def _state_dict(content: Any, path: Path) -> tuple[dict[str, Any], str]:
     """Find the state dict in what a file held, and the entry it lay in."""
+    state, nest = _found_state(content, path)
+    odd = [name for name in state if not isinstance(name, str)]
+    if odd:
+        raise ModelError(
+            f"The file {str(path)!r} holds weights under keys that are no names: "
+            f"{_shortened([ascii(one)[:40] for one in odd], 3)}. {_ACCEPTED}."
+        )
+    return state, nest
+
+
+def _found_state(content: Any, path: Path) -> tuple[dict[Any, Any], str]:
     if isinstance(content, nn.Module):
         return dict(content.state_dict()), ""
     if is_mapping(content):
@@ -400,6 +435,8 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
+    if isinstance(value, Tensor) and value.is_nested:  # it has no shape
+        return "a nested tensor"
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 

@@ -24,7 +24,7 @@ from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume.geometry import LENGTH_UNITS, scaled
 from respondcam.volume.lazy import LazyVolume, placeholder
 from respondcam.volume.volume import Unit, Volume
-from respondcam.volume.zarr_chunks import check_chunks, check_declared
+from respondcam.volume.zarr_chunks import check_chunks, check_declared, check_metadata
 
 OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
@@ -95,6 +95,7 @@ def lay_open(path: Path) -> LazyVolume:
         As for `read`.
     """
     zarr = require("zarr", extra="large", purpose="read OME-Zarr images")
+    check_metadata(path)
     try:
         group = zarr.open_group(str(path), mode="r")
         attributes = dict(group.attrs)
@@ -294,6 +295,7 @@ def _three(chunk: int | Sequence[int]) -> Sequence[int]:
 
 def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, Any]) -> LazyVolume:
     finest = scales["datasets"][0]
+    check_metadata(path, str(finest["path"]))
     array = group[finest["path"]]
     names = [str(axis["name"]).lower() for axis in scales["axes"]]
     if array.ndim != len(names) or np.dtype(array.dtype).kind not in "fiub":

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,44 @@ _RATIO = 5000  # bytes declared for one byte stored, beyond that
 _CHUNKS = 10_000  # chunks that may be declared whatever is stored
 _SLACK = 1 << 16  # bytes for checksums and headers
 
+_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_LONGEST_METADATA = 1 << 26  # bytes; those of a whole store can stand in one file
+
 _ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def check_metadata(root: Path, *inner: str) -> None:
+    """Refuse files of metadata that are no regular files, or far too long for their purpose.
+
+    Zarr would wait for a pipe, or read a device, for ever.
+
+    Parameters
+    ----------
+    root
+        Of the store.
+    inner
+        Groups and arrays in it; those that they lie in are looked at, too.
+
+    Raises
+    ------
+    VolumeError
+        Before Zarr opens any.
+    """
+    folders = {root}
+    for one in inner:
+        parts = [part for part in one.split("/") if part]
+        folders |= {root.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)}
+    for file in (folder / name for folder in sorted(folders) for name in _METADATA):
+        try:
+            status = file.stat()
+        except OSError:  # it is not there: Zarr says so if it needs it
+            continue
+        if not S_ISREG(status.st_mode):
+            raise VolumeError(f"{str(root)!r} is damaged: {str(file)!r} is no regular file")
+        if status.st_size > _LONGEST_METADATA:
+            raise VolumeError(
+                f"{str(root)!r} is damaged: {str(file)!r} is {status.st_size} bytes of metadata"
+            )
 
 
 def check_declared(array: Any, path: Path) -> None:
@@ -29,12 +67,12 @@ def check_declared(array: Any, path: Path) -> None:
     Raises
     ------
     VolumeError
-        Before any memory is taken.
+        Before any memory is taken; also if any of its files is no regular file.
     """
     outer = array.shards or array.chunks
     voxels, chunk = prod(array.shape), prod(outer)
     declared = max(voxels, chunk) * max(4, np.dtype(array.dtype).itemsize)
-    files = [one.stat().st_size for one in _folder(array).rglob("*") if one.is_file()]
+    files = list(_sizes(_folder(array), path))
     count = prod(-(-n // c) for n, c in zip(array.shape, outer, strict=True))
     sparse = count > _CHUNKS and count > 100 * len(files)
     if sparse or (declared > _FREE and declared > _RATIO * sum(files)):
@@ -43,6 +81,19 @@ def check_declared(array: Any, path: Path) -> None:
             f"shape {tuple(outer)}, but holds {len(files)} files of {sum(files)} bytes together: "
             f"it is damaged or incomplete, or so sparse that it must be cropped first"
         )
+
+
+def _sizes(folder: Path, path: Path) -> Iterator[int]:
+    """Bytes of each file of an array."""
+    for one in folder.rglob("*"):
+        try:
+            status = one.stat()
+        except OSError:  # a link that leads nowhere
+            continue
+        if S_ISREG(status.st_mode):
+            yield status.st_size
+        elif not S_ISDIR(status.st_mode):
+            raise VolumeError(f"{str(path)!r} is damaged: {str(one)!r} is no regular file")
 
 
 def check_chunks(array: Any, start: Sequence[int], stop: Sequence[int], path: Path) -> None:
@@ -62,10 +113,12 @@ def check_chunks(array: Any, start: Sequence[int], stop: Sequence[int], path: Pa
     outer = [kind for kind in kinds if "crc32c" not in kind][-1:]  # a checksum is put behind it
     blosc = any("blosc" in kind for kind in outer)
     for file in _chunk_files(array, start, stop):
+        if not file.is_file():  # left out: it is empty
+            continue
         try:
             with file.open("rb") as stream:
                 head = stream.read(18)
-        except OSError:  # left out: it is empty
+        except OSError:  # Zarr says why
             continue
         stored = file.stat().st_size
         if blosc and not blosc_fits(head, stored):

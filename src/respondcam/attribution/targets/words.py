@@ -92,7 +92,7 @@ class _Typed:
         if part in self.names:
             return self.names.index(part)
         part = part.removeprefix("class:")
-        if part.isdecimal():
+        if part.isdecimal() and len(part) < 19:  # longer ones are no numbers of classes
             return int(part)
         if part in self.names:
             return self.names.index(part)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from respondcam._files import read_json
+from respondcam._files import expanded, read_json
 from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
@@ -45,7 +45,7 @@ def find_records(given: Sequence[str | Path]) -> list[Found]:
     InputError
         If a path does not exist, or there is no record.
     """
-    paths = [path for one in given for path in _json_files(Path(one).expanduser())]
+    paths = [path for one in given for path in _json_files(expanded(one))]
     volumes: dict[tuple[str, str], list[tuple[Path, Mapping[str, Any]]]] = {}
     for path in dict.fromkeys(paths):
         record = _record(path)
