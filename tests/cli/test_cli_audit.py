@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import pytest
 from scipy import stats
@@ -153,3 +154,20 @@ def test_classes_that_look_alike_stay_in_order_and_rounding_is_no_deviation(cli,
     alone = cli("audit", folder / "v0.mrc", "--model", f"{nets}:named", "--layer", "second")
     (one,) = [line for line in alone.out.splitlines() if line.startswith("respond, 1 volume")]
     assert "±" not in one
+
+
+def test_names_that_spreadsheets_would_run_stand_behind_an_apostrophe(cli, nets, mrc, tmp_path):
+    (tmp_path / "formulas.py").write_text(
+        "from nets import net\n\n\ndef build():\n    return net(), ['=1+1', '@sum', '-a']\n"
+    )
+    odd = mrc.rename(tmp_path / "=cmd.mrc")
+    (tmp_path / "bad.mrc").write_bytes(b"")
+    given = (odd.name, "bad.mrc", "--model", f"{tmp_path}/formulas.py:build", "--layer", "first")
+    cli("audit", *given, "--csv", "a.csv")
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text("utf-8").splitlines()))
+    assert rows[0]["file"] == "'=cmd.mrc"
+    assert rows[0]["class"] in ("'=1+1", "'@sum", "'-a")
+    assert all(math.isfinite(float(rows[0][name])) for name in ("score", "gap"))
+    assert rows[1]["file"] == "bad.mrc"
+    classes = list(csv.DictReader((tmp_path / "a.classes.csv").read_text("utf-8").splitlines()))
+    assert {row["class"] for row in classes} & {"'=1+1", "'@sum", "'-a"}

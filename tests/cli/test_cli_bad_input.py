@@ -1,6 +1,7 @@
 """Every kind of bad input: exit code 2, one clear message, nothing left behind."""
 
 import gzip
+import os
 import pickle
 import re
 import subprocess
@@ -323,3 +324,40 @@ def test_an_interrupted_simulation_says_that_its_list_is_missing(cli, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert cli(*given).code == 0
     assert (tmp_path / "sim" / "particles.star").exists()
+
+
+def test_a_name_that_is_no_text(cli, nets, mrc, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff\xfe.mrc")
+    odd.write_bytes(mrc.read_bytes())
+    for given in (odd, "*.mrc"):
+        result = cli("explain", given, "--model", f"{nets}:net")
+        assert_refused(result, r"udcff.*no UTF-8 text")
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--method-arg", "nodes=" + "[" * 5000), "--method-arg nodes cannot be read as JSON"),
+        (("--model-arg", "classes=" + "9" * 5000), "an integer of 5000 digits"),
+        (("--model-arg", "classes=0"), r"output \(1, 0\) has no classes"),
+        (("--output", "9" * 5000), "is no part of the network's output"),
+        (("--weights", "~no-such-user/w.pt"), "does not exist"),
+    ],
+)
+def test_arguments_that_nobody_means(cli, nets, mrc, tmp_path, options, words):
+    result = cli("explain", mrc, "--model", f"{nets}:net", *options)
+    assert_refused(result, words)
+    assert_nothing_left(tmp_path)
+
+
+def test_home_folders_of_nobody(cli, nets, mrc, tmp_path):
+    assert_refused(cli("explain", "~no-such-user/a.mrc", "--model", f"{nets}:net"), "no file")
+    mrc.rename(tmp_path / "~no-such-user.mrc")  # the file's own name
+    assert cli("explain", "~no-such-user.mrc", "--model", f"{nets}:net").code == 0
+
+
+def test_weights_that_are_a_pipe(cli, nets, mrc, tmp_path):
+    os.mkfifo(tmp_path / "w.pt")
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--weights", tmp_path / "w.pt")
+    assert_refused(result, "no regular file")

@@ -10,6 +10,7 @@ import typer
 from respondcam._extras import require
 from respondcam.cli._common import (
     exit_code,
+    for_csv,
     guarded,
     in_words,
     number,
@@ -141,3 +142,10 @@ def test_json_is_strict():
 def test_numbers_for_tables():
     assert [number(v) for v in (0.0, -1234567.0, 0.00012)] == ["0", "-1.235e+06", "0.00012"]
     assert [percent(v) for v in (0.5, 1e-9, math.inf)] == ["50 %", "0 %", "-"]
+
+
+def test_cells_of_csv_files():
+    formulas = ["=1", "+1", "-1", "@a", "\tx", "\rx", " =1"]
+    assert all(for_csv({"a": text})["a"] == f"'{text}" for text in formulas)
+    plain = {"a": "class 1", "b": -1.0, "c": None, "d": 3, "e": ""}
+    assert for_csv(plain) == plain

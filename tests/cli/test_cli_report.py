@@ -124,3 +124,49 @@ def test_bad_input_is_worded(cli, tmp_path, arguments, words):
     assert result.code == 2
     assert words in result.err
     assert not list(tmp_path.glob("*.html"))
+
+
+def changed(out: Path, section: str, name: str, value) -> Path:
+    """The record of the first class with another value, the only one in its folder."""
+    first, *others = sorted(out.glob("*.json"))
+    for other in others:
+        other.unlink()
+    record = json.loads(first.read_text("utf-8"))
+    record[section][name] = value
+    first.write_text(json.dumps(record), encoding="utf-8")
+    return first
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("account", "score", 10**400),
+        ("account", "gap", float("inf")),
+        ("target", "name", "\ud800"),
+    ],
+)
+def test_records_with_what_no_page_can_hold_are_none(cli, nets, mrc, section, name, value):
+    record = changed(explained(cli, nets, mrc), section, name, value)
+    for given, words in ((record, "no record of a map"), (record.parent, "no maps to report")):
+        result = cli("report", given)
+        assert result.code == 2
+        assert words in result.err
+
+
+@pytest.mark.parametrize("name", ["{folder}/secret.mrc", "../secret.mrc"])
+def test_a_record_shows_no_volume_outside_its_folder(cli, nets, mrc, make, tmp_path, name):
+    """A record that somebody sent could have any volume of this machine put into a page."""
+    make.mrc(tmp_path / "secret.mrc", make.blob((8, 10, 12), seed=7))
+    record = changed(explained(cli, nets, mrc), "files", "layer", name.format(folder=tmp_path))
+    result = cli("report", record)
+    assert result.code == 2
+    assert "outside its own folder" in result.err
+    assert not list(record.parent.glob("*.html"))
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc", "/sys/kernel"])
+def test_files_of_the_system_are_no_volumes(cli, nets, mrc, path):
+    """Some of them block, or never end."""
+    result = cli("report", changed(explained(cli, nets, mrc), "input", "path", path))
+    assert result.code == 2
+    assert "is not there any more" in result.err

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from respondcam.attribution import Explanation, RespondCAM
-from respondcam.errors import LayerError, ModelError, RespondCAMWarning
+from respondcam.errors import LayerError, MissingExtraError, ModelError, RespondCAMWarning
+from respondcam.network import onnx_files
 from respondcam.network.sources import load_model
 
 onnx: Any = pytest.importorskip("onnx")
@@ -129,3 +130,79 @@ def test_files_that_are_no_onnx(tmp_path, make, words):
     with pytest.raises(ModelError, match=words) as caught:
         load_model(f"onnx:{tmp_path / 'net.onnx'}")
     assert "\n" not in str(caught.value)
+
+
+def asking(path: Path, *nodes: Any, **constants: Any) -> str:
+    """A network of a convolution whose weights are named w, and of nodes that ask for much."""
+    helper, tensors = onnx.helper, onnx.numpy_helper
+    whole = [
+        *nodes,
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[3, 3, 3]),
+        helper.make_node("ReduceMean", ["c"], ["y"], "mean", axes=[2, 3, 4], keepdims=0),
+    ]
+    given = {"w": np.ones((2, 1, 3, 3, 3), np.float32), **constants}
+    floats = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        whole,
+        "net",
+        [helper.make_tensor_value_info("x", floats, [1, 1, 8, 8, 8])],
+        [helper.make_tensor_value_info("y", floats, [1, 2])],
+        [tensors.from_array(np.asarray(value), name) for name, value in given.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return f"onnx:{path}"
+
+
+def node(kind: str, *names: str, **attributes: Any) -> Any:
+    return onnx.helper.make_node(kind, list(names), ["z"], "greedy", **attributes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "constants", "words"),
+    [
+        ("ConstantOfShape", ["s"], {"s": [2000, 2000, 500]}, "a constant of shape 2000 x 2000"),
+        ("Tile", ["x", "s"], {"s": [1, 1, 60, 60, 60]}, "a tensor repeated 1 x 1 x 60"),
+        ("Expand", ["x", "s"], {"s": [9000, 1, 800, 800, 8]}, "a tensor of shape 9000 x 1"),
+        ("Range", ["a", "b", "s"], {"a": 0, "b": 10**10, "s": 1}, "1e.10 numbers in a row"),
+        ("Range", ["a", "b", "s"], {"a": 0.0, "b": np.inf, "s": 1.0}, "inf numbers in a row"),
+        ("Resize", ["x", "", "s"], {"s": [1.0, 1.0, 99.0, 99.0, 99.0]}, "a tensor enlarged by"),
+    ],
+)
+def test_a_small_file_cannot_ask_for_much_memory(tmp_path, kind, inputs, constants, words):
+    spec = asking(tmp_path / "a.onnx", node(kind, *inputs), **constants)
+    with pytest.raises(ModelError, match=f"asks for {words}.*in its node 'greedy'"):
+        load_model(spec)
+
+
+def test_constants_of_a_usual_size_are_none_of_that(tmp_path):
+    greedy = node("ConstantOfShape", "s")
+    load_model(asking(tmp_path / "a.onnx", greedy, s=[64, 64, 64]))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"kernel_shape": [2**30 - 1]}, "a kernel of 1073741823 with weights of shape"),
+        ({"kernel_shape": [3, 3, 3], "group": 2**40}, "1099511627776 groups"),
+    ],
+)
+def test_convolutions_that_do_not_fit_their_weights_are_not_built(tmp_path, attributes, words):
+    spec = asking(tmp_path / "a.onnx", node("Conv", "x", "w", **attributes))
+    with pytest.raises(ModelError, match=words):
+        load_model(spec)
+
+
+def test_what_onnx2torch_itself_lacks_is_named_with_the_extra(tmp_path, monkeypatch):
+    def lacking(*arguments: Any, **options: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
+
+    spec = asking(tmp_path / "a.onnx")
+    whole = onnx_files.require
+
+    def required(name: str, **options: Any) -> Any:
+        return (lacking if name == "onnx2torch" else whole)(name, **options)
+
+    monkeypatch.setattr(onnx_files, "require", required)
+    with pytest.raises(MissingExtraError, match=r"'torchvision' is needed.*respondcam\[onnx\]"):
+        load_model(spec)

@@ -91,7 +91,7 @@ def output_part(key: str) -> Callable[[Any], Tensor]:
     def pick(output: Any) -> Tensor:
         if is_mapping(output) and key in output:
             return output[key]
-        if is_listed(output) and key.isdecimal() and int(key) < len(output):
+        if is_listed(output) and key.isdecimal() and len(key) < 9 and int(key) < len(output):
             return output[int(key)]
         if not isinstance(output, Tensor) and hasattr(output, key):
             return getattr(output, key)
@@ -176,6 +176,8 @@ def batched(output: Tensor) -> Tensor:
     """(batch, class, ...) from an output that may lack the class axis."""
     if output.ndim == 0:
         raise TargetError("The model's output is a single number; it must keep the batch axis.")
+    if output.ndim > 1 and output.shape[1] == 0:
+        raise TargetError(f"The model's output {_shape(output)} has no classes, so no scores.")
     return output[:, None] if output.ndim == 1 else output
 
 

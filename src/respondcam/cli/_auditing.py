@@ -20,7 +20,7 @@ from respondcam.cli._audit_classes import (
 )
 from respondcam.cli._audit_files import COLUMNS, FIGURES, OVER_CLASSES, TITLE
 from respondcam.cli._batch import Batch
-from respondcam.cli._common import number, percent, print_json
+from respondcam.cli._common import for_csv, number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
@@ -128,8 +128,9 @@ def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[Class
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for source, rows in batch.done:
-            writer.writerows(_cells(source, row) for row in rows)
-        writer.writerows({"file": str(s.path), "error": words} for s, words in batch.failed)
+            writer.writerows(for_csv(_cells(source, row)) for row in rows)
+        for source, words in batch.failed:
+            writer.writerow(for_csv({"file": str(source.path), "error": words}))
     cells = class_cells(classes)
     if cells:
         with (
@@ -138,7 +139,7 @@ def write_csv(path: Path, batch: Batch[list[Row]], classes: dict[str, list[Class
         ):
             writer = csv.DictWriter(file, CLASS_COLUMNS)
             writer.writeheader()
-            writer.writerows(cells)
+            writer.writerows(for_csv(row) for row in cells)
 
 
 def write_page(

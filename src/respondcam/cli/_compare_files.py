@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from respondcam._files import make_folder, read_json, whole_file
-from respondcam.cli._common import to_json
+from respondcam.cli._common import for_csv, to_json
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import METRICS, Compared, Result
 from respondcam.evidence.se3d import BINS, CUTS, Se3dCounts
@@ -185,7 +185,7 @@ def write_csv(path: Path, cells: Sequence[Mapping[str, Any]]) -> Path:
     with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(cells[0]) if cells else ["metric"])
         writer.writeheader()
-        writer.writerows(cells)
+        writer.writerows(for_csv(row) for row in cells)
     return path
 
 

@@ -55,7 +55,7 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     Raises
     ------
     InputError
-        If a pattern or a folder holds nothing.
+        If a pattern or a folder holds nothing, or a name is no UTF-8 text.
 
     Examples
     --------
@@ -71,6 +71,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             "No file was given. Give volumes, patterns such as 'data/*.mrc' or folders."
         )
     given_paths = list(paths.values())
+    for path in given_paths:
+        _check_name(path)
     names, labels = output_names(given_paths), shown_names(given_paths)
     return [
         replace(_source(path, name), shown=label)
@@ -97,6 +99,17 @@ def shown_names(paths: Sequence[Path]) -> list[str]:
             for path, name in zip(absolute, found, strict=True)
         ]
     return found
+
+
+def _check_name(path: Path) -> None:
+    """Refuse names that records and pages, which are UTF-8, cannot hold."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{str(path)!a} has a name with bytes that are no UTF-8 text, which no record or "
+            f"page can hold. Rename the file or its folder."
+        ) from error
 
 
 def without_channel_files(sources: Sequence[Source]) -> list[Source]:

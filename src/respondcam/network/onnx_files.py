@@ -16,7 +16,8 @@ from torch import nn
 
 from respondcam._extras import require
 from respondcam._files import expanded
-from respondcam.errors import ModelError, RespondCAMWarning
+from respondcam.errors import MissingExtraError, ModelError, RespondCAMWarning
+from respondcam.network.onnx_sizes import check_sizes
 
 _KNOWN_OPSET = 17  # the last one whose operators onnx2torch translates
 
@@ -35,19 +36,20 @@ def load_onnx(path: str | Path) -> nn.Module:
         If the file is missing or damaged, its external data is missing, or it has operators that
         cannot be translated.
     MissingExtraError
-        If onnx or onnx2torch are not installed.
+        If onnx, onnx2torch or what that needs are not installed.
     """
     file = expanded(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise ModelError(f"The ONNX file {str(file)!r} {what}. Give a file: onnx:network.onnx.")
     onnx = require("onnx", extra="onnx", purpose="read ONNX files")
-    converter = require("onnx2torch", extra="onnx", purpose="turn ONNX into PyTorch")
+    converter = _converter()
     proto = _read(onnx, file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             proto = _supported(proto, file)
+            check_sizes(proto, file)
             network: nn.Module = converter.convert(proto)
     except ModelError:
         raise
@@ -58,6 +60,17 @@ def load_onnx(path: str | Path) -> nn.Module:
         ) from error
     _warn_of_softmax(proto, file)
     return network.eval()
+
+
+def _converter() -> Any:
+    try:
+        return require("onnx2torch", extra="onnx", purpose="turn ONNX into PyTorch")
+    except ModuleNotFoundError as error:  # it needs torchvision, and does not say so in time
+        raise MissingExtraError(
+            f"The package {error.name!r} is needed by onnx2torch to turn ONNX into PyTorch, and is "
+            f"not installed. Install it with: pip install 'respondcam[onnx]'",
+            name=error.name,
+        ) from error
 
 
 def _read(onnx: Any, path: Path) -> Any:

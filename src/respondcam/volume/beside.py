@@ -9,6 +9,18 @@ from pathlib import Path
 from respondcam.errors import VolumeError
 
 
+def lies_beside(header: Path, name: str) -> bool:
+    """Whether a name leads to the folder of the file that it stands in, or below it.
+
+    Examples
+    --------
+    >>> lies_beside(Path("maps/a.json"), "a.mrc"), lies_beside(Path("maps/a.json"), "../b.mrc")
+    (True, False)
+    """
+    folder = header.parent.absolute()
+    return ".." not in Path(name).parts and (folder / name).is_relative_to(folder)
+
+
 def file_beside(header: Path, name: str) -> Path:
     """The file of voxels that a header names.
 
@@ -24,9 +36,8 @@ def file_beside(header: Path, name: str) -> Path:
     Traceback (most recent call last):
     respondcam.errors.VolumeError: 'scan.nhdr' keeps its voxels in '/etc/passwd', outside ...
     """
-    folder = header.parent.absolute()
-    found = folder / name
-    if ".." in Path(name).parts or not found.is_relative_to(folder):
+    found = header.parent.absolute() / name
+    if not lies_beside(header, name):
         raise VolumeError(
             f"{str(header)!r} keeps its voxels in {name!r}, outside its own folder; that is not "
             f"read, since a header could name any file of this machine. Put both in one folder, "

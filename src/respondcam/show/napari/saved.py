@@ -1,10 +1,10 @@
 """Maps that ``respondcam explain`` wrote, as layers over their images."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from respondcam._files import read_json
 from respondcam.errors import InputError
 from respondcam.show.caption import Caption
 from respondcam.show.napari.layers import LayerData, image_layers, map_layer
@@ -68,14 +68,14 @@ def saved_maps(path: Path) -> list[LayerData]:
         return []
     from respondcam.show.report.records import read_map
 
-    found = read_map(record, json.loads(record.read_text("utf-8")), "voxel")
+    found = read_map(record, read_json(record), "voxel")
     map = read_volume(path)
     return [map_layer(map, found.caption(path.name), about={"record": str(record)})]
 
 
 def _window_maps(path: Path) -> list[LayerData]:
     try:
-        ours = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]["respondcam"]
+        ours = read_json(path / "zarr.json")["attributes"]["respondcam"]
         names, settings = ours["channels"], ours["manifest"]["settings"]
         method, layer, stitch = (str(settings[key]) for key in ("method", "layer", "stitch"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -101,7 +101,7 @@ def _record_beside(path: Path) -> Path | None:
         if not dot or not record.is_file():
             continue
         try:
-            files = json.loads(record.read_text("utf-8"))["files"]
+            files = read_json(record)["files"]
             if files[resolution] == path.name:
                 return record
         except (OSError, ValueError, KeyError, TypeError):
@@ -114,8 +114,9 @@ def _map(
 ) -> LayerData:
     map = one.volume
     if resolution == "input":
-        name = json.loads(record.read_text("utf-8"))["files"].get("input", "")
-        map = read_volume(record.parent / name)
+        from respondcam.show.report.records import map_file
+
+        map = read_volume(map_file(record, read_json(record), "input"))
         map = Volume(map.voxels, map.affine, image.unit) if map.unit == "voxel" else map
     about: dict[str, Any] = {"record": str(record), "resolution": resolution}
     return map_layer(

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
 from respondcam.volume import Unit, Volume, read_volume
+from respondcam.volume.beside import lies_beside
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def _is_record(found: Any) -> bool:
         all(isinstance(text, str) for text in texts)
         and found["settings"].get("nonfinite", "error") in ("error", "zero", "keep")
         and all(isinstance(number, int | float | None) for number in numbers)
+        and all(number is None or math.isfinite(number) for number in numbers)
         and isinstance(found.get("notes", []), list)
         and _are_channels(found.get("channels") or {})
     )
@@ -183,12 +186,42 @@ def _volume_path(recorded: Path, folder: Path) -> Path:
     """Find the volume where it was, or, when the folder has moved, beside the maps."""
     with contextlib.suppress(OSError):  # a name that no file can have
         for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
-            if place.is_file() or place.is_dir():
+            if _may_be_volume(place):
                 return place
     raise InputError(
         f"The volume {str(recorded)!r} is not there any more. Run the command in the folder in "
         f"which it was explained, or put the file beside its maps in {str(folder)!r}."
     )
+
+
+# what stands here is no data: files of the system that may block, or never end
+_SYSTEM = ("/proc/", "/sys/")
+
+
+def _may_be_volume(place: Path) -> bool:
+    if f"{place.resolve()}/".startswith(_SYSTEM):
+        return False
+    return place.is_dir() or (place.is_file() and place.stat().st_size > 0)
+
+
+def map_file(path: Path, record: Mapping[str, Any], resolution: str) -> Path:
+    """The file of a record's map, which lies beside it.
+
+    A record that somebody sent could otherwise have any volume of the machine put into a page.
+
+    Raises
+    ------
+    InputError
+        If it lies outside the record's folder.
+    """
+    name = str(record["files"].get(resolution, ""))
+    if not lies_beside(path, name):
+        raise InputError(
+            f"{str(path)!r} names {name!r} for its map, outside its own folder; that is not read, "
+            f"since a record could name any file of this machine. Put both in one folder, and the "
+            f"bare name into the record."
+        )
+    return path.parent / name
 
 
 def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
@@ -206,10 +239,9 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
     Raises
     ------
     InputError
-        If the map cannot be read.
+        If the map cannot be read, or lies outside the record's folder.
     """
-    file = path.parent / record["files"]["layer"]
-    map = read_volume(file)
+    map = read_volume(map_file(path, record, "layer"))
     # a format may not know the unit that the image's own file told
     map = Volume(map.voxels, map.affine, unit) if map.unit == "voxel" else map
     account = record.get("account", {})
