@@ -9,6 +9,7 @@ import pytest
 
 from respondcam.errors import VolumeError
 from respondcam.volume import Volume, read_volume, write_volume
+from respondcam.volume.lazy import open_volume
 
 ARRAY = np.random.default_rng(11).normal(size=(4, 5, 6)).astype(np.float32)
 AFFINE = np.array([[1, 0.2, 0, 5], [0, 2, 0.1, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
@@ -174,3 +175,20 @@ def test_a_header_of_gigabytes_is_refused_before_it_is_read(tmp_path, head):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**24
+
+
+def test_a_unit_of_numbers_that_are_no_characters(tmp_path):
+    write_volume(tmp_path / "a.npz", Volume(ARRAY, unit="mm"))
+    with np.load(tmp_path / "a.npz") as archive:
+        parts = dict(archive)
+    parts["unit"] = np.frombuffer(b"\xff\xff\xff\xff", "<U1")[0:1]
+    np.savez(tmp_path / "a.npz", **parts)
+    with pytest.raises(VolumeError, match="damaged place"):
+        read_volume(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", ["V0", "U0", "c8", "M8[s]"])
+def test_other_types_are_not_laid_open(tmp_path, dtype):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4), dtype))
+    with pytest.raises(VolumeError, match="accepted are real numbers"):
+        open_volume(tmp_path / "a.npy", tmp_path)

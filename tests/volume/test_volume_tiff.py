@@ -216,3 +216,20 @@ def test_pages_that_claim_more_bytes_than_the_file_has_are_refused_before_memory
     (tmp_path / "b.tif").write_bytes(data)
     with pytest.raises(VolumeError, match=rf"b\.tif.*{2**30} bytes"):
         read(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+def test_pages_that_consist_of_more_pieces_than_they_list_are_refused(tmp_path, reader):
+    """tifffile would fill each of the others with zeros."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.ones((3, 4, 5), np.float32), compression="zlib", photometric="minisblack"
+    )
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        places = [page.tags["ImageLength"].valueoffset for page in file.pages]
+    for place in places:
+        data[place : place + 4] = struct.pack("<I", 5 << 24)
+    path.write_bytes(data)
+    with pytest.raises(VolumeError, match=r"a page is said to consist of \d+ pieces, and lists 1"):
+        reader(path)

@@ -223,6 +223,8 @@ def open_volume(path: str | os.PathLike[str], scratch: str | os.PathLike[str]) -
         if source.is_dir() and module_of(source).__name__.endswith("ome_zarr"):
             return module_of(source).lay_open(source)
         return _in_place(source) or _unpacked(source, Path(scratch))
+    except MemoryError as error:
+        raise VolumeError(f"{str(source)!r} does not fit into this machine's memory") from error
     except OSError as error:
         raise VolumeError(f"Cannot read {str(source)!r}: {error}") from error
 

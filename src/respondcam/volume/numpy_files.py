@@ -51,6 +51,8 @@ def lay_open(path: Path) -> LazyVolume:
     with open_stream(path) as stream:
         shape, fortran_order, dtype = _array_layout(stream, path)
         offset = stream.tell()
+    if dtype.kind not in "fiub":
+        raise VolumeError(f"{str(path)!r} holds voxels of type {dtype}; accepted are real numbers")
     check_size(path, shape, dtype.itemsize, in_memory=False)
     axes = tuple(range(len(shape)))
     order = axes[::-1] if fortran_order else axes
@@ -102,7 +104,7 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Volume:
     names = {name.removesuffix(".npy"): name for name in archive.namelist()}
     if names.keys() >= _OWN_ARRAYS:
         affine = _read_small(archive, names["affine"], path)
-        unit: Any = str(_read_small(archive, names["unit"], path))
+        unit: Any = _text(_read_small(archive, names["unit"], path))
         if affine.shape != (4, 4) or affine.dtype.kind not in "iuf" or unit not in get_args(Unit):
             raise VolumeError(
                 f"{str(path)!r} has a damaged place: affine of shape {affine.shape}, unit {unit!r}"
@@ -114,6 +116,13 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Volume:
             f"an archive with one array, or one written by respondcam.write_volume"
         )
     return Volume(_read_member(archive, next(iter(names.values())), path), source=path)
+
+
+def _text(array: np.ndarray) -> str:
+    try:
+        return str(array)
+    except (SystemError, ValueError):  # numbers that are no characters
+        return "unreadable"
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Generator
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 from xml.etree import ElementTree
@@ -84,6 +85,9 @@ def lay_open(path: Path) -> LazyVolume | None:
 def unpack(path: Path, target: Path) -> Volume:
     """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
     with _stack(path) as (file, series):
+        plain = series.keyframe.compression == 1
+        available = None if plain else UNBOUNDED
+        check_size(path, series.shape, series.dtype.itemsize, available, in_memory=False)
         affine, unit, factor = _place(file, path)
         _check_pieces(series, path)
         layout = _layout(series.axes, series.shape) or ""
@@ -233,7 +237,13 @@ def _check_pieces(series: Any, path: Path) -> None:
     for page in series.pages:
         if page is None:
             continue  # a gap, filled with zeros
-        size = page.parent.filehandle.size
+        size, pieces = page.parent.filehandle.size, prod(series.keyframe.chunked)
+        listed = min(len(page.dataoffsets), len(page.databytecounts))
+        if listed < pieces:  # tifffile fills the others with zeros, one by one
+            raise VolumeError(
+                f"{str(path)!r} is truncated or damaged: a page is said to consist of {pieces} "
+                f"pieces, and lists {listed}. Copy it anew"
+            )
         for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
             if start + length > size:
                 raise VolumeError(
