@@ -218,6 +218,7 @@ def test_pages_that_claim_more_bytes_than_the_file_has_are_refused_before_memory
         read(tmp_path / "b.tif")
 
 
+@pytest.mark.filterwarnings("ignore::respondcam.errors.RespondCAMWarning")  # of damaged tags
 @pytest.mark.parametrize("reader", [read_volume, unpacked])
 def test_pages_that_consist_of_more_pieces_than_they_list_are_refused(tmp_path, reader):
     """tifffile would fill each of the others with zeros."""
