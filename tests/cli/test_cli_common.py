@@ -145,7 +145,7 @@ def test_numbers_for_tables():
 
 
 def test_cells_of_csv_files():
-    formulas = ["=1", "+1", "-1", "@a", "\tx", "\rx", " =1"]
+    formulas = ["=1", "+1+1", "-a", "@a", "\tx", "\rx", " =1", "-1\n"]
     assert all(for_csv({"a": text})["a"] == f"'{text}" for text in formulas)
-    plain = {"a": "class 1", "b": -1.0, "c": None, "d": 3, "e": ""}
+    plain = {"a": "class 1", "b": -1.0, "c": None, "d": 3, "e": "", "f": "-", "g": "-1.5"}
     assert for_csv(plain) == plain

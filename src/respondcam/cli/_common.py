@@ -344,9 +344,10 @@ def for_csv(cells: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _harmless(value: Any) -> Any:
-    if isinstance(value, str) and value.lstrip(" ").startswith(tuple("=+-@\t\r\n")):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(tuple("=+-@\t\r\n")):
+        return value
+    # a dash stands for nothing, and a number that is written as a text runs nothing
+    return value if re.fullmatch(r"-|[+-]?\d+(\.\d+)?", value, re.ASCII) else f"'{value}"
 
 
 def number(value: float) -> str:
