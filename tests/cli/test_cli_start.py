@@ -105,3 +105,14 @@ def test_arguments_go_by_their_names_in_the_help(command):
     text = CliRunner().invoke(app, [command, "--help"]).stdout
     assert "<list" not in text
     assert "<path>" not in text
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "respondcam", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "respondcam" in run.stdout
