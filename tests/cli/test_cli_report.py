@@ -170,3 +170,10 @@ def test_files_of_the_system_are_no_volumes(cli, nets, mrc, path):
     result = cli("report", changed(explained(cli, nets, mrc), "input", "path", path))
     assert result.code == 2
     assert "is not there any more" in result.err
+
+
+@pytest.mark.parametrize("path", ["a\0b.mrc", "x" * 5000])
+def test_paths_that_no_file_can_have(cli, nets, mrc, path):
+    result = cli("report", changed(explained(cli, nets, mrc), "input", "path", path))
+    assert result.code == 2
+    assert "is not there any more" in result.err

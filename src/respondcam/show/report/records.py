@@ -184,7 +184,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _volume_path(recorded: Path, folder: Path) -> Path:
     """Find the volume where it was, or, when the folder has moved, beside the maps."""
-    with contextlib.suppress(OSError):  # a name that no file can have
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a name that no file can have
         for place in (recorded, folder / recorded.name, folder.parent / recorded.name):
             if _may_be_volume(place):
                 return place
