@@ -142,7 +142,7 @@ def _is_record(found: Any) -> bool:
     texts = [found[section].get(name) for section, names in _NEEDED.items() for name in names]
     numbers = [found.get("account", {}).get(name) for name in _ACCOUNT]
     return (
-        all(isinstance(text, str) for text in texts)
+        all(isinstance(text, str) and "\0" not in text for text in texts)
         and found["settings"].get("nonfinite", "error") in ("error", "zero", "keep")
         and all(isinstance(number, int | float | None) for number in numbers)
         and all(number is None or math.isfinite(number) for number in numbers)
