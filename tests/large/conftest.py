@@ -49,6 +49,18 @@ def fixed():
     return nn.Sequential(OrderedDict(conv=conv, flat=nn.Flatten(), scores=nn.Linear(2 * 8**3, 2)))
 
 
+class Cropping(nn.Module):
+    """Looks at six voxels from the brightest plane on, wherever that is."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x):
+        start = int(x.amax((0, 1, 2, 3)).argmax().clamp(0, 2))
+        return self.net(x[..., start : start + 6])
+
+
 def dense():
     torch.manual_seed(0)
     return nn.Sequential(OrderedDict(

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 import respondcam as rc
-from respondcam.errors import InputError, VolumeError
+from respondcam.errors import InputError, ModelError, VolumeError
 from respondcam.large import explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
@@ -47,6 +47,12 @@ def test_a_stopped_run_is_continued_to_the_same_bytes(run, straight, bytes_of, m
     assert outcome.explained < outcome.windows if tiles else outcome.explained == outcome.windows
     assert bytes_of(outcome.store) == straight
     assert not (outcome.store.with_name("tomo.respond.second.all.run") / "tiles").exists()
+
+
+@pytest.mark.parametrize("axes", ["zyx", "xyz"])
+def test_a_network_whose_grid_moves_with_the_values_is_refused(run, axes):
+    with pytest.raises(ModelError, match=r"another way for other values: layer 'net\.second'"):
+        run(network="Cropping", layer="net.second", batch=1, axes=axes)
 
 
 def test_a_run_stopped_between_chunks_is_continued(run, straight, bytes_of, monkeypatch):

@@ -251,6 +251,7 @@ def number_of(counts: Index, index: Index) -> int:
 
 def _read_off(job: Job, found: Explanation, *, account: bool) -> tuple[np.ndarray, ...]:
     """Maps, scores, sums, baselines and classes of a batch, (window, target, ...)."""
+    _check_grid(job, found)
     scores = found.scores.detach().double().cpu().numpy()
     mapped = found.maps.detach().double().flatten(2).sum(dim=2).cpu().numpy()
     baselines = np.full(scores.shape, np.nan)
@@ -262,6 +263,21 @@ def _read_off(job: Job, found: Explanation, *, account: bool) -> tuple[np.ndarra
     if account:
         baselines = found.account.baseline.cpu().numpy()
     return found.maps.detach().float().cpu().numpy(), scores, mapped, baselines, classes
+
+
+def _check_grid(job: Job, found: Explanation) -> None:
+    """Raise ModelError where the layer's voxels are not where those of the first window were."""
+    grid = _turned(found.grid) if job.settings.axes == "xyz" else found.grid
+    known = job.grid
+    if grid.origin != "layout" or known.origin != "layout":
+        return
+    if (grid.stride, grid.offset, grid.shape) != (known.stride, known.offset, known.shape):
+        raise ModelError(
+            f"The network takes another way for other values: layer {found.layer!r} has its voxels "
+            f"at {grid.offset} + n x {grid.stride} in this window, and at {known.offset} + n x "
+            f"{known.stride} in the first. Windows are put together on one grid; explain "
+            f"them one by one, as volumes of their own."
+        )
 
 
 @dataclass(frozen=True)
