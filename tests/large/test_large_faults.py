@@ -103,7 +103,8 @@ def test_interrupted_and_continued(command, started, tmp_path, bytes_of, straigh
     assert process.wait(timeout=120) == 130
     said = (tmp_path / "interrupted.txt").read_text("utf-8")
     assert "The same command goes on from there" in said
-    assert said.count("nterrupted") == 1
+    assert said.count("Interrupted. ") == 1
+    assert "interrupted: " not in said
     assert "Traceback" not in said
     run = out / STORE.replace(".ome.zarr", ".run")
     assert not (run / "lock").exists()

@@ -234,7 +234,7 @@ def left_out(given: Sequence[str]) -> list[str]:
     """
     from respondcam.volume.io import is_zarr
 
-    folders = [Path(text).expanduser() for text in given]
+    folders = [expanded(text) for text in given]
     found = [below(path) for path in folders if path.is_dir() and not is_zarr(path)]
     return [note for note in found if note]
 
