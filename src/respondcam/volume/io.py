@@ -222,8 +222,10 @@ def _near(source: Path) -> str:
 def check_readable(source: Path) -> None:
     """Raise a worded error for what is missing, empty or no file."""
     try:
-        there = source.exists()
-    except OSError as error:  # a name that no file can have
+        there = bool(source.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except (OSError, ValueError) as error:  # a name that no file can have
         raise VolumeError(f"Cannot read {str(source)!r}: {error}") from error
     if not there and source.is_symlink():
         raise VolumeError(
