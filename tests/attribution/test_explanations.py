@@ -600,6 +600,7 @@ def test_the_layer_table() -> None:
     assert rows["net.2"].grid.stride == (4.0, 4.0, 4.0)
     assert rows["net.0"].head_bytes > rows["net.2"].head_bytes
     assert rows["net.4"].note == "a single voxel"
+    assert rows["net.6"].note == "no voxels to map"
     assert "chosen" in str(table)
     assert "net.3" in table._repr_html_()
     assert model.training

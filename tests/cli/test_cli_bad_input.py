@@ -275,7 +275,7 @@ def test_windows_that_are_too_small(cli, tmp_path, mrc):
         "                         nn.AdaptiveAvgPool3d(1), nn.Flatten())\n"
     )
     result = cli("explain", mrc, "--model", "deep.py:net", "--window", "4")
-    assert_refused(result, "too small", "a larger one or --window")
+    assert_refused(result, "or the window, is too small", "Give a larger one, or pad")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,14 @@ def test_sizes_that_do_not_suit_say_so_once(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("case", ["kernel", "sum", "linear"])
+def test_an_image_that_is_too_small_is_not_sent_to_windows_which_are_smaller() -> None:
+    model, size, _ = CASES["kernel"]
+    with at_the_command_line(), pytest.raises(ModelError, match="or the window, is too") as caught:
+        RespondCAM(model)(torch.rand(1, 1, size, size, size))
+    assert "--window" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["sum", "linear"])
 def test_at_the_command_line_windows_are_a_remedy(case: str) -> None:
     model, size, words = CASES[case]
     with at_the_command_line(), pytest.raises(ModelError, match=f"{words}.*--window"):

@@ -220,20 +220,28 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
     if parts["mask"] is None and asked.masks:
         notes.append("no mask has its name")
     results: list[Result] = []
+    refused: dict[str, list[str]] = {}
     for name, explainer in comparison.explainers.items():
         stage(name)
         try:
             found, told = _of_method(comparison, name, explainer, inputs, goal, scorer, parts)
         except InputError as error:
-            notes.append(f"{name} is left out: {error}")
+            refused.setdefault(str(error), []).append(name)
             continue
         results += [Result(source.name, *one) for one in found]
         notes += told
+    left_out = [_left_out(names, why) for why, names in refused.items()]
     if not any(one.method in METHODS for one in results):
-        raise InputError(f"No method could be measured. {' '.join(notes)}")
+        raise InputError(f"No method could be measured: {'; '.join(left_out)}")
+    notes += left_out
     if asked.controls:
         results += _blind(comparison, scorer, parts, source.name)
     return results, list(dict.fromkeys(notes))
+
+
+def _left_out(names: Sequence[str], why: str) -> str:
+    """Say once why several methods could not be measured."""
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out: {why}"
 
 
 def _of_method(

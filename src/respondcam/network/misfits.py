@@ -29,12 +29,12 @@ def remedy(said: str, shapes: Sequence[Sequence[int]]) -> str:
     Examples
     --------
     >>> remedy("Output size is too small", [(1, 1, 3, 3, 3)])
-    'The image is too small for the network. Give a larger one, or pad it.'
+    'The image is too small for the network. Give a larger one, or pad the image.'
     """
     said = said.lower()
     if any(words in said for words in _TOO_SMALL):
-        larger = way(python="Give a larger one", command_line="Give a larger one or --window")
-        return f"The image is too small for the network. {larger}, or pad it."
+        image = way(python="image", command_line="image, or the window,")
+        return f"The {image} is too small for the network. Give a larger one, or pad the image."
     if any(words in said for words in _DO_NOT_MEET):
         return (
             "The image's size does not suit the network. U-shaped networks take sizes that are "
