@@ -153,7 +153,7 @@ def _row(layer: SurveyedLayer, trace: LayerTrace, chosen: str) -> LayerRow:
 def _note(layer: SurveyedLayer, grid: LayerGrid | None, problem: str) -> str:
     if not layer.reached:
         return "no gradient reaches it"
-    if len(layer.shape) < 2:
+    if grid is not None and len(layer.shape) < 2:
         return "no voxels to map"
     if layer.same_as:
         return f"same output as {layer.same_as}"
