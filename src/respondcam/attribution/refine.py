@@ -41,7 +41,7 @@ from respondcam.attribution.placing import interpolate
 from respondcam.attribution.respond import respond_cam
 from respondcam.attribution.run import Align
 from respondcam.errors import InputError, LayerError
-from respondcam.network.split import lists
+from respondcam.network.failures import lists
 from respondcam.network.survey import Survey
 
 BASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

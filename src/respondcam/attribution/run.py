@@ -21,6 +21,7 @@ from respondcam.errors import (
     is_out_of_memory,
 )
 from respondcam.network.calibration import measure_grid
+from respondcam.network.failures import cannot_run
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer
 from respondcam.network.layout import (
@@ -33,7 +34,6 @@ from respondcam.network.layout import (
 from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.split import (
     call_model,
-    cannot_run,
     refuse_unhookable,
     run_head,
     split_pass,

@@ -6,7 +6,6 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,18 +13,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from respondcam._kinds import is_listed, is_mapping
-from respondcam._readers import way
 from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
+from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
-from respondcam.network.misfits import remedy
 from respondcam.network.precision import cast_trunk
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
-from respondcam.network.typed import class_name, named_modules
+from respondcam.network.typed import named_modules
 
 INPUT = "input"
 """Name of the pseudo-layer that stands for the network's own input; see `input_name`."""
@@ -121,7 +118,7 @@ def split_pass(
         elif cut:  # a block around the layer ended and took the grad mode with it
             taps, scores, _ = call.run(from_start=True)
         if missing := _unreached(taps, scores):
-            raise _no_gradient(missing[0])
+            raise no_gradient(missing[0])
         return SplitPass(
             scores=scores if create_graph else scores.detach(),
             kept=_backward(model, taps, scores, reduce, create_graph=create_graph),
@@ -409,7 +406,7 @@ def _gradients(
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise _not_differentiable(model, error) from error
+        raise not_differentiable(model, error) from error
 
 
 def _never_called(model: nn.Module, name: str, inputs: Any) -> LayerError:
@@ -420,83 +417,3 @@ def _never_called(model: nn.Module, name: str, inputs: Any) -> LayerError:
         f"tensor (a call of its .forward() directly cannot be seen). Layers that were called: "
         f"{listed}."
     )
-
-
-def lists() -> str:
-    """What lists a network's layers, for messages."""
-    return way(python="respondcam.inspect(model, example)", command_line="respondcam layers")
-
-
-def _no_gradient(name: str) -> LayerError:
-    return LayerError(
-        f"The score does not depend on layer {name!r}: no gradient leads from the score to it. "
-        f"Either this target does not use the layer, or the network cuts the gradient after it "
-        f"(.detach(), .data, torch.inference_mode(), an operation without a gradient such as "
-        f"argmax, or reentrant activation checkpointing). Choose another layer or target; "
-        f"{lists()} lists the layers that gradient reaches."
-    )
-
-
-def _not_differentiable(model: nn.Module, error: Exception) -> LayerError:
-    """A worded error for a backward pass that failed; inference alone may work in such a model."""
-    said = str(error)
-    if "use_reentrant" in said:
-        fix = "Its activation checkpointing is reentrant: give it use_reentrant=False."
-    elif "inplace operation" in said:
-        fix = (
-            "Behind the layer it writes over numbers that the gradient needs (an operation that "
-            "ends in '_', or inplace=True): that does no harm in inference, but training would "
-            "fail in the same way. Make the operation out of place, or choose a later layer."
-        )
-    else:
-        fix = "Choose a later layer."
-    return LayerError(
-        f"The model {class_name(model)} has no gradient from the score to the layer. {fix} "
-        f"PyTorch said: {_first_line(error)}."
-    )
-
-
-def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
-    """A worded error for a forward pass that failed."""
-    if isinstance(error, TypeError) and (taken := _other_inputs(model, inputs)):
-        return ModelError(taken)
-    shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in tensors(inputs))
-    parameter = next(model.parameters(), None)
-    where = (
-        ""
-        if parameter is None
-        else f" (its parameters are {parameter.dtype} on {parameter.device})"
-    )
-    if "DTensor" in str(error):
-        fix = "Its parameters are sharded: gather them first, for FSDP2 with model.unshard()."
-    else:
-        fix = remedy(str(error), [t.shape for t in tensors(inputs)])
-    return ModelError(
-        f"The model {class_name(model)}{where} does not run on the input {shapes}. "
-        f"It said: {type(error).__name__}: {_first_line(error)}. {fix}"
-    )
-
-
-def _other_inputs(model: nn.Module, inputs: Any) -> str:
-    """What is wrong with the number or the names of the inputs; empty if they are right."""
-    named: Mapping[str, Any] = inputs if is_mapping(inputs) else {}
-    placed = () if named else inputs if is_listed(inputs) else (inputs,)
-    signature = inspect.signature(model.forward)
-    try:
-        signature.bind(*placed, **named)
-    except TypeError as error:
-        count = len(placed) or f"those named {', '.join(named)}"
-        several = way(
-            python="Give a tuple of tensors, or a mapping from names to tensors",
-            command_line="Wrap the network in one that takes one input",
-        )
-        return (
-            f"The model {class_name(model)} takes the inputs ({', '.join(signature.parameters)}) "
-            f"and was given {count}: {error}. {several}."
-        )
-    return ""
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0] if text else "no message").rstrip(".")

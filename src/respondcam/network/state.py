@@ -151,9 +151,8 @@ def _evaluation(
     finally:
         with _lock:
             flags.passes -= 1
-            restore_buffers(
-                flags.buffers, real=real
-            )  # each pass of several begins with the same ones
+            # each pass of several begins with the same ones
+            restore_buffers(flags.buffers, real=real)
             if flags.passes == 0:
                 restore_written(flags.attributes)
                 for module in modules:  # a network may switch them itself

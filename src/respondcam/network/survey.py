@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from respondcam.errors import LayerError
+from respondcam.network.failures import lists
 from respondcam.network.layout.protect import untouched
-from respondcam.network.split import call_model, lists, refuse_unhookable, unwrap
+from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
 from respondcam.network.trees import is_float, map_tensors, signature, spatial_tensor, tensors
