@@ -45,7 +45,7 @@ def test_a_dry_run_writes_nothing(cli, base, tmp_path):
     result = cli(*base, "--dry-run")
     assert result.code == 0, result.err
     assert sorted(tmp_path.rglob("*")) == before
-    for word in ("18 windows", "1 tiles", "1 chunks", "windows/s", "memory", "output"):
+    for word in ("18 windows", "1 tile, ", "1 chunk, ", "windows/s", "memory", "output"):
         assert word in result.out, result.out
     document = json.loads(cli(*base, "--dry-run", "--json").out)
     assert document["estimates"][0]["windows"] == 18
@@ -116,3 +116,44 @@ def test_typed_names_of_classes_are_the_channels(cli, base):
     result = cli(*base, "--target", "0,c", "--classes", "a,b,c", "--json")
     assert result.code == 0, result.err
     assert json.loads(result.out)["volumes"][0]["labels"] == ["a", "c"]
+
+
+def test_a_wrong_number_of_typed_names_ends_a_run_before_it_begins(cli, base, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    result = cli(*base, "--classes", "a,b")
+    assert result.code == 2
+    assert "there are 2 names of classes (a, b), but the network gives 3 scores" in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_windows_are_doubted_as_whole_volumes_are(cli, nets, tmp_path, make):
+    """Raw intensities, a layer of a few voxels, and why it was chosen."""
+    make.mrc(tmp_path / "loud.mrc", 1000 * make.blob((8, 10, 12)))
+    words = ("explain", "loud.mrc", "--model", f"{nets}:net", "--window", "6", "--target", "0")
+    said = cli(*words).out
+    assert "layer second was chosen: " in said
+    assert "layer second has only 3 x 3 x 3 voxels" in said
+    assert "; give --normalize" in said
+    (one,) = json.loads(cli(*words, "--json").out)["volumes"]
+    assert any("; give --normalize" in note for note in one["notes"])
+    flat = np.zeros((8, 10, 12), np.float32)
+    make.mrc(tmp_path / "flat.mrc", flat)
+    nothing = cli("explain", "flat.mrc", *words[2:], "--normalize", "zscore")
+    assert "the window in the middle is constant" in nothing.out
+
+
+def test_windows_of_one_name_are_told_apart(cli, base, tmp_path, mrc):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mrc").write_bytes(mrc.read_bytes())
+    result = cli("explain", "one/a.mrc", "two/a.mrc", *base[2:], "--target", "1")
+    assert result.code == 0, result.err
+    assert "one/a.mrc: 18 windows" in result.out
+
+
+def test_an_estimate_counts_the_chunks_that_the_run_counts(cli, base):
+    """Also where coarser levels are written behind them."""
+    estimated = cli(*base, "--dry-run", "--target", "1").out
+    ran = cli(*base, "--target", "1").err
+    assert "1 chunk, 1 target" in estimated
+    assert "1 of 1 chunks" in ran

@@ -153,7 +153,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.readers) - set(READERS):
         parser.error(f"no such reader: {', '.join(sorted(unknown))}")
-    given.keep.mkdir(exist_ok=True)
+    given.keep.mkdir(parents=True, exist_ok=True)
     if given.child:
         _child(given.readers[0], given.inputs, given.seed, given.keep)
         return 0

@@ -178,6 +178,28 @@ def hollowed(path: Path) -> None:
                 new.writestr(name, old.read(name))
 
 
+def headed_wrongly(path: Path) -> None:
+    """A member whose own header claims a longer name than the list at the end does."""
+    torch.jit.script(network()).save(str(path))
+    with zipfile.ZipFile(path) as archive:
+        at = archive.infolist()[2].header_offset
+    data = bytearray(path.read_bytes())
+    data[at + 26 : at + 28] = (28527).to_bytes(2, "little")
+    path.write_bytes(data)
+
+
+def overlong_inside(path: Path) -> None:
+    """An exported network whose example inputs claim a tebibyte."""
+    with (
+        zipfile.ZipFile(path, "w") as archive,
+        zipfile.ZipFile(path.with_suffix(".in"), "w") as one,
+    ):
+        one.writestr("in/data.pkl", b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".")
+        one.close()
+        archive.writestr("net/archive_format", "pt2")
+        archive.write(path.with_suffix(".in"), "net/data/sample_inputs/model.pt")
+
+
 def other_archive(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello.txt", "hello")
@@ -193,6 +215,8 @@ def other_archive(path: Path) -> None:
         (other_archive, ["holds no network"]),
         (cut, ["damaged or cut short"]),
         (hollowed, ["cannot be opened"]),
+        (headed_wrongly, ["damaged or cut short", "the header of"]),
+        (overlong_inside, ["cannot be opened", "its data are damaged"]),
         (lambda p: torch.save(network().state_dict(), p), ["without their network", "--weights"]),
         (
             lambda p: safetensors.torch.save_file(network().state_dict(), p),

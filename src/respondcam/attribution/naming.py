@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from respondcam.errors import InputError
+
 _CLASS = re.compile(r"\bclass (\d+)\b")
 
 
@@ -46,3 +48,18 @@ def wrong_count(names: Sequence[str], scores: int | None) -> str:
     one = "is 1 name of a class" if len(names) == 1 else f"are {len(names)} names of classes"
     gives = "1 score" if scores == 1 else f"{scores} scores"
     return f"there {one} ({listed}), but the network gives {gives}"
+
+
+def check_names(typed: Sequence[str], scores: int | None) -> None:
+    """Raise InputError if names were typed, but not one for each score.
+
+    Parameters
+    ----------
+    typed, scores
+        As for `wrong_count`.
+    """
+    if wrong := wrong_count(typed, scores):
+        raise InputError(
+            f"--classes does not suit the network: {wrong}. Give one name for each score, in their "
+            f"order."
+        )

@@ -21,9 +21,10 @@ from respondcam.cli._audit_classes import (
 from respondcam.cli._audit_files import COLUMNS, FIGURES, OVER_CLASSES, TITLE
 from respondcam.cli._batch import Batch
 from respondcam.cli._common import for_csv, number, percent, print_json
-from respondcam.cli._explaining import Explained, Settings, explain_source, notes_on
+from respondcam.cli._explaining import Explained, Settings, explain_source
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
+from respondcam.cli._remarks import notes_on
 from respondcam.cli._tables import in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.evidence import (
@@ -100,7 +101,7 @@ def _row(explanation: Explanation, explained: Explained) -> Row:
             tuple(label.removesuffix(" (predicted)") for label in explanation.targets),
             *(getattr(account, name)[0].tolist() for name in ("score", "baseline", "mapped")),
         ),
-        tuple(notes_on(explanation, explained)),
+        tuple(notes_on(explanation, explained.notes)),
     )
 
 

@@ -14,11 +14,11 @@ import torch
 from respondcam import __version__
 from respondcam._files import read_json, slug, whole_file
 from respondcam.attribution import Explanation
+from respondcam.attribution.naming import check_names
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._common import console, number, print_json, say, to_json
 from respondcam.cli._explaining import (
     Settings,
-    check_classes,
     make_explainer,
     noted,
     sha256_of,
@@ -121,7 +121,7 @@ def _means(
     for one in particles:
         explanation = explainer(one.box, target=target)
         assert isinstance(explanation, Explanation)
-        check_classes(names, explanation)
+        check_names(names, explanation.score_count)
         placed = explanation.place()[0, 0].detach().cpu()
         voxel = one.box.voxel_size[0]
         density.add(torch.tensor(one.box.voxels), one.rotation, one.shift)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from respondcam._methods import ON_INPUT
 from respondcam.attribution import METHODS, Explanation
 from respondcam.attribution.methods import make as make_method
+from respondcam.attribution.naming import check_names
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import stage
 from respondcam.cli._common import choice, parse_arguments
@@ -21,17 +22,15 @@ from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import (
     Settings,
     advice,
-    check_classes,
     make_explainer,
     noted,
-    notes_on_explanation,
-    on_intensities,
     open_model,
     output_part,
     read_inputs,
     sha256_of,
 )
 from respondcam.cli._inputs import Source
+from respondcam.cli._remarks import intensities, on_intensities, on_map
 from respondcam.cli._writing import model_record
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result
@@ -216,7 +215,8 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
             f"--target {asked.target!r} stands for {scorer.full.shape[1]} targets; compare looks "
             f"at one for each volume, such as predicted or a class."
         )
-    notes = on_intensities(volume, asked.normalize)
+    told = on_intensities(intensities(volume), asked.normalize)
+    notes = [told] if told else []
     if parts["mask"] is None and asked.masks:
         notes.append("no mask has its name")
     results: list[Result] = []
@@ -258,7 +258,7 @@ def _of_method(
     found: list[tuple[Any, ...]] = []
     notes: list[str] = []
     for one in explanations if isinstance(explanations, tuple) else (explanations,):
-        check_classes(comparison.asked.classes, one)
+        check_names(comparison.asked.classes, one.score_count)
         is_method = name not in CONTROLS
         measured = measure(
             scorer,
@@ -272,7 +272,7 @@ def _of_method(
         )
         found.append((name, one.layer, measured.figures, measured.counts))
         notes += [f"{name}: {note}" for note in measured.notes]
-        notes += notes_on_explanation(one) if is_method else []
+        notes += on_map(one) if is_method else []
     return found, notes
 
 

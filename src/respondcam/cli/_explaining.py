@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +20,13 @@ from respondcam.attribution import (
 )
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
-from respondcam.attribution.naming import with_names, wrong_count
+from respondcam.attribution.naming import check_names, with_names
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
+from respondcam.cli._remarks import intensities, on_intensities
 from respondcam.errors import InputError
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, builds, load_model
@@ -115,11 +116,6 @@ class Explained:
         return volume.transposed() if self.turned else volume
 
 
-_MUCH_OPEN = 0.1  # relative gap
-_LITTLE = 0.1  # of the baseline
-_LARGE = 100.0  # intensities; networks are seldom trained on such
-
-
 def open_model(
     spec: str,
     weights: str | None,
@@ -147,8 +143,7 @@ def open_model(
         loaded = load_model(
             spec, weights=weights, trust=trust, arguments=parse_arguments(arguments)
         )
-    if classes:
-        loaded = replace(loaded, class_names=tuple(classes))
+    loaded = loaded.with_names(classes)
     for network in (loaded.module, *loaded.others):
         network.to(where)
     if loaded.weights and loaded.weights.note:
@@ -178,15 +173,6 @@ def class_list(text: str | None) -> tuple[str, ...]:
             f"network's scores, each once, such as background,liver,lesion."
         )
     return names
-
-
-def check_classes(typed: Sequence[str], explanation: Explanation) -> None:
-    """Raise InputError if names were typed, but not one for each score."""
-    if typed and (wrong := wrong_count(typed, explanation.score_count)):
-        raise InputError(
-            f"--classes does not suit the network: {wrong}. Give one name for each score, in their "
-            f"order."
-        )
 
 
 def advice(loaded: LoadedModel, settings: Settings) -> list[str]:
@@ -277,10 +263,10 @@ def explain_source(
             prepared = explainer.preparation.prepare(volume)
             inputs = prepared
             notes.append(prepared.note)
-            notes += on_intensities(volume, "by the network")
+            notes.append(on_intensities(intensities(volume), "by the network"))
         else:
             inputs = _normalized(volume, settings.normalize, turned=turned)
-            notes += on_intensities(volume, settings.normalize)
+            notes.append(on_intensities(intensities(volume), settings.normalize))
         goal = parse_target(
             settings.target,
             class_names,
@@ -291,14 +277,14 @@ def explain_source(
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
-        check_classes(settings.classes, found[0])
+        check_names(settings.classes, found[0].score_count)
         explanations = tuple(explanation.named(class_names) for explanation in found)
         for explanation in explanations:
             _ = explanation.account  # it runs the network again, which may warn
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
-    notes = [with_names(note, class_names) for note in notes]
+    notes = [with_names(note, class_names) for note in notes if note]
     return Explained(source, volume, explanations, turned, tuple(notes), channels)
 
 
@@ -335,64 +321,10 @@ def _normalized(volume: Volume, name: str, *, turned: bool) -> Volume:
     return normalized.transposed() if turned else normalized
 
 
-def on_intensities(volume: Volume, normalize: str) -> list[str]:
-    """Notes on voxels from which nobody expects a map of something."""
-    low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    if low == high:
-        return [
-            f"the volume is constant: every voxel is {low:.6g}, so its map shows the network alone"
-        ]
-    if normalize != "none" or max(-low, high) <= _LARGE:
-        return []
-    told = f"intensities from {low:.6g} to {high:.6g} went in as they are"
-    return [f"{told}; give --normalize if the network was trained on others"]
-
-
 def read_inputs(source: Source, settings: Settings) -> tuple[Volume, Volume]:
     """Read a volume, and prepare it for the network: normalised, and turned if need be."""
     volume = read_volume(source.path, nonfinite=cast(NonFinite, settings.nonfinite))
     return volume, _normalized(volume, settings.normalize, turned=settings.axes == "xyz")
-
-
-def notes_on(explanation: Explanation, explained: Explained) -> list[str]:
-    """All that a user should know about the maps of one layer, each once."""
-    own = [*notes_on_explanation(explanation), *_on_account(explanation)]
-    return list(dict.fromkeys([*own, *explained.notes]))
-
-
-def notes_on_explanation(explanation: Explanation) -> list[str]:
-    """All that the explanation itself says about the maps of its first sample."""
-    reason = explanation.layer_reason
-    notes = [f"layer {explanation.layer} was chosen: {reason}"] if reason else []
-    notes += [explanation.grid.note, explanation.account.note]
-    notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
-    return [note for note in dict.fromkeys(notes) if note]
-
-
-def _on_account(explanation: Explanation) -> list[str]:
-    """What the numbers of the account mean for the map, where they mean something."""
-    if explanation.method not in ("respond", "integrated-respond"):
-        return []  # the sums of others have no fixed relation to the score, which they say
-    account = explanation.account
-    gap = account.relative_gap[0][account.relative_gap[0].isfinite()]
-    notes = []
-    if len(gap) and float(gap.max()) > _MUCH_OPEN:
-        remedy = (
-            "--method integrated-respond closes it"
-            if explanation.method == "respond"
-            else "more nodes close it (--method-arg nodes=128)"
-        )
-        notes.append(
-            f"the map leaves more than a tenth of what the image adds to the score open, since "
-            f"what follows layer {explanation.layer} is far from linear; {remedy}"
-        )
-    score, baseline = account.score[0], account.baseline[0]
-    if bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all()):
-        notes.append(
-            f"nearly all of the score is baseline, there also without layer {explanation.layer}: "
-            f"the map explains only the little that the image adds to it"
-        )
-    return notes
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from respondcam.cli._common import (
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, find_sources, left_out
 from respondcam.cli._interrupting import Interrupted
+from respondcam.cli._remarks import on_choice, on_grid, on_intensities, on_open_part
+from respondcam.cli._tables import print_notes
 from respondcam.errors import InputError
 from respondcam.large.cluster import connected
 from respondcam.large.estimate import Estimate
@@ -144,7 +146,7 @@ def explain_windows(
         return
     done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite, quiet=quiet)
     if not quiet or as_json:
-        _report(done, notes, as_json=as_json)
+        _report(done, notes, settings, as_json=as_json)
     done.leave()
 
 
@@ -271,15 +273,34 @@ def _report_estimates(batch: Batch[Estimate], notes: list[str], *, as_json: bool
         )
         return
     for source, one in batch.done:
-        say(one.line(source.path.name))
-    _print_notes(notes)
+        say(one.line(source.label))
+    print_notes(list(dict.fromkeys(notes)), {})
 
 
-def _report(batch: Batch[Outcome], notes: list[str], *, as_json: bool) -> None:
+def _notes_on(one: Outcome, settings: LargeSettings) -> list[str]:
+    """What `explain` says of whole volumes, as far as it holds for windows."""
+    gap = one.relative_gap
+    notes = [
+        on_choice(one.layer, one.layer_reason) if one.layer_reason else "",
+        *one.notes,
+        on_grid(one.layer, one.grid),
+        "" if gap is None else on_open_part(settings.method, one.layer, gap),
+        on_intensities(one.intensities, settings.normalize, "window in the middle"),
+    ]
+    return [note for note in notes if note]
+
+
+def _report(
+    batch: Batch[Outcome], notes: list[str], settings: LargeSettings, *, as_json: bool
+) -> None:
+    said = {source.label: _notes_on(one, settings) for source, one in batch.done}
     if as_json:
         print_json(
             {
-                "volumes": [{"path": str(s.path), **vars(one)} for s, one in batch.done],
+                "volumes": [
+                    {"path": str(s.path), **vars(one), "notes": said[s.label]}
+                    for s, one in batch.done
+                ],
                 "failed": _failed(batch),
                 "notes": notes,
             }
@@ -290,7 +311,7 @@ def _report(batch: Batch[Outcome], notes: list[str], *, as_json: bool) -> None:
         gap = "unknown" if one.relative_gap is None else percent(one.relative_gap)
         rate = f", {one.windows_per_second:.1f} windows/s" if one.explained else ""
         screen.print(
-            f"{source.path.name}: {one.windows} windows at layer {one.layer}, {one.explained} "
+            f"{source.label}: {one.windows} windows at layer {one.layer}, {one.explained} "
             f"explained now{rate}; gap of their scores {gap}",
             markup=False,
         )
@@ -298,14 +319,8 @@ def _report(batch: Batch[Outcome], notes: list[str], *, as_json: bool) -> None:
             screen.print(f"  {path}", markup=False)
         if not one.exported:
             screen.print("  Opens in napari; for other programs give --export mrc or nii.gz.")
-        notes = [*notes, *(f"{source.path.name}: {note}" for note in one.notes)]
-    _print_notes(notes)
+    print_notes(notes, said)
 
 
 def _failed(batch: Batch[Any]) -> list[dict[str, str]]:
     return [{"path": str(source.path), "error": message} for source, message in batch.failed]
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in dict.fromkeys(notes):
-        console().print(f"Note: {note}", markup=False)

@@ -17,9 +17,9 @@ from respondcam.cli._common import to_json
 from respondcam.cli._explaining import (
     Explained,
     Settings,
-    notes_on,
     sha256_of,
 )
+from respondcam.cli._remarks import notes_on
 from respondcam.errors import InputError
 from respondcam.network.sources import LoadedModel
 from respondcam.network.weights import state_sha256
@@ -157,7 +157,7 @@ def _record(
         "account": account_record(explanation, target),
         "precision": precision_record(explanation),
         "channels": channel_record(explained.channels, target),
-        "notes": notes_on(explanation, explained),
+        "notes": notes_on(explanation, explained.notes),
     }
 
 

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution import Explanation
 from respondcam.attribution.methods import make
+from respondcam.attribution.naming import check_names
 from respondcam.attribution.outputs import output_part
 from respondcam.errors import InputError, ModelError, TargetError, VolumeError
 from respondcam.large.job import Done, Job, LargeSettings, ModelAddress
@@ -88,12 +89,15 @@ class Engine:
         Of the run.
     class_names
         Of the network.
+    typed_names
+        Whether a user gave these, so that a wrong number of them is a mistake.
     """
 
     module: nn.Module
     explainer: Callable[..., Any]
     settings: LargeSettings
     class_names: tuple[str, ...] = ()
+    typed_names: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def batches(self, region: np.ndarray, corners: list[Index]) -> Iterator[Tensor]:
@@ -133,7 +137,8 @@ def make_engine(loaded: LoadedModel, device: str, settings: LargeSettings) -> En
     output = None if settings.output is None else output_part(settings.output)
     options = {**settings.options, "output": output}
     explainer = make(settings.method, loaded.module, settings.layer, options=options)
-    return Engine(loaded.module, explainer, settings, tuple(loaded.class_names))
+    names = tuple(loaded.class_names)
+    return Engine(loaded.module, explainer, settings, names, loaded.typed_names)
 
 
 def open_address(address: ModelAddress) -> LoadedModel:
@@ -146,7 +151,7 @@ def open_address(address: ModelAddress) -> LoadedModel:
             trust=address.trust,
             arguments=address.arguments,
         )
-    return replace(loaded, class_names=address.class_names or loaded.class_names)
+    return loaded.with_names(address.class_names)
 
 
 _engines: dict[Any, Engine] = {}
@@ -294,6 +299,8 @@ class Probe:
         One per target.
     baselines
         As in `Job`.
+    intensities
+        Its lowest and its highest voxel, before normalisation.
     notes
         What the library warned of.
     """
@@ -303,6 +310,7 @@ class Probe:
     grid: LayerGrid
     labels: tuple[str, ...]
     baselines: tuple[float, ...] | None
+    intensities: tuple[float, float]
     notes: tuple[str, ...]
 
 
@@ -320,6 +328,8 @@ def probe(engine: Engine, window: Float[np.ndarray, "channel z y x"]) -> Probe:
         found = engine.explainer(batch, target=engine.settings.target)
         if isinstance(found, tuple):
             raise InputError("Windows are explained at one layer. Give --layer once.")
+        if engine.typed_names:
+            check_names(engine.class_names, found.score_count)
         found = found.named(engine.class_names)
     if len(found.grid.shape) != 3:
         raise InputError(f"Layer {found.layer!r} has no grid of three axes. Choose another one.")
@@ -332,6 +342,7 @@ def probe(engine: Engine, window: Float[np.ndarray, "channel z y x"]) -> Probe:
         _turned(found.grid) if engine.settings.axes == "xyz" else found.grid,
         _labels(found, engine),
         _baselines(found, engine, batch),
+        (float(window.min()), float(window.max())),
         tuple(dict.fromkeys(notes)),
     )
 

@@ -51,8 +51,8 @@ class Estimate:
     def line(self, name: str) -> str:
         """In words."""
         return (
-            f"{name}: {self.windows} windows in {self.tiles} tiles, {self.chunks} chunks, "
-            f"{self.targets} target{'s' if self.targets > 1 else ''}; "
+            f"{name}: {_count(self.windows, 'window')} in {_count(self.tiles, 'tile')}, "
+            f"{_count(self.chunks, 'chunk')}, {_count(self.targets, 'target')}; "
             f"{self.windows_per_second:.1f} windows/s in one process, {clock(self.seconds)} in "
             f"all; memory {_size(self.memory_bytes)}, output {_size(self.output_bytes)}, "
             f"tiles on the way at most {_size(self.tiles_bytes)}"
@@ -105,6 +105,10 @@ def _stitching_bytes(job: Job) -> int:
 
 def _is_mac() -> bool:
     return sys.platform == "darwin"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _size(count: int) -> str:

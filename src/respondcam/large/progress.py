@@ -39,7 +39,7 @@ class Progress:
     def add(self, task: Task, done: Done) -> None:
         """Count a task that is done."""
         self.windows_done += done.windows
-        self.chunks_done += task.kind != "tile"
+        self.chunks_done += task.kind == "chunk"
         self.gap += done.gap
         self.contributed += done.contributed
         self.empty += done.empty

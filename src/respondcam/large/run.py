@@ -44,8 +44,12 @@ class Outcome:
     ----------
     store
         The OME-Zarr image.
-    layer, labels
-        The explained layer, and the image's channels.
+    layer, layer_reason, labels
+        The explained layer, why it was chosen (empty if it was given), and the image's channels.
+    grid
+        Voxels of the layer in a window.
+    intensities
+        Lowest and highest voxel of the window in the middle, before normalisation.
     windows
         In the volume.
     explained
@@ -64,7 +68,10 @@ class Outcome:
 
     store: Path
     layer: str
+    layer_reason: str
     labels: tuple[str, ...]
+    grid: tuple[int, ...]
+    intensities: tuple[float, float]
     windows: int
     explained: int
     seconds: float
@@ -89,15 +96,15 @@ class Prepared:
         The input, opened.
     manifest
         What the run belongs to.
-    notes
-        What a user should know.
+    seen
+        What the window in the middle told.
     """
 
     job: Job
     engine: Engine
     volume: LazyVolume
     manifest: dict[str, Any]
-    notes: tuple[str, ...]
+    seen: Probe
 
     def estimate(self) -> Estimate:
         """What the run will take."""
@@ -213,7 +220,7 @@ def prepared(
         manifest = _manifest(job, loaded, volume, settings.threads, before)
         job = replace(job, settings=replace(job.settings, threads=manifest["settings"]["threads"]))
         engine.settings = job.settings
-        ready = Prepared(job, engine, volume, manifest, seen.notes)
+        ready = Prepared(job, engine, volume, manifest, seen)
         if dry:
             yield ready
             return
@@ -432,13 +439,16 @@ def _carry_out(
     files = (
         export(store.levels, job.labels, run.volume.space, stem_of, export_to) if export_to else []
     )
-    notes = list(run.notes)
+    notes = list(run.seen.notes)
     if progress.empty:
         notes.append(f"{progress.empty} of the windows' maps are zero everywhere")
     return Outcome(
         store=job.store,
         layer=job.layer,
+        layer_reason=run.seen.layer_reason,
         labels=job.labels,
+        grid=tuple(job.grid.shape),
+        intensities=run.seen.intensities,
         windows=job.plan.window_count,
         explained=progress.windows_done,
         seconds=seconds,
@@ -456,7 +466,7 @@ def _progress(store: Store, tasks: list[Task], say: Say) -> Progress:
         if task.kind == "tile":
             z, y, x = (last - first for first, last in store.job.plan.tile_windows(task.index))
             windows += z * y * x
-    chunks = sum(task.kind != "tile" for task in tasks)
+    chunks = sum(task.kind == "chunk" for task in tasks)
     return Progress(say, windows, chunks, store.job.source.name)
 
 

@@ -6,14 +6,16 @@ one that unpacks to more was made to fill the memory.
 
 import io
 import pickletools
+import struct
 import tokenize
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
 _FREE = 1 << 26  # bytes that may be unpacked whatever the file's size
+_HEADER = struct.Struct("<4s22xHH")  # of a member: its mark, and the lengths of name and extras
 
 # What a TorchScript program can call that reaches beyond its tensors: files and other processes.
 _REACHING = {"save", "from_file", "load_tensor", "rpc_async", "rpc_sync", "rpc_remote"}
@@ -53,14 +55,33 @@ def names_in(path: Path) -> list[str]:
         If it is damaged, or unpacks to far more than its own size.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = archive.infolist()
+            for member in members:
+                _check_header(file, member)
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, OSError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     unpacked = sum(member.file_size for member in members)
     if unpacked > 4 * path.stat().st_size + _FREE:
         raise ValueError(f"it unpacks to {unpacked} bytes, many times its own size")
     return [member.filename for member in members]
+
+
+def _check_header(file: BinaryIO, member: zipfile.ZipInfo) -> None:
+    """Refuse a member whose own header says another name than the list of all members.
+
+    torch takes the place of its data, and memory for them, from the lengths in that header.
+    """
+    file.seek(member.header_offset)
+    header = file.read(_HEADER.size)
+    fields = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0, 0)
+    if fields[0] != b"PK\3\4" or file.read(fields[1]) != _as_written(member):
+        raise zipfile.BadZipFile(f"the header of {member.orig_filename!r} is damaged")
+
+
+def _as_written(member: zipfile.ZipInfo) -> bytes:
+    unicode = member.flag_bits & 0x800
+    return member.orig_filename.encode("utf-8" if unicode else "cp437")
 
 
 def reaching_calls(path: Path) -> list[str]:
@@ -83,6 +104,25 @@ def reaching_calls(path: Path) -> list[str]:
             source = reader.get_record(name).decode("utf-8", "replace")
             found |= _words(source) & _REACHING
     return sorted(found)
+
+
+def check_pickles(archive: Path | zipfile.ZipExtFile) -> None:
+    """Look into the pickles of an archive, and of archives in it, as ``torch.export`` writes them.
+
+    Raises
+    ------
+    RuntimeError
+        If one of them is damaged.
+    zipfile.BadZipFile
+        If an archive is.
+    """
+    with zipfile.ZipFile(cast(Any, archive)) as opened:  # it reads anything that seeks
+        for name in opened.namelist():
+            with opened.open(name) as member:
+                if name.endswith(".pkl"):
+                    _check_pickle(member.read())
+                elif member.read(2) == b"PK":
+                    check_pickles(cast(zipfile.ZipExtFile, member))
 
 
 def _check_pickle(data: bytes) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from respondcam._files import expanded
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
-from respondcam.network.archives import for_torch, names_in, reaching_calls
+from respondcam.network.archives import check_pickles, for_torch, names_in, reaching_calls
 from respondcam.network.torchscript import as_module
 from respondcam.network.typed import load_program
 
@@ -159,6 +159,7 @@ def _exported(path: Path, *, trust: bool) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_pickles(path)
             return torch.export.unflatten(torch.export.load(path))
     except Exception as error:
         raise ModelError(

@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,6 +68,8 @@ class LoadedModel:
     overlapping
         Whether its classes may overlap, each with a sigmoid of its own; see
         `respondcam.targets.overlapping`.
+    typed_names
+        Whether a user gave the names of the classes, so that a wrong number of them is a mistake.
     """
 
     module: nn.Module
@@ -78,6 +80,11 @@ class LoadedModel:
     preparation: Preparation | None = None
     others: tuple[nn.Module, ...] = ()
     overlapping: bool = False
+    typed_names: bool = False
+
+    def with_names(self, names: Sequence[str]) -> "LoadedModel":
+        """The same network with the names that a user gave, if any."""
+        return replace(self, class_names=tuple(names), typed_names=True) if names else self
 
 
 def load_model(

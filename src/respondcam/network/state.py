@@ -171,8 +171,8 @@ def _eager() -> Generator[None, None, None]:
     The stance is one for the whole process, hence the count.
     """
     global _eager_passes
-    if "torch._dynamo" not in sys.modules:
-        yield
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        yield  # PyTorch before 2.6 can only be asked to compile anew, when a pass does not fit
         return
     with _lock:
         if _eager_passes == 0:

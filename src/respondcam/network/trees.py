@@ -60,7 +60,7 @@ def signature(tree: Any) -> tuple[Any, ...]:
     False
     """
     leaves, structure = pytree.tree_flatten(tree)
-    found: list[Any] = [structure]
+    found: list[Any] = [repr(structure)]  # itself it has no hash in older versions of PyTorch
     for leaf in leaves:
         if isinstance(leaf, Tensor):
             found.append((tuple(leaf.shape), leaf.dtype))

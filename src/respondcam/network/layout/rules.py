@@ -122,17 +122,26 @@ def base_name(operator: Any) -> str:
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
+# Without the mark in versions of PyTorch from 2.4 to 2.12.
+_UNMARKED = {
+    *("celu", "elu", "hardshrink", "hardsigmoid", "hardtanh", "leaky_relu", "mish", "relu6"),
+    *("rrelu", "selu", "softplus", "softshrink", "threshold"),
+    *("isfinite", "rad2deg", "_conj_physical"),
+}
+
+
 def pointwise(operator: Any) -> bool:
     """Whether an operator works entry by entry.
 
-    Versions of PyTorch have left the mark out of variants, such as those in place.
+    Versions of PyTorch have left the mark out of variants, such as those in place, and out of some
+    activations.
 
     Examples
     --------
     >>> pointwise(torch.ops.aten.relu.default), pointwise(torch.ops.aten.leaky_relu_.default)
     (True, True)
     """
-    if torch.Tag.pointwise in operator.tags:
+    if torch.Tag.pointwise in operator.tags or base_name(operator) in _UNMARKED:
         return True
     namespace, _, name = operator._schema.name.partition("::")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
