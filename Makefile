@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TOOLS  ?= build/tools
+OLDEST ?= build/oldest
 JOBS   ?= 2
 # One thread for each test process: more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
@@ -13,7 +14,7 @@ CORE  := attribution network volume
 TESTS := $(CORE:%=tests/%) tests/bundles tests/fuzz tests/mutants tests/large $(CORE:%=src/respondcam/%)
 ORDER ?= $(shell date +%j)
 
-.PHONY: help demo test quick gpu lint format docs bench clean release-check extras-check licences audit coverage mutants shuffled
+.PHONY: help demo test quick gpu lint format docs bench clean release-check extras-check licences audit coverage mutants shuffled oldest
 
 help:
 	@echo "make demo    set up, then explain a phantom with the network in the package"
@@ -24,6 +25,7 @@ help:
 	@echo "make coverage  lines and branches of the core that tests reach; fails under 95 %"
 	@echo "make mutants   change the mathematics in every small way: a test must notice"
 	@echo "make shuffled  the quick tests in an order of the day, or ORDER=number"
+	@echo "make oldest    the core's tests with the oldest packages that pyproject.toml allows"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   time and memory beside other libraries, in an environment of its own"
 	@echo "make release-check   build what would be published, look into it, use it"
@@ -53,6 +55,20 @@ gpu: $(STAMP)
 
 shuffled: $(STAMP)
 	RESPONDCAM_TEST_ORDER=$(ORDER) $(PYTEST) -m "not slow"
+
+# Of PyTorch it takes the usual build of its index, with CUDA on Linux.
+$(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -r requirements/oldest.txt \
+		--editable ".[imaging,cryoet,large,captum,monai,report]"
+	touch $@
+
+oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) -m "not slow" \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning \
+		tests/attribution tests/volume $(wildcard tests/network/test_layout*.py) \
+		$(wildcard tests/network/test_split*.py) tests/network/test_families.py \
+		tests/cli/test_cli_explain.py tests/cli/test_cli_windows.py tests/large/test_large_runs.py
 
 coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov=respondcam --cov-branch --cov-report= $(TESTS)

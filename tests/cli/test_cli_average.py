@@ -1,6 +1,7 @@
 """``respondcam average``: from simulated particles to maps in the particle's frame."""
 
 import json
+import re
 from pathlib import Path
 
 import mrcfile
@@ -48,7 +49,7 @@ def test_average_writes_maps_beside_the_density(particles: Path, tmp_path: Path)
         "average", *common(particles), "--class", "p97", "--target", "1", "--out", out
     )
     assert code == 0, errors
-    assert "3 particles of class p97" in text
+    assert re.search(r"3 particles of class p97: score .* = baseline .* \+ mapped .* \+ gap", text)
     volumes = {}
     for what in ("density", "map", "spread"):
         with mrcfile.open(out / f"p97.{what}.mrc") as file:
@@ -60,6 +61,8 @@ def test_average_writes_maps_beside_the_density(particles: Path, tmp_path: Path)
     record = json.loads((out / "p97.json").read_text("utf-8"))
     assert record["particles"] == 3
     assert record["settings"]["layers"] == ["maxpool2"]
+    parts = [record[name]["mean"] for name in ("baseline", "map_sum", "gap")]
+    assert sum(parts) == pytest.approx(record["score"]["mean"], abs=1e-6)
     # nothing is lost by turning but what leaves the box
     assert record["averaged_map_sum"] == pytest.approx(record["map_sum"]["mean"], rel=0.2)
 

@@ -88,12 +88,13 @@ def test_the_measures_that_are_shown_are_explained_and_no_others(call) -> None:
     table, below = result.out.split("+ higher")
     assert table.split()[0] == "measure"
     for line in (
-        "open: share of the score's change that the map leaves open",
+        "relative gap: share of the score's change that the map leaves open",
         "drop: share of the score lost when the map masks the image",
         "increase: how often the score rises when the map masks the image",
     ):
         assert line in below.splitlines()
     assert "deletion" not in result.out
+    assert "drop follows the probability of the class" in result.out
     for one in METRICS.values():
         assert len(f"{one.title}: {one.words}") <= 80
 

@@ -132,6 +132,19 @@ def test_a_mistyped_method_among_several(cli, nets, mrc, wrong):
     assert "--method is 'gard'" in result.err
 
 
+def test_methods_with_commas_are_told_apart(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--method", "respond,grad")
+    assert result.code == 2
+    assert "For several give --method respond --method grad." in result.err
+
+
+def test_the_sum_of_another_method_that_misses_the_score_is_pointed_out(cli, nets, mrc):
+    words = ("explain", mrc, "--model", f"{nets}:net", "--layer", "first", "--target", "0")
+    said = cli(*words, "--method", "grad", "--method", "eigen").out
+    assert "grad: the sum of the grad map misses what the image adds to the score" in said
+    assert "sum of the eigen map" not in said  # which says itself that its sum means nothing
+
+
 def test_an_option_may_name_the_only_method(cli, nets, mrc, tmp_path):
     arguments = ("--method", "ablation", "--method-arg", "ablation.weights=drop", "--json")
     result = cli("explain", mrc, "--model", f"{nets}:net", *arguments)

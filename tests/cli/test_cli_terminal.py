@@ -156,7 +156,7 @@ def test_an_audit_has_a_page_with_names_as_they_are(cli, volumes, nets, tmp_path
     page = (tmp_path / "accounts.html").read_text("utf-8")
     for words in ("[red]ribosome", "Class by class", "subtomogram_001.mrc", "Not audited"):
         assert words in page
-    for words in (">L1, from<", ">gap / image&#39;s part, to<", ">tau over volumes<", ">–</td>"):
+    for words in (">L1, from<", ">relative gap, to<", ">tau over volumes<", ">–</td>"):
         assert words in page
     for raw in ("l1_low", "relative_gap", "tau_over_images", "nan"):
         assert raw not in page.split("<main>")[1]

@@ -197,8 +197,25 @@ def _described_bundle(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in found.items() if name.endswith("metadata.json")}
 
 
+@cache
+def _look_once() -> None:
+    """Have MONAI list its own classes once, and not, as it does, for each file of a bundle."""
+    from monai.bundle.config_item import ComponentLocator
+
+    look, seen = ComponentLocator._find_classes_or_functions, {}
+
+    def remembered(self: Any, modnames: Any) -> Any:
+        key = tuple(modnames)
+        if key not in seen:
+            seen[key] = look(self, key)
+        return seen[key]
+
+    ComponentLocator._find_classes_or_functions = remembered  # type: ignore[method-assign]
+
+
 def _trusted_bundle(folder: Path) -> object:
     """Trusted: then its metadata are hostile, as far as data can be."""
+    _look_once()
     return load_bundle(folder, weights=None, arguments={}, trust=True)
 
 

@@ -12,6 +12,7 @@ from tests.families import FAMILIES, WARNINGS_OF_OTHERS, weighted
 from torch import Tensor, nn
 
 import respondcam as rc
+from respondcam.network.trees import map_tensors
 
 pytestmark = WARNINGS_OF_OTHERS
 
@@ -37,6 +38,14 @@ def moved(value: Any) -> Any:
     return tuple(map(moved, value)) if isinstance(value, tuple) else value.cuda()
 
 
+def rounding(family: Any, maps: Tensor) -> float:
+    """How far single precision alone moves a map on the processor."""
+    network = family.network().double()
+    inputs = map_tensors(torch.Tensor.double, family.inputs())
+    exact = rc.RespondCAM(network, family.layer, output=family.output)(inputs, target=weighted)
+    return float((exact.maps - maps).abs().max())
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_the_map_of_the_processor(name: str) -> None:
     family = FAMILIES[name]
@@ -53,7 +62,8 @@ def test_every_family_has_the_map_of_the_processor(name: str) -> None:
     assert two.maps.is_cuda
     largest = float(one.maps.abs().max())
     assert largest > 0
-    torch.testing.assert_close(two.maps.cpu(), one.maps, rtol=0, atol=2e-3 * largest)
+    apart = float((two.maps.cpu() - one.maps).abs().max())
+    assert apart <= 2e-3 * largest or apart <= 3 * rounding(family, one.maps)
     assert two.grid.stride == pytest.approx(one.grid.stride)
     assert two.grid.offset == pytest.approx(one.grid.offset)
     # sums of single precision: rounding counts against all that is added up, not against the rest

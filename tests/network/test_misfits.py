@@ -72,6 +72,16 @@ def test_at_the_command_line_windows_are_a_remedy(case: str) -> None:
         RespondCAM(model)(torch.rand(1, 1, size, size, size))
 
 
+@pytest.mark.parametrize(
+    "first", [nn.Conv3d(1, 2, 1), nn.BatchNorm3d(1), nn.AvgPool3d(2), nn.ConvTranspose3d(1, 2, 2)]
+)
+@pytest.mark.parametrize("shape", [(8, 8, 8), (1, 1, 1, 8, 8, 8)])
+def test_missing_axes_are_named(first: nn.Module, shape: tuple[int, ...]) -> None:
+    model = pooled(first, nn.ReLU()).eval()
+    with pytest.raises(ModelError, match=r"takes \(batch, channel, \*spatial\).*x\[None, None\]"):
+        RespondCAM(model, "1")(torch.rand(shape))
+
+
 @pytest.mark.parametrize("last", [3, 4])
 def test_channels_behind_the_voxels_are_seen(last: int) -> None:
     model = pooled(nn.Conv3d(1, 2, 1))

@@ -120,11 +120,20 @@ def test_empty_files_folders_and_texts_are_refused_by_name(tmp_path, suffix):
 
 
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
-    (tmp_path / "a.jpeg").write_bytes(b"x" * 200)
-    with pytest.raises(VolumeError, match=r"a\.jpeg.*\.mrc, .*\.nii\.gz, .*\.npz.*DICOM"):
-        read_volume(tmp_path / "a.jpeg")
-    with pytest.raises(VolumeError, match=r"a\.jpeg.*\.mrc, .*\.nii\.gz, .*\.npz"):
-        write_volume(tmp_path / "a.jpeg", Volume(ARRAY))
+    (tmp_path / "a.xyz").write_bytes(b"x" * 200)
+    with pytest.raises(VolumeError, match=r"a\.xyz.*\.mrc, .*\.nii\.gz, .*\.npz.*DICOM"):
+        read_volume(tmp_path / "a.xyz")
+    with pytest.raises(VolumeError, match=r"a\.xyz.*\.mrc, .*\.nii\.gz, .*\.npz"):
+        write_volume(tmp_path / "a.xyz", Volume(ARRAY))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPEG", "a.npy"])
+def test_pictures_are_sent_to_where_they_are_explained(tmp_path, name):
+    np.save(tmp_path / "a.npy", ARRAY[0])
+    if name != "a.npy":
+        (tmp_path / name).write_bytes(b"x" * 200)
+    with pytest.raises(VolumeError, match=r"in Python, as a tensor \(batch, channel, y, x\)"):
+        read_volume(tmp_path / name)
 
 
 @pytest.mark.parametrize(

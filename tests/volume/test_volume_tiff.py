@@ -88,9 +88,10 @@ def test_channels_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("array", "keywords", "words"),
     [
-        (ARRAY[0], {}, "no stacks.*YX"),
+        (ARRAY[0], {}, "a single picture, not a stack.*in Python"),
+        (np.stack([ARRAY, ARRAY])[:, None], {}, "no stacks.*"),
         (np.stack([ARRAY, ARRAY]), {"imagej": True, "metadata": {"axes": "TZYX"}}, "TZYX"),
-        (np.zeros((6, 7, 3), np.uint8), {"photometric": "rgb"}, "YXS"),
+        (np.zeros((6, 7, 3), np.uint8), {"photometric": "rgb"}, "a single picture"),
     ],
 )
 def test_what_is_no_volume_is_refused_with_its_axes(tmp_path, array, keywords, words):

@@ -212,7 +212,18 @@ def _print_tables(
     summaries: dict[str, AuditSummary],
     classes: dict[str, list[ClassAudit]],
 ) -> None:
-    titles = ("file", "method", "class", "score", "baseline", "mapped", "gap", "L1", "tau", "open")
+    titles = (
+        "file",
+        "method",
+        "class",
+        "score",
+        "baseline",
+        "mapped",
+        "gap",
+        "L1",
+        "tau",
+        "relative gap",
+    )
     cells: list[tuple[Source, list[str]]] = []
     for source, rows in batch.done:
         for row in rows:

@@ -103,6 +103,7 @@ class _Means:
     map: FrameMean
     sums: list[float]
     scores: list[float]
+    baselines: list[float]
     layer: str
     target: str
     voxel_size: float
@@ -117,6 +118,7 @@ def _means(
     density, maps = FrameMean(), FrameMean()
     sums: list[float] = []
     scores: list[float] = []
+    baselines: list[float] = []
     explanation, voxel = None, 1.0
     for one in particles:
         explanation = explainer(one.box, target=target)
@@ -128,8 +130,11 @@ def _means(
         maps.add(placed, one.rotation, one.shift)
         sums.append(float(explanation.maps[0, 0].double().sum()))
         scores.append(float(explanation.scores[0, 0]))
+        baselines.append(float(explanation.account.baseline[0, 0]))
     assert explanation is not None  # there is a particle, or an error was raised
-    return _Means(density, maps, sums, scores, explanation.layer, explanation.targets[0], voxel)
+    return _Means(
+        density, maps, sums, scores, baselines, explanation.layer, explanation.targets[0], voxel
+    )
 
 
 def _write(
@@ -167,7 +172,16 @@ def _write(
         "model": model_record(loaded),
         "settings": {**vars(settings), "target": means.target, "layers": [means.layer]},
         "score": _spread(means.scores),
+        "baseline": _spread(means.baselines),
         "map_sum": _spread(means.sums),
+        "gap": _spread(
+            [
+                score - baseline - mapped
+                for score, baseline, mapped in zip(
+                    means.scores, means.baselines, means.sums, strict=True
+                )
+            ]
+        ),
         "averaged_map_sum": float(means.map.mean.sum()),
         "files": {what: path.name for what, path in files.items()},
     }
@@ -196,10 +210,13 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
         print_json({**json.loads(to_json(made.record)), "files": files})
         return
     record = made.record
+    score, baseline, mapped, gap = (
+        f"{number(record[part]['mean'])} ± {number(record[part]['std'])}"
+        for part in ("score", "baseline", "map_sum", "gap")
+    )
     say(
-        f"{record['particles']} particles of class {record['class']}: score "
-        f"{number(record['score']['mean'])} ± {number(record['score']['std'])}, sum of the maps "
-        f"{number(record['map_sum']['mean'])} ± {number(record['map_sum']['std'])}"
+        f"{record['particles']} particles of class {record['class']}: score {score} = baseline "
+        f"{baseline} + mapped {mapped} + gap {gap}"
     )
     for what in ("density", "map", "spread"):
         say(f"{what}: {made.files[what]}")

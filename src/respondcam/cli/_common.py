@@ -195,8 +195,17 @@ def choice(value: str, accepted: Sequence[str], option: str) -> str:
     'zyx'
     """
     if value not in accepted:
-        raise InputError(f"{option} is {value!r}. Accepted: {', '.join(accepted)}.")
+        listed = ", ".join(accepted)
+        raise InputError(f"{option} is {value!r}. Accepted: {listed}.{_once_each(value, option)}")
     return value
+
+
+def _once_each(value: str, option: str) -> str:
+    """What to do instead of a list with commas, where an option may be repeated."""
+    names = [name.strip() for name in value.split(",")]
+    if len(names) < 2 or option != "--method":
+        return ""
+    return f" For several give {' '.join(f'{option} {name}' for name in names)}."
 
 
 def pick_device(name: str) -> "torch.device":

@@ -45,6 +45,9 @@ from respondcam.network.sources import LoadedModel
 NO_LAYER = "-"
 
 
+_OF_CHANGED_IMAGES = ("deletion", "insertion", "drop", "road", "arcc")  # groups of measures
+
+
 @dataclass(frozen=True)
 class Asked:
     """The options of the command that decide on the figures."""
@@ -217,6 +220,12 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
         )
     told = on_intensities(intensities(volume), asked.normalize)
     notes = [told] if told else []
+    changing = [name for name in comparison.wanted.groups if name in _OF_CHANGED_IMAGES]
+    if changing and scorer.measure == "probability":
+        notes.append(
+            f"{', '.join(changing)} {'follow' if len(changing) > 1 else 'follows'} the probability "
+            f"of the class, which other classes move too, not its score"
+        )
     if parts["mask"] is None and asked.masks:
         notes.append("no mask has its name")
     results: list[Result] = []

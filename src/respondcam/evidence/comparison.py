@@ -39,7 +39,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "open": Metric("open", "lower", "share of the score's change that the map leaves open"),
+    "open": Metric("relative gap", "lower", "share of the score's change that the map leaves open"),
     "deletion": Metric("deletion", "lower", "area under the score, highest voxels taken away"),
     "insertion": Metric("insertion", "higher", "area under the score, highest voxels put back"),
     "drop": Metric("drop", "lower", "share of the score lost when the map masks the image"),

@@ -1,6 +1,7 @@
 """What a run belongs to, on disk: a later command continues it only if nothing has changed."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from respondcam._files import read_json, whole_file
 from respondcam.errors import InputError
 
 NAME = "manifest.json"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -75,5 +77,7 @@ def _differences(before: Any, now: Any, where: str) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return f"{value[:8]}..."
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:60]}..."

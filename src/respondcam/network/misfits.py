@@ -13,6 +13,7 @@ _TOO_SMALL = (
 )
 _DO_NOT_MEET = ("sizes of tensors must match", "must match the size of tensor")
 _OF_ONE_SIZE = ("shapes cannot be multiplied", "must have same reduction dim")
+_OTHER_AXES = ("(unbatched) or", "d input (got", "(batch mode) tensor expected")
 _COLOURS = (3, 4)
 
 
@@ -43,6 +44,12 @@ def remedy(said: str, shapes: Sequence[Sequence[int]]) -> str:
         )
     if any(words in said for words in _OF_ONE_SIZE):
         return f"The network takes images of one size. Crop, pad or resample to it{_windows()}."
+    if any(words in said for words in _OTHER_AXES):
+        given = " and ".join(str(tuple(shape)) for shape in shapes)
+        return (
+            f"The network takes (batch, channel, *spatial), and was given {given}. Give "
+            f"x[None, None] of one image x without batch and channel, or respondcam.Volume(array)."
+        )
     if "channels" in said and (last := _last_axis(shapes)):
         return (
             f"The last axis has {last} entries, which looks like colours or channels. Channels "

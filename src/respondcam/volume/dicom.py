@@ -54,7 +54,10 @@ def read(path: Path) -> Volume:
     """
     slices = [_slice(file, info) for file, info in _find_series(path)]
     if len(slices) < 2:
-        raise VolumeError(f"{str(path)!r} is a series of one 2-D image, not a volume")
+        raise VolumeError(
+            f"{str(path)!r} is a series of one 2-D image, not a volume. Images are "
+            f"explained in Python, as a tensor (batch, channel, y, x)"
+        )
     _check_alike(slices, path)
     columns, rows = slices[0].size
     shape = (len(slices), rows, columns)

@@ -36,6 +36,7 @@ _INSTEAD = {
     ".mhd": ".mha",
     ".zarr": ".ome.zarr",
 }
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _WRITERS = {suffix: module for suffix, module in _READERS.items() if suffix not in _INSTEAD}
 
 
@@ -257,6 +258,11 @@ def module_of(source: Path) -> ModuleType:
     dicom = _module("dicom")
     if dicom.has_dicom_stamp(source):  # DICOM files often have no suffix
         return dicom
+    if source.suffix.lower() in _PICTURES:
+        raise VolumeError(
+            f"{str(source)!r} is a picture, not a volume. Images are explained in Python, as a "
+            f"tensor (batch, channel, y, x); a stack of sections is read as one TIFF file"
+        )
     raise VolumeError(
         f"{str(source)!r} is of no known kind: its suffix must be one of "
         f"{', '.join(read_suffixes())}, or it must be a DICOM file"

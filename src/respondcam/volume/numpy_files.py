@@ -169,9 +169,14 @@ def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], 
     if any(isinstance(n, bool) for n in shape):  # NumPy's reader takes them for integers
         raise VolumeError(f"{str(path)!r} holds no NumPy array, or damaged: its shape is {shape}")
     if len(shape) not in (3, 4):
+        image = (
+            ". Images are explained in Python, as a tensor (batch, channel, y, x)"
+            if len(shape) == 2
+            else ""
+        )
         raise VolumeError(
             f"{str(path)!r} holds an array of shape {shape}; accepted are (z, y, x) and "
-            f"(channel, z, y, x)"
+            f"(channel, z, y, x){image}"
         )
     return shape, fortran_order, dtype
 

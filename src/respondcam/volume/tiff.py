@@ -213,7 +213,7 @@ def _stack(path: Path) -> Generator[tuple[Any, Any], None, None]:
             yield file, _only_stack(file, path)
     except VolumeError:
         raise
-    except _DAMAGE as error:
+    except (*_DAMAGE, _tifffile().TiffFileError) as error:  # the latter once was no ValueError
         raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
 
 
@@ -222,6 +222,11 @@ def _only_stack(file: Any, path: Path) -> Any:
     stacks = [series for series in file.series if _layout(series.axes, series.shape)]
     if len(stacks) == 1:
         return stacks[0]
+    if len(file.series) == 1 and set(file.series[0].axes) <= set("YXS"):
+        raise VolumeError(
+            f"{str(path)!r} holds a single picture, not a stack of sections. Images are explained "
+            f"in Python, as a tensor (batch, channel, y, x)"
+        )
     listed = ", ".join(f"{one.name or 'unnamed'} {one.axes} {one.shape}" for one in file.series)
     raise VolumeError(
         f"{str(path)!r} holds {len(stacks) or 'no'} stacks of sections with at most one axis of "

@@ -82,8 +82,8 @@ def table_of(title: str, cells: Sequence[Mapping[str, object]]) -> Table:
 
 _WORDS = {
     "l1": "L1",
-    "relative_gap": "gap / image's part",
-    "open_share": "open",
+    "relative_gap": "relative gap",
+    "open_share": "gap above 10 %",
     "tau_over_images": "tau over volumes",
     "images": "volumes",
     "count": "volumes",
