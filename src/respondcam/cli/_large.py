@@ -28,7 +28,8 @@ from respondcam.errors import InputError
 from respondcam.large.cluster import connected
 from respondcam.large.estimate import Estimate
 from respondcam.large.job import LargeSettings, ModelAddress
-from respondcam.large.run import Outcome, explain_large, prepared
+from respondcam.large.preparing import prepared
+from respondcam.large.run import Outcome, explain_large
 from respondcam.network.sources import LoadedModel
 
 

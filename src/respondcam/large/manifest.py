@@ -3,11 +3,20 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from respondcam._files import read_json, whole_file
+import torch
+from torch import nn
+
+from respondcam._files import expanded, read_json, whole_file
+from respondcam._version import __version__
 from respondcam.errors import InputError
+from respondcam.large.inputs import digest
+from respondcam.large.job import Job
+from respondcam.network.sources import LoadedModel
+from respondcam.volume.lazy import LazyVolume
 
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -37,6 +46,71 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             f"The manifest {str(path)!r} cannot be read ({error}), so nobody knows what the run "
             f"belongs to. Start anew with --overwrite."
         ) from error
+
+
+def describe(
+    job: Job,
+    loaded: LoadedModel,
+    volume: LazyVolume,
+    threads: int | None,
+    before: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a run belongs to; ``seen`` is not compared.
+
+    Parameters
+    ----------
+    job, loaded, volume
+        Of the run.
+    threads
+        That were asked for; None: those of the run that is continued, or of this process.
+    before
+        The manifest of the run that is continued, or nothing.
+    """
+    seen = before.get("seen", {})
+    same_look = (seen.get("path"), seen.get("signature")) == (str(job.source), job.signature)
+    known = before.get("input", {}).get("sha256") if same_look else None
+    if threads is None:
+        threads = before.get("settings", {}).get("threads") or torch.get_num_threads()
+    settings = replace(job.settings, threads=threads)
+    return {
+        "versions": {"respondcam": __version__, "torch": torch.__version__},
+        "input": {
+            "sha256": known or digest(job.source),
+            "shape_zyx": list(volume.space.shape),
+            "channels": volume.space.channels,
+        },
+        "model": {
+            "spec": _spec_record(loaded.spec),
+            "arguments": dict(loaded.arguments),
+            "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
+            "state_sha256": job.state_sha256,
+            "code_sha256": _code_digest(loaded.spec),
+            "device": device_of(loaded.module).type,
+        },
+        "settings": {**settings.record(), "layer": job.layer},
+        "plan": {key: list(getattr(job.plan, key)) for key in ("stride", "block", "chunk")},
+        "grid": {"stride": list(job.grid.stride), "offset": list(job.grid.offset)},
+        "targets": list(job.labels),
+        "seen": {"path": str(job.source), "signature": job.signature},
+    }
+
+
+def _spec_record(spec: str) -> str:
+    """The address of a network; of one in a file the file's name: its digest says which it is."""
+    file, colon, factory = spec.rpartition(":")
+    return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else spec
+
+
+def _code_digest(spec: str) -> str | None:
+    """Of a network that is written in a file of Python: parameters do not show what it computes."""
+    file = expanded(spec.rpartition(":")[0])
+    return digest(file) if file.suffix == ".py" and file.is_file() else None
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a network runs."""
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

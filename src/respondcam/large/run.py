@@ -1,37 +1,24 @@
-"""A run over one volume from its files to its store: prepared, continued, finished."""
+"""A run over one volume, from its files to its store: carried out, or continued."""
 
-import contextlib
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from respondcam._files import expanded, make_folder, slug
-from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.large.cluster import run_on
-from respondcam.large.engine import Engine, Probe, make_engine, open_address, probe, repeatable
-from respondcam.large.estimate import Estimate, estimate
+from respondcam.large.engine import repeatable
 from respondcam.large.export import Export, check_export, export
-from respondcam.large.inputs import digest, signature
-from respondcam.large.job import Done, Job, LargeSettings, ModelAddress, Task
+from respondcam.large.job import Done, LargeSettings, ModelAddress, Task
 from respondcam.large.local import run_local
-from respondcam.large.lock import locked
-from respondcam.large.manifest import read_manifest, refuse_changes, write_manifest
-from respondcam.large.plan import Plan, blocks_for, check_window, stride_of
+from respondcam.large.preparing import Prepared, prepared
 from respondcam.large.progress import Progress
-from respondcam.large.store import Store, create_store, remove_leftovers
+from respondcam.large.store import Store
 from respondcam.large.tasks import TileKeeper, schedule
 from respondcam.network.sources import LoadedModel
-from respondcam.network.weights import state_sha256
-from respondcam.volume import stem
-from respondcam.volume.lazy import LazyVolume, open_volume
 
 Say = Callable[[str], None]
 
@@ -80,36 +67,6 @@ class Outcome:
     repaired: tuple[str, ...] = ()
     exported: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A run that is ready to start: everything was checked.
-
-    Parameters
-    ----------
-    job
-        What is to be done.
-    engine
-        Of this process.
-    volume
-        The input, opened.
-    manifest
-        What the run belongs to.
-    seen
-        What the window in the middle told.
-    """
-
-    job: Job
-    engine: Engine
-    volume: LazyVolume
-    manifest: dict[str, Any]
-    seen: Probe
-
-    def estimate(self) -> Estimate:
-        """What the run will take."""
-        with repeatable(self.job.settings.threads):
-            return estimate(self.job, self.engine, self.volume)
 
 
 def explain_large(
@@ -178,231 +135,6 @@ def explain_large(
         return _carry_out(run, client, verify=verify, export_to=export_to, say=say)
 
 
-@contextlib.contextmanager
-def prepared(
-    source: str | Path,
-    folder: str | Path,
-    model: nn.Module | LoadedModel | ModelAddress,
-    settings: LargeSettings,
-    *,
-    name: str | None = None,
-    overwrite: bool = False,
-    dry: bool = False,
-) -> Generator[Prepared, None, None]:
-    """Check everything, hold the output's lock, and make what the run writes to.
-
-    Parameters
-    ----------
-    source, folder, model, settings, name, overwrite
-        As for `explain_large`.
-    dry
-        Write nothing.
-    """
-    source, folder = Path(source).resolve(), Path(folder).resolve()
-    stride = stride_of(settings.window, settings.overlap)
-    if settings.batch < 1 or settings.chunk < 8:
-        raise InputError("Accepted: a batch of at least 1 window, chunks of at least 8 voxels.")
-    name = stem(source) if name is None else name
-    loaded, address = _load(model)
-    new = not folder.exists()
-    make_folder(folder)
-    scratch = folder / f"{name}.{_short_digest(settings, address)}.unpacked"
-    make_folder(scratch)
-    try:
-        volume = open_volume(source, scratch)
-        check_window(volume.space.shape, settings.window, repr(source.name))
-        device = address.device if address else str(_device_of(loaded.module))
-        engine = make_engine(loaded, device, settings)
-        with repeatable(settings.threads):
-            seen = _probe(engine, volume, settings)
-        job = _job(source, folder, name, scratch, loaded, address, settings, volume, seen, stride)
-        before = {} if overwrite else read_manifest(job.run) or {}
-        manifest = _manifest(job, loaded, volume, settings.threads, before)
-        job = replace(job, settings=replace(job.settings, threads=manifest["settings"]["threads"]))
-        engine.settings = job.settings
-        ready = Prepared(job, engine, volume, manifest, seen)
-        if dry:
-            yield ready
-            return
-        _refuse_links(job)
-        make_folder(job.run)
-        with locked(job.run):
-            _make_outputs(ready, overwrite=overwrite)
-            yield ready
-    finally:
-        _tidy(folder, scratch, new=new, dry=dry)
-
-
-def _load(
-    model: nn.Module | LoadedModel | ModelAddress,
-) -> tuple[LoadedModel, ModelAddress | None]:
-    if isinstance(model, ModelAddress):
-        return open_address(model), model
-    if isinstance(model, LoadedModel):
-        return model, None
-    if not isinstance(model, nn.Module):
-        raise InputError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    return LoadedModel(model, type(model).__name__), None
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    parameter = next(module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _short_digest(settings: LargeSettings, address: ModelAddress | None) -> str:
-    record = {key: value for key, value in settings.record().items() if key != "threads"}
-    text = json.dumps([record, address and address.spec], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _probe(engine: Engine, volume: LazyVolume, settings: LargeSettings) -> Probe:
-    """Explain the window in the middle, where there is something to see."""
-    from respondcam.large.engine import finite_region
-
-    shape = volume.space.shape
-    start = [(n - w) // 2 for n, w in zip(shape, settings.window, strict=True)]
-    stop = [a + w for a, w in zip(start, settings.window, strict=True)]
-    window = volume.read(start, stop)
-    return probe(engine, finite_region(window, settings, volume.space.source))
-
-
-def _job(
-    source: Path,
-    folder: Path,
-    name: str,
-    scratch: Path,
-    loaded: LoadedModel,
-    address: ModelAddress | None,
-    settings: LargeSettings,
-    volume: LazyVolume,
-    seen: Probe,
-    stride: tuple[int, int, int],
-) -> Job:
-    target = str(settings.target) if settings.target_name is None else settings.target_name
-    parts = (name, settings.method, slug(seen.layer), slug(target))
-    stem_of = ".".join(parts)
-    shape, window = volume.space.shape, settings.window
-    chunk = tuple(min(settings.chunk, n) for n in shape)
-    plan = Plan(shape, window, stride, (1, 1, 1), chunk)  # type: ignore[arg-type]
-    cells = 1
-    for count in seen.grid.shape:
-        cells *= count
-    block = blocks_for(
-        plan.windows,
-        window,
-        stride,
-        bytes_per_voxel=4 * volume.space.channels,
-        bytes_per_window=4 * cells * len(seen.labels),
-    )
-    return Job(
-        model=address,
-        layer=seen.layer,
-        state_sha256=state_sha256(loaded.module),
-        settings=replace(settings, layer=seen.layer) if seen.layer_reason else settings,
-        plan=replace(plan, block=block),
-        grid=seen.grid,
-        labels=seen.labels,
-        baselines=seen.baselines,
-        source=source,
-        signature=signature(source),
-        store=folder / f"{stem_of}.ome.zarr",
-        run=folder / f"{stem_of}.run",
-        scratch=scratch,
-    )
-
-
-def _manifest(
-    job: Job,
-    loaded: LoadedModel,
-    volume: LazyVolume,
-    threads: int | None,
-    before: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the run belongs to; ``seen`` is not compared."""
-    seen = before.get("seen", {})
-    same_look = (seen.get("path"), seen.get("signature")) == (str(job.source), job.signature)
-    known = before.get("input", {}).get("sha256") if same_look else None
-    if threads is None:
-        threads = before.get("settings", {}).get("threads") or torch.get_num_threads()
-    settings = replace(job.settings, threads=threads)
-    return {
-        "versions": {"respondcam": __version__, "torch": torch.__version__},
-        "input": {
-            "sha256": known or digest(job.source),
-            "shape_zyx": list(volume.space.shape),
-            "channels": volume.space.channels,
-        },
-        "model": {
-            "spec": _spec_record(loaded.spec),
-            "arguments": dict(loaded.arguments),
-            "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
-            "state_sha256": job.state_sha256,
-            "code_sha256": _code_digest(loaded.spec),
-            "device": _device_of(loaded.module).type,
-        },
-        "settings": {**settings.record(), "layer": job.layer},
-        "plan": {key: list(getattr(job.plan, key)) for key in ("stride", "block", "chunk")},
-        "grid": {"stride": list(job.grid.stride), "offset": list(job.grid.offset)},
-        "targets": list(job.labels),
-        "seen": {"path": str(job.source), "signature": job.signature},
-    }
-
-
-def _spec_record(spec: str) -> str:
-    """The address of a network; of one in a file the file's name: its digest says which it is."""
-    file, colon, factory = spec.rpartition(":")
-    return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else spec
-
-
-def _code_digest(spec: str) -> str | None:
-    """Of a network that is written in a file of Python: parameters do not show what it computes."""
-    file = expanded(spec.rpartition(":")[0])
-    return digest(file) if file.suffix == ".py" and file.is_file() else None
-
-
-def _make_outputs(ready: Prepared, *, overwrite: bool) -> None:
-    """Manifest and store: those of the run that is continued, or new ones."""
-    job = ready.job
-    before = None if overwrite else read_manifest(job.run)
-    if overwrite:
-        _remove_store(job)
-    elif before is None and job.store.exists():
-        raise InputError(
-            f"{str(job.store)!r} exists and is no result of a run of this kind (there is no "
-            f"manifest in {str(job.run)!r}). Give another folder with --out, or replace it with "
-            f"--overwrite."
-        )
-    compared = {key: value for key, value in ready.manifest.items() if key != "seen"}
-    if before is not None:
-        refuse_changes({k: v for k, v in before.items() if k != "seen"}, compared, job.store)
-    write_manifest(job.run, ready.manifest)
-    remove_leftovers([job.store, job.run])
-    if not job.store.exists():
-        create_store(job, ready.volume.space, {"manifest": compared})
-
-
-def _refuse_links(job: Job) -> None:
-    """Refuse to write through links: they lead out of the folder that was given."""
-    for path in (job.store, job.run):
-        if path.is_symlink():
-            raise InputError(
-                f"{str(path)!r} is a link, and results are not written through links. Remove it, "
-                f"or give another folder with --out."
-            )
-
-
-def _remove_store(job: Job) -> None:
-    if job.store.is_file():
-        raise InputError(f"{str(job.store)!r} is a file. Move it, or give another --out.")
-    shutil.rmtree(job.store, ignore_errors=True)
-    for path in job.run.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name == "manifest.json":
-            path.unlink()
-
-
 def _carry_out(
     run: Prepared, client: Any, *, verify: bool, export_to: Export | None, say: Say
 ) -> Outcome:
@@ -468,12 +200,3 @@ def _progress(store: Store, tasks: list[Task], say: Say) -> Progress:
             windows += z * y * x
     chunks = sum(task.kind == "chunk" for task in tasks)
     return Progress(say, windows, chunks, store.job.source.name)
-
-
-def _tidy(folder: Path, scratch: Path, *, new: bool, dry: bool) -> None:
-    """Remove what is of no use any more: empty folders, and unpacked copies of a dry run."""
-    if dry:
-        shutil.rmtree(scratch, ignore_errors=True)
-    for path in (scratch, *([folder] if new else [])):
-        with contextlib.suppress(OSError):
-            path.rmdir()
