@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import zarr
 
+import respondcam as rc
+
+ENDS = ("ome.zarr", "run", *(f"class-{n}.{end}" for n in (0, 2) for end in ("mrc", "section.png")))
+
 
 @pytest.fixture
 def base(nets, mrc):
@@ -22,7 +26,7 @@ def test_one_volume(cli, base, tmp_path):
     np.testing.assert_allclose(total, store["windows/mapped/0"][...].sum(axis=(1, 2, 3)), rtol=1e-5)
     names = {path.name for path in (tmp_path / "respondcam-maps").iterdir()}
     stem = "ribo.respond.second.0,2"
-    assert names == {f"{stem}.{end}" for end in ("ome.zarr", "run", "class-0.mrc", "class-2.mrc")}
+    assert names == {f"{stem}.{end}" for end in ENDS}
     again = cli(*base, "--target", "0,2", "--stitch", "sum")
     assert "0 explained now" in again.out
     assert "everything is there already" in again.err
@@ -157,3 +161,33 @@ def test_an_estimate_counts_the_chunks_that_the_run_counts(cli, base):
     ran = cli(*base, "--target", "1").err
     assert "1 chunk, 1 target" in estimated
     assert "1 of 1 chunks" in ran
+
+
+def test_a_section_of_the_map_is_drawn_over_the_volume(cli, base, tmp_path, monkeypatch):
+    """In the place of the map's highest value; packed input is still there then."""
+    from respondcam.cli import _large_figures
+
+    drawn = []
+    montage = _large_figures.slice_montage
+
+    def watched(volume, map, **options):
+        drawn.append((volume, map))
+        return montage(volume, map, **options)
+
+    monkeypatch.setattr(_large_figures, "slice_montage", watched)
+    packed = tmp_path / "ribo.nii.gz"
+    given = rc.read_volume(base[1])
+    rc.write_volume(packed, rc.Volume(given.voxels, given.affine, "mm"))
+    result = cli("explain", packed, *base[2:], "--target", "1", "--out", "packed")
+    assert result.code == 0, result.err
+    (picture,) = (tmp_path / "packed").glob("*.section.png")
+    assert str(picture) in result.out.replace("\n", "")
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    ((below, over),) = drawn
+    (store,) = (tmp_path / "packed").glob("*.ome.zarr")
+    values = zarr.open_group(store, mode="r")["0"][0]
+    z = int(values.max(axis=(1, 2)).argmax())
+    np.testing.assert_array_equal(over.voxels[0], values[z])
+    np.testing.assert_allclose(below.voxels.reshape(over.shape)[0], given.voxels[z])
+    for section in (below, over):
+        np.testing.assert_allclose(section.world((0, 0, 0)), given.world((z, 0, 0)))

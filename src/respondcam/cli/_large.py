@@ -22,6 +22,7 @@ from respondcam.cli._common import (
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, find_sources, left_out
 from respondcam.cli._interrupting import Interrupted
+from respondcam.cli._large_figures import draw_sections
 from respondcam.cli._remarks import on_choice, on_grid, on_intensities, on_open_part
 from respondcam.cli._tables import print_notes
 from respondcam.errors import InputError
@@ -235,6 +236,7 @@ def _run(
                 verify=asked.verify,
                 overwrite=overwrite,
                 export_to=cast(Any, asked.export),
+                draw=draw_sections,
                 say=(lambda line: None) if quiet else say_when,
             )
 
@@ -316,10 +318,12 @@ def _report(
             f"explained now{rate}; gap of their scores {gap}",
             markup=False,
         )
-        for path in (one.store, *one.exported):
+        for path in (one.store, *one.exported, *one.figures):
             screen.print(f"  {path}", markup=False)
         if not one.exported:
-            screen.print("  Opens in napari; for other programs give --export mrc or nii.gz.")
+            screen.print(
+                "  The image opens in napari; for other programs give --export mrc or nii.gz."
+            )
     print_notes(notes, said)
 
 

@@ -160,8 +160,8 @@ def explain(
     and .json (scores, account and everything needed to repeat it).
 
     With --window it writes one OME-Zarr image NAME.METHOD.LAYER.TARGET.ome.zarr instead, the
-    targets as channels, and the score of every window in it. The same command continues a run
-    that was stopped.
+    targets as channels, with the score of every window in it, and .section.png, the section of the
+    highest value. The same command continues a run that was stopped.
     """
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (

@@ -1,7 +1,7 @@
 """A run over one volume, from its files to its store: carried out, or continued."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from respondcam.errors import InputError
 from respondcam.large.cluster import run_on
 from respondcam.large.engine import repeatable
 from respondcam.large.export import Export, check_export, export
-from respondcam.large.job import Done, LargeSettings, ModelAddress, Task
+from respondcam.large.job import Done, Job, LargeSettings, ModelAddress, Task
 from respondcam.large.local import run_local
 from respondcam.large.preparing import Prepared, prepared
 from respondcam.large.progress import Progress
 from respondcam.large.store import Store
 from respondcam.large.tasks import TileKeeper, schedule
 from respondcam.network.sources import LoadedModel
+from respondcam.volume.lazy import LazyVolume
 
 Say = Callable[[str], None]
+Draw = Callable[[Job, Sequence[Any], LazyVolume], list[Path]]
+"""Makes pictures of a run's maps: its job, the levels of the image, and what was explained."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Outcome:
         Damaged chunks that were found and done again.
     exported
         Files that were written from the store.
+    figures
+        Pictures of it.
     notes
         What a user should know.
     """
@@ -66,6 +71,7 @@ class Outcome:
     relative_gap: float | None
     repaired: tuple[str, ...] = ()
     exported: tuple[Path, ...] = ()
+    figures: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -80,6 +86,7 @@ def explain_large(
     verify: bool = False,
     overwrite: bool = False,
     export_to: Export | None = None,
+    draw: Draw | None = None,
     say: Say | None = None,
 ) -> Outcome:
     """Explain a volume window by window, on disk, and continue where an earlier run stopped.
@@ -104,6 +111,8 @@ def explain_large(
         Begin anew whatever is there.
     export_to
         Also write MRC or NIfTI files.
+    draw
+        Makes pictures when the image is there.
     say
         Takes lines about the progress.
 
@@ -132,11 +141,17 @@ def explain_large(
                 "A cluster loads the network from its address. Give a ModelAddress instead of "
                 "the network itself."
             )
-        return _carry_out(run, client, verify=verify, export_to=export_to, say=say)
+        return _carry_out(run, client, verify=verify, export_to=export_to, draw=draw, say=say)
 
 
 def _carry_out(
-    run: Prepared, client: Any, *, verify: bool, export_to: Export | None, say: Say
+    run: Prepared,
+    client: Any,
+    *,
+    verify: bool,
+    export_to: Export | None,
+    draw: Draw | None,
+    say: Say,
 ) -> Outcome:
     job = run.job
     store = Store(job)
@@ -164,6 +179,7 @@ def _carry_out(
         run_on(client, ((job, task) for task in tasks), lambda _, task, done: report(task, done))
     seconds, rate = progress.seconds, progress.windows_per_second
     store.drop_tiles()
+    figures = draw(job, store.levels, run.volume) if draw else []  # while unpacked input is there
     shutil.rmtree(job.scratch, ignore_errors=True)
     if tasks:
         say(progress.line())
@@ -188,6 +204,7 @@ def _carry_out(
         relative_gap=store.relative_gap(),
         repaired=repaired,
         exported=tuple(files),
+        figures=tuple(figures),
         notes=tuple(notes),
     )
 

@@ -1,0 +1,89 @@
+"""A first look at maps that were made window by window: one section of each, as a picture."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from respondcam._files import distinct, slug
+from respondcam.large.job import Job
+from respondcam.show import save_figure
+from respondcam.show.caption import Caption
+from respondcam.show.slices import slice_montage
+from respondcam.volume import Volume
+from respondcam.volume.lazy import LazyVolume
+
+_MOST = 6  # pictures of one run; the store has the rest
+_SEARCHED = 1 << 24  # voxels of the level in which the highest value is looked for
+_LONGEST = 2048  # voxels along an edge of a picture
+
+
+def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[Path]:
+    """Write ``NAME.METHOD.LAYER.TARGET.section.png``: z-sections through the highest values.
+
+    Parameters
+    ----------
+    job
+        Of the run.
+    levels
+        Its maps (target, z, y, x), finest first.
+    volume
+        What was explained, still on disk; a section of it is read.
+    """
+    stem = job.store.name.removesuffix(".ome.zarr")
+    names = distinct([slug(label) for label in job.labels])
+    paths: list[Path] = []
+    for target, name in enumerate(names[:_MOST]):
+        more = f".{name}" if len(names) > 1 else ""
+        path = job.store.with_name(f"{stem}{more}.section.png")
+        z, what = z_of(levels, target)
+        last = volume.space.shape[0] - 1
+        caption = Caption(
+            source=job.source.name,
+            target=job.labels[target],
+            method=job.settings.method,
+            layer=job.layer,
+            notes=(f"section {z} of 0 to {last} along z, with the {what} value of the map",),
+        )
+        below = volume.read((z, 0, 0), (z + 1, *volume.space.shape[1:]))
+        over = np.asarray(levels[0][target, z : z + 1])
+        image = _section(volume.space, np.nan_to_num(below, posinf=0.0, neginf=0.0), z)
+        figure = slice_montage(image, _section(volume.space, over, z), count=1, caption=caption)
+        paths.append(save_figure(figure, path))
+    return paths
+
+
+def z_of(levels: Sequence[Any], target: int) -> tuple[int, str]:
+    """The section to show, and why: that of the highest value, or of the lowest where none is high.
+
+    It is looked for in a level that fits into memory.
+
+    Examples
+    --------
+    >>> fine = np.zeros((1, 9, 4, 4))
+    >>> fine[0, 6, 1, 1], fine[0, 2, 1, 1] = 1.0, -5.0
+    >>> z_of([fine], 0), z_of([-np.abs(fine)], 0)
+    ((6, 'highest'), (2, 'lowest'))
+    """
+    small = next((one for one in levels if prod(one.shape[1:]) <= _SEARCHED), levels[-1])
+    values = np.asarray(small[target])
+    high, low = values.max(axis=(1, 2)), values.min(axis=(1, 2))
+    lowest = high.max() <= 0 and low.min() < 0
+    found = int(low.argmin() if lowest else high.argmax())
+    step = levels[0].shape[1] / small.shape[1]
+    z = min(int((found + 0.5) * step), levels[0].shape[1] - 1)
+    return z, "lowest" if lowest else "highest"
+
+
+def _section(space: Volume, voxels: np.ndarray, z: int) -> Volume:
+    """One section in its place, with every n-th voxel of one that is too large for a picture."""
+    step = -(-max(voxels.shape[-2:]) // _LONGEST)
+    moved = np.eye(4)
+    moved[2, 3] = z
+    thinner = np.diag([step, step, 1.0, 1.0])
+    return replace(
+        space, voxels=voxels[..., ::step, ::step].copy(), affine=space.affine @ moved @ thinner
+    )
