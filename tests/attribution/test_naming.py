@@ -1,5 +1,6 @@
 """Names of classes in every kind of label, and counts that do not fit."""
 
+import inspect
 import warnings
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 import respondcam as rc
 from respondcam.attribution.naming import with_names, wrong_count
-from respondcam.errors import EmptyMapWarning, RespondCAMWarning
+from respondcam.errors import EmptyMapWarning, InputError, RespondCAMWarning
 
 NAMES = ["groel", "p97", "ribosome", "ferritin"]
 
@@ -93,3 +94,20 @@ def test_a_single_score_has_one_name_or_two():
     assert "gives 1 score" in wrong_count(["a", "b", "c"], 1)
     assert "is 1 name of a class (a)" in wrong_count(["a"], 2)
     assert not wrong_count(["a", "b", "c"], None)
+
+
+def test_figures_take_the_names_of_classes() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 3)
+    )
+    found = rc.RespondCAM(model, "0")(torch.rand(1, 1, 6, 6, 6), target="all").named(
+        ["a", "b", "c"]
+    )
+    texts = [text.get_text() for text in found.plot(target="b").texts]
+    assert "b" in texts
+    with pytest.raises(InputError, match=r"no map of target 'd'\. There are: a"):
+        found.plot(target="d")
+    unchecked = inspect.unwrap(type(found.account).line)  # without the type checks of the tests
+    with pytest.raises(InputError, match="takes the number of a target, not 'b'"):
+        unchecked(found.account, target="b")

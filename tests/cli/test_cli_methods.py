@@ -151,3 +151,29 @@ def test_an_option_may_name_the_only_method(cli, nets, mrc, tmp_path):
     assert result.code == 0, result.err
     (one,) = json.loads(result.out)["maps"]
     assert one["settings"]["method_arguments"] == ["weights=drop"]
+
+
+def test_sums_without_a_meaning_have_no_figures(cli, nets, mrc, tmp_path):
+    words = ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    result = cli(*words, "--method", "respond", "--method", "ablation")
+    rows = [line.split() for line in result.out.splitlines() if line.startswith("ribo.mrc")]
+    assert {row[1]: row[-3:] == ["-", "-", "-"] for row in rows} == {
+        "respond": False,
+        "ablation": True,
+    }
+
+
+def test_what_sets_another_run_apart_is_said(cli, nets, mrc):
+    words = ("explain", mrc, "--model", f"{nets}:net", "--target", "0")
+    assert cli(*words, "--layer", "second").code == 0
+    assert cli(*words).code == 0  # chooses the same layer
+    assert cli(*words, "--layer", "second", "--layer", "first").code == 0  # and one more
+    other = cli(*words, "--normalize", "zscore")
+    assert other.code == 2
+    assert 'another run (normalize was "none", is "zscore")' in other.err
+
+
+def test_an_option_of_another_method_is_sent_there(cli, nets, mrc):
+    result = cli("explain", mrc, "--model", f"{nets}:net", "--method-arg", "nodes=32")
+    assert result.code == 2
+    assert "'nodes' belongs to integrated-respond, " in result.err

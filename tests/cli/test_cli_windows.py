@@ -112,8 +112,8 @@ def test_a_finished_run_keeps_its_gap(cli, base):
     assert first.code == 0, first.err
     again = cli(*base, "--target", "0,2", "--export", "mrc")
     assert again.code == 0, again.err
-    assert "0 explained now; gap of their scores 0 %" in again.out
-    assert "; gap of their scores 0 %" in first.out
+    assert "0 explained now; mean gap of their accounts 0 %" in again.out
+    assert "; mean gap of their accounts 0 %" in first.out
 
 
 def test_typed_names_of_classes_are_the_channels(cli, base):

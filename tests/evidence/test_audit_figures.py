@@ -77,7 +77,8 @@ def test_summary_uses_the_population_s_deviation_and_leaves_undefined_values_out
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (SumToScore(1.0, 0.99, 1e-7), ["The maps explain what", "same order"]),
+        (SumToScore(1.0, 1.0, 1e-7), ["The maps explain what", "in the order of the scores"]),
+        (SumToScore(1.0, 0.99, 1e-7), ["The maps explain what", "nearly the order of"]),
         (SumToScore(1.0, 0.6, 0.05), ["explain most", "open: 5 %", "much the order"]),
         (SumToScore(1.0, 0.1, 0.4), ["do not add up", "40 %", "another order"]),
         (SumToScore(1.0, math.nan, math.nan), ["nothing to explain"]),

@@ -95,12 +95,14 @@ def test_killed_at_any_moment_and_continued(command, started, tmp_path, bytes_of
     assert bytes_of(out / STORE) == straight
 
 
-def test_interrupted_and_continued(command, started, tmp_path, bytes_of, straight):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_and_continued(command, started, tmp_path, bytes_of, straight, sent, code):
+    """By CTRL-C, or by a batch queue, whose next job may run on another machine."""
     out = tmp_path / "interrupted"
     process = started(command(out), "interrupted")
     wait_for(lambda: tiles_done(out) >= 2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    process.send_signal(sent)
+    assert process.wait(timeout=120) == code
     said = (tmp_path / "interrupted.txt").read_text("utf-8")
     assert "The same command goes on from there" in said
     assert said.count("Interrupted. ") == 1

@@ -87,7 +87,7 @@ def test_channels_behind_the_voxels_are_seen(last: int) -> None:
     model = pooled(nn.Conv3d(1, 2, 1))
     with pytest.raises(ModelError, match=f"last axis has {last} entries.*Channels come first"):
         RespondCAM(model)(torch.rand(1, 16, 16, 16, last))
-    with pytest.raises(ModelError, match="channels, spatial shape, type and device"):
+    with pytest.raises(ModelError, match=f"has {last} channels, and the network takes 1"):
         RespondCAM(model)(torch.rand(1, last, 16, 16, 16))
 
 

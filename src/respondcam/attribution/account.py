@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from respondcam.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreAccount:
@@ -58,6 +60,11 @@ class ScoreAccount:
         >>> ScoreAccount(score=3 * one, baseline=one, mapped=2 * one).line()
         'score 3.000 = baseline 1.000 + mapped 2.000 + gap 0.000 (0.0 %)'
         """
+        if isinstance(target, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                f"line() takes the number of a target, not {target!r}: its place among the "
+                f"explanation's targets."
+            )
         at = (sample, target)
         score, baseline, mapped = (
             f"{float(t[at]):.4g}" if abs(float(t[at])) >= 1e4 else f"{float(t[at]):.3f}"

@@ -240,19 +240,21 @@ class Explanation:
         """Number of the class that a target of the first sample is; None if it is no class."""
         return None if self.classes is None else int(self.classes[0, target])
 
-    def plot(self, *, sample: int = 0, target: int = 0, **options: Any) -> "Figure":
+    def plot(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> "Figure":
         """Slices of the input with the map over them; see `respondcam.show.explanation_figure`."""
         from respondcam.show import explanation_figure
 
-        self._check(sample, target)
-        return explanation_figure(self, sample=sample, target=target, **options)
+        number = self._number_of(target)
+        self._check(sample, number)
+        return explanation_figure(self, sample=sample, target=number, **options)
 
-    def view(self, *, sample: int = 0, target: int = 0, **options: Any) -> Any:
+    def view(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> Any:
         """Interactive viewer in a notebook; see `respondcam.show.explanation_viewer`."""
         from respondcam.show import explanation_viewer
 
-        self._check(sample, target)
-        return explanation_viewer(self, sample=sample, target=target, **options)
+        number = self._number_of(target)
+        self._check(sample, number)
+        return explanation_viewer(self, sample=sample, target=number, **options)
 
     def report(self, path: str | PathLike[str], **options: Any) -> Path:
         """Write a web page with all maps of a sample; see `respondcam.show.explanation_report`."""
@@ -277,6 +279,17 @@ class Explanation:
             lines.append(f"  layer chosen: {self.layer_reason}")
         lines += [f"  sample {s}, {self.targets[t]}: {why}" for (s, t), why in self.empty.items()]
         return "\n".join(lines)
+
+    def _number_of(self, target: int | str) -> int:
+        """The place of a target among the maps, which may be named as in `targets`."""
+        if not isinstance(target, str):
+            return target
+        names = [name.removesuffix(" (predicted)") for name in self.targets]
+        if target in self.targets or target in names:
+            return (self.targets if target in self.targets else names).index(target)
+        raise InputError(
+            f"There is no map of target {target!r}. There are: {', '.join(self.targets)}."
+        )
 
     def _check(self, sample: int, target: int) -> None:
         samples, targets = self.maps.shape[:2]

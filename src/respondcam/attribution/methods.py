@@ -81,8 +81,10 @@ def make(
     known = list(inspect.signature(METHODS[method]).parameters)[2:]
     for name in options or {}:
         if name not in known:
+            others = [one for one in METHODS if name in inspect.signature(METHODS[one]).parameters]
+            whose = f" {name!r} belongs to {', '.join(others)}." if others else ""
             raise InputError(
-                f"Method {method!r} has no option {name!r}. It has: {', '.join(known)}."
+                f"Method {method!r} has no option {name!r}. It has: {', '.join(known)}.{whose}"
             )
     return METHODS[method](model, layer, **(options or {}))
 

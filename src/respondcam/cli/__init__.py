@@ -5,6 +5,7 @@ answer at once.
 """
 
 import io
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from respondcam.cli._common import guarded, print_json
+from respondcam.cli._interrupting import on_sigterm
 from respondcam.cli.audit import audit
 from respondcam.cli.average import average
 from respondcam.cli.compare import compare
@@ -97,4 +99,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows only ASCII gets a "?"
+    signal.signal(signal.SIGTERM, on_sigterm)
     app(prog_name="respondcam")

@@ -18,7 +18,7 @@ import typer
 from respondcam._files import parse_json
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam._readers import at_the_command_line
-from respondcam.cli._interrupting import Interrupted, left_behind
+from respondcam.cli._interrupting import Interrupted, exit_code_of, left_behind
 from respondcam.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ R = TypeVar("R")
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what goes wrong in a command into one message and an exit code.
 
-    2 for what the user can mend, 1 for a fault of the library, 130 for an interruption.
+    2 for what the user can mend, 1 for a fault of the library, 130 for an interruption, 143 where
+    the system asked for the end.
     """
 
     @functools.wraps(command)
@@ -145,7 +146,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             name = getattr(command, "__name__", "")
             told = str(stop) if isinstance(stop, Interrupted) else ""
             told = told or left_behind(name, out if isinstance(out, Path) else None)
-            leave(f"Interrupted. {told}", 130)
+            leave(f"Interrupted. {told}", exit_code_of(stop))
         except Exception as error:
             if os.environ.get("RESPONDCAM_DEBUG"):
                 traceback.print_exc()
@@ -384,4 +385,5 @@ def percent(value: float) -> str:
         return "-"
     if abs(value) < 5e-6:
         return "0 %"
-    return f"{100 * value:{'.4g' if abs(value) > 0.99 else '.2g'}} %"
+    digits = 4 if abs(value) > 0.99 else 3 if abs(value) > 0.1 else 2
+    return f"{100 * value:.{digits}g} %"

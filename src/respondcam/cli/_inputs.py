@@ -260,7 +260,7 @@ def below(folder: Path) -> str:
     holds = f"{many} sub-folder of {str(folder)!r} with volumes was"
     hold = f"{many} sub-folders of {str(folder)!r} with volumes were"
     pattern = f"{folder}/**/*{example}"
-    return f"{holds if holding == 1 else hold} not looked into; {pattern!r} gives all of them"
+    return f"{holds if holding == 1 else hold} not looked into; a pattern such as {pattern!r} does"
 
 
 def _is_volume(path: Path, known: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """What to say when a command was interrupted: what there is now, and how to go on."""
 
 from pathlib import Path
+from types import FrameType
 
 _GOES_ON = "The same command goes on from there."
 # command -> what its folder holds then; each file is whole or not there at all
@@ -23,6 +24,26 @@ _KEPT = {
     "report": "Pages that were finished are kept.",
     "reproduce": "Networks and results that were finished are kept in {out}. " + _GOES_ON,
 }
+
+
+class Stopped(KeyboardInterrupt):
+    """Asked to end by the system, as batch queues do at the end of a job's time (SIGTERM)."""
+
+
+def on_sigterm(number: int, frame: FrameType | None) -> None:
+    """End as after CTRL-C: locks and unfinished files go."""
+    raise Stopped
+
+
+def exit_code_of(stop: BaseException) -> int:
+    """128 and the signal's number, as shells give it.
+
+    Examples
+    --------
+    >>> exit_code_of(KeyboardInterrupt()), exit_code_of(Stopped())
+    (130, 143)
+    """
+    return 143 if isinstance(stop, Stopped) or isinstance(stop.__cause__, Stopped) else 130
 
 
 class Interrupted(KeyboardInterrupt):

@@ -12,6 +12,7 @@ from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._common import (
     choice,
     console,
+    number,
     parse_arguments,
     percent,
     pick_device,
@@ -32,6 +33,8 @@ from respondcam.large.job import LargeSettings, ModelAddress
 from respondcam.large.preparing import prepared
 from respondcam.large.run import Outcome, explain_large
 from respondcam.network.sources import LoadedModel
+
+_MOST = 6  # classes whose highest window is told; the store has all scores
 
 
 @dataclass(frozen=True)
@@ -315,9 +318,16 @@ def _report(
         rate = f", {one.windows_per_second:.1f} windows/s" if one.explained else ""
         screen.print(
             f"{source.label}: {one.windows} windows at layer {one.layer}, {one.explained} "
-            f"explained now{rate}; gap of their scores {gap}",
+            f"explained now{rate}; mean gap of their accounts {gap}",
             markup=False,
         )
+        for label, (score, middle) in zip(one.labels[:_MOST], one.highest, strict=False):
+            place = ", ".join(map(str, middle))
+            screen.print(
+                f"  {label}: highest score {number(score)}, in the window around voxel {place} "
+                f"(z, y, x)",
+                markup=False,
+            )
         for path in (one.store, *one.exported, *one.figures):
             screen.print(f"  {path}", markup=False)
         if not one.exported:

@@ -1,6 +1,6 @@
 """What a user should know about a map, in words: where to doubt it, and what to do then."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import isfinite, prod
 
 from respondcam.attribution import Explanation
@@ -9,10 +9,11 @@ from respondcam.volume import Volume
 _MUCH_OPEN = 0.1  # relative gap
 _LITTLE = 0.1  # of the baseline
 _LARGE = 100.0  # intensities; networks are seldom trained on such
+_RAW = "intensities from"
 _COARSE = 27  # voxels of a layer that show hardly more than which side of a volume counted
 
 
-def notes_on(explanation: Explanation, said: Iterable[str] = ()) -> list[str]:
+def notes_on(explanation: Explanation, said: Sequence[str] = ()) -> list[str]:
     """All that a user should know about the maps of one layer, each once.
 
     Parameters
@@ -20,7 +21,8 @@ def notes_on(explanation: Explanation, said: Iterable[str] = ()) -> list[str]:
     said
         What was said of the volume and of the network meanwhile.
     """
-    return list(dict.fromkeys([*on_map(explanation), *_on_account(explanation), *said]))
+    raw = [note for note in said if note.startswith(_RAW)]  # first: it can be the cause of others
+    return list(dict.fromkeys([*raw, *on_map(explanation), *_on_account(explanation), *said]))
 
 
 def on_map(explanation: Explanation) -> list[str]:
@@ -62,14 +64,15 @@ def _on_account(explanation: Explanation) -> list[str]:
     gaps = [gap for gap in account.relative_gap[0].tolist() if isfinite(gap)]
     method = explanation.method
     notes = []
-    if gaps and not account.note:  # else it is said already that sums of the method mean nothing
+    nothing = any(sample == 0 for sample, _ in explanation.empty)
+    if gaps and not (account.note or nothing):  # which say by themselves what the sum means
         notes.append(on_open_part(method, explanation.layer, max(gaps)))
     score, baseline = account.score[0], account.baseline[0]
     little = bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all())
     if little and method in ("respond", "integrated-respond"):
         notes.append(
-            f"nearly all of the score is baseline, there also without layer {explanation.layer}: "
-            f"the map explains only the little that the image adds to it"
+            f"nearly all of the score is baseline, which the network gives also when layer "
+            f"{explanation.layer} is zero: the map explains only the little that the image adds"
         )
     return [note for note in notes if note]
 
@@ -129,5 +132,5 @@ def on_intensities(extremes: tuple[float, float], normalize: str, what: str = "v
         )
     if normalize != "none" or max(-low, high) <= _LARGE:
         return ""
-    told = f"intensities from {low:.6g} to {high:.6g} went in as they are"
+    told = f"{_RAW} {low:.6g} to {high:.6g} went in as they are"
     return f"{told}; give --normalize if the network was trained on others"

@@ -76,11 +76,16 @@ _ACCOUNT_TITLES = [
 
 
 def _account_cells(source: "Source", one: "OneMap", *, several: bool) -> list[str]:
+    from respondcam.attribution import METHODS
+
     account = one.record["account"]
     figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
+    relative = percent(account["relative_gap"])
+    if METHODS[one.record["settings"]["method"]].note:  # its sum has no relation to the score
+        figures[2:], relative = ["-", "-"], "-"
     method = [one.record["settings"]["method"]] if several else []
     names = [source.label, *method, one.record["layer"], one.record["target"]["name"]]
-    return [*names, *figures, percent(account["relative_gap"])]
+    return [*names, *figures, relative]
 
 
 def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:

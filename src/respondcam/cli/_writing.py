@@ -237,13 +237,30 @@ def _names(stem: Path, suffix: str) -> dict[str, Path]:
 def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwrite: bool) -> None:
     there = [path for path in files.values() if path.exists()]
     folders = [path for path in there if path.is_dir()]
-    same = _identity(files["record"]) == _identity_of(json.loads(to_json(record)))
-    if folders or (there and not overwrite and not same):
-        what = "is a folder" if folders else "exists already and comes from another run"
+    before, now = _identity(files["record"]), _identity_of(json.loads(to_json(record)))
+    if folders or (there and not overwrite and before != now):
+        what = (
+            "is a folder"
+            if folders
+            else f"exists already and comes from another run{_differing(before, now)}"
+        )
         remedy = "" if folders else ", or allow it to be replaced with --overwrite"
         raise InputError(
             f"{str((folders or there)[0])!r} {what}. Give another folder with --out{remedy}."
         )
+
+
+def _differing(before: Any, now: Any) -> str:
+    """What sets two runs apart, in brackets; empty where nobody knows."""
+    if before is None:
+        return ""
+    names = ("the volume", "the network's weights", "", "the layer or the class")
+    apart = [name for name, a, b in zip(names, before, now, strict=True) if name and a != b]
+    for key in sorted({*before[2], *now[2]}):
+        old, new = before[2].get(key), now[2].get(key)
+        if old != new:
+            apart.append(f"{key} was {json.dumps(old)}, is {json.dumps(new)}")
+    return f" ({'; '.join(apart)})" if apart else ""
 
 
 def _identity(path: Path) -> Any:
@@ -255,7 +272,9 @@ def _identity(path: Path) -> Any:
 
 def _identity_of(record: Mapping[str, Any]) -> Any:
     settings = {
-        key: value for key, value in record["settings"].items() if key not in ("target", "classes")
+        key: value
+        for key, value in record["settings"].items()
+        if key not in ("target", "classes", "layers")  # which map it is, they do not change
     }
     if settings.get("output") == "logits":
         settings["output"] = None  # the part that is taken where none is named

@@ -214,7 +214,9 @@ def _order_in_words(tau: float) -> str:
     if math.isnan(tau):
         return ""
     how = (
-        "the same order as"
+        "the order of"
+        if tau >= 0.9999
+        else "nearly the order of"
         if tau >= 0.9
         else "much the order of"
         if tau >= _SAME_ORDER

@@ -16,6 +16,7 @@ from respondcam.evidence.intervals import FEWEST, Interval, bootstrap, paired
 from respondcam.evidence.se3d import Se3d, Se3dCounts, se3d_resampled
 
 _POOLED_RESAMPLES = 1000
+_VISIBLE = 0.01  # share of a figure below which two are alike to everybody
 _ROUNDING = 1e-12  # of sums in another order
 
 
@@ -176,7 +177,7 @@ def controls_in_words(rows: Sequence[Compared]) -> str:
     if not asked:
         return ""
     first, total = rows[0], len({row.metric for row in asked})
-    ahead = [row for row in asked if _gain(row) > _ROUNDING]
+    ahead = [row for row in asked if _gain(row) > max(_ROUNDING, _VISIBLE * abs(row.value.mean))]
     if not ahead:
         return f"No control is ahead of {first.method} at {first.layer} by any of {total} measures."
     titles: dict[str, list[str]] = {}

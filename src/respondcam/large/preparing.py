@@ -100,7 +100,13 @@ def prepared(
     new = not folder.exists()
     make_folder(folder)
     scratch = folder / f"{name}.{_short_digest(settings, address)}.unpacked"
-    make_folder(scratch)
+    try:
+        scratch.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {str(folder)!r} cannot be written to: {error.strerror or error}. Give "
+            f"another one with --out."
+        ) from error
     try:
         volume = open_volume(source, scratch)
         check_window(volume.space.shape, settings.window, repr(source.name))

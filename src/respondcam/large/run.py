@@ -46,6 +46,8 @@ class Outcome:
         Of these, in this run: the others were there from an earlier one.
     seconds, windows_per_second
         Of this run.
+    highest
+        Of each channel, the highest score of a window and the voxel (z, y, x) of its middle.
     relative_gap
         Of the score accounts that are known, over all windows; None if none is.
     repaired
@@ -68,6 +70,7 @@ class Outcome:
     explained: int
     seconds: float
     windows_per_second: float
+    highest: tuple[tuple[float, tuple[int, int, int]], ...]
     relative_gap: float | None
     repaired: tuple[str, ...] = ()
     exported: tuple[Path, ...] = ()
@@ -201,6 +204,7 @@ def _carry_out(
         explained=progress.windows_done,
         seconds=seconds,
         windows_per_second=rate,
+        highest=tuple(map(store.highest, range(len(job.labels)))),
         relative_gap=store.relative_gap(),
         repaired=repaired,
         exported=tuple(files),

@@ -117,6 +117,20 @@ class Store:
             for k, c, n in zip(chunk, array.chunks[1:], array.shape[1:], strict=True)
         )
 
+    def highest(self, target: int) -> tuple[float, Index]:
+        """The highest score of a window, and the voxel in the middle of that window.
+
+        For a store whose windows are all there.
+        """
+        scores = np.asarray(self.per_window["scores"][target])
+        place = np.unravel_index(int(np.nanargmax(scores)), scores.shape)
+        plan = self.job.plan
+        z, y, x = (
+            starts[int(k)] + size // 2
+            for starts, k, size in zip(plan.starts, place, plan.window, strict=True)
+        )
+        return float(scores[place]), (z, y, x)
+
     def relative_gap(self) -> float | None:
         """Mean gap of the accounts of all windows in shares of the mean contribution.
 

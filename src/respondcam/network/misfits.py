@@ -1,5 +1,6 @@
 """What to do about an input that a network does not take, from what PyTorch said."""
 
+import re
 from collections.abc import Sequence
 
 from respondcam._readers import way
@@ -13,6 +14,7 @@ _TOO_SMALL = (
 )
 _DO_NOT_MEET = ("sizes of tensors must match", "must match the size of tensor")
 _OF_ONE_SIZE = ("shapes cannot be multiplied", "must have same reduction dim")
+_CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
 _OTHER_AXES = ("(unbatched) or", "d input (got", "(batch mode) tensor expected")
 _COLOURS = (3, 4)
 
@@ -49,6 +51,13 @@ def remedy(said: str, shapes: Sequence[Sequence[int]]) -> str:
         return (
             f"The network takes (batch, channel, *spatial), and was given {given}. Give "
             f"x[None, None] of one image x without batch and channel, or respondcam.Volume(array)."
+        )
+    if (found := _CHANNELS.search(said)) and not _last_axis(shapes):
+        wanted, given = found.groups()
+        return (
+            f"The image has {given} channels, and the network takes {wanted}. Of a file, a fourth "
+            f"axis counts as channels: where these are times or several images, write the one "
+            f"that is meant into a file of its own."
         )
     if "channels" in said and (last := _last_axis(shapes)):
         return (

@@ -179,6 +179,8 @@ def _account(
     if explanation.baseline is None:
         return None, "no account: the explanation was made without its model"
     account = explanation.account
+    if explanation.note:  # of a method whose sums have no relation to the score
+        return None, explanation.note
     parts = (account.score, account.baseline, account.mapped, account.gap)
     return AccountLine(*(float(part[at]) for part in parts)), account.note
 

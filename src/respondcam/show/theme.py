@@ -192,7 +192,9 @@ def format_score(value: float, *, digits: int = 4, sign: bool = False) -> str:
 
 
 def format_together(values: Sequence[float], *, digits: int = 4) -> list[str]:
-    """Write numbers that are added up: `digits` for the largest, equally many decimals for all.
+    """Write numbers that are added up: equally many decimals for all, `digits` for the largest.
+
+    The first, which is the score, keeps as many digits as it has where it stands alone.
 
     Examples
     --------
@@ -200,13 +202,19 @@ def format_together(values: Sequence[float], *, digits: int = 4) -> list[str]:
     ['3.214', '0.400', '0.000']
     >>> format_together([1e-7, 3e-5])
     ['0.010×10⁻⁵', '3.000×10⁻⁵']
+    >>> format_together([0.58271, -38162.04])
+    ['0.5827', '−38162.0400']
     """
     largest = max((abs(value) for value in values), default=0.0)
     if not np.isfinite(largest):
         return [format_score(value, digits=digits) for value in values]
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     plain = -3 <= power < 6
+    if power >= 6 and abs(values[0]) < 10.0 ** (power - digits):
+        return [format_score(value, digits=digits) for value in values]
     decimals = max(0, digits - 1 - power) if plain else digits - 1
+    if plain and abs(values[0]) >= 1e-3 and abs(values[0]) * 10.0**decimals < 10:
+        decimals = max(decimals, digits - 1 - int(np.floor(np.log10(abs(values[0])))))
     shared = "" if plain else f"×10{str(power).translate(_SUPERSCRIPT)}"
     unit = 1.0 if plain else 10.0**power
     # adding zero turns a minus zero into zero

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from respondcam._files import expanded, read_json
+from respondcam._methods import METHOD_SUMMARIES
 from respondcam.errors import InputError
 from respondcam.show.caption import AccountLine
 from respondcam.show.report.content import Report, ReportMap, Table
@@ -39,8 +40,8 @@ class Found:
 def find_records(given: Sequence[str | Path]) -> list[Found]:
     """Find the records in folders, or those that are named, by volume.
 
-    Maps are ordered by their score, the highest first, within the order of layers and methods as
-    their names sort.
+    Maps are ordered by their score, the highest first, within the order of layers, and of methods:
+    those that add up first.
 
     Raises
     ------
@@ -164,10 +165,13 @@ def _are_channels(found: Any) -> bool:
     )
 
 
-def _by_score(item: tuple[Path, Mapping[str, Any]]) -> tuple[str, str, float]:
+def _by_score(item: tuple[Path, Mapping[str, Any]]) -> tuple[int, str, str, float]:
     record = item[1]
     score = record.get("account", {}).get("score")
-    return record["settings"]["method"], record["layer"], -float(score or 0.0)
+    method = record["settings"]["method"]
+    known = list(METHOD_SUMMARIES)
+    place = known.index(method) if method in known else len(known)
+    return place, method, record["layer"], -float(score or 0.0)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -61,11 +61,16 @@ def relative_gap(account: AccountLine) -> str:
     --------
     >>> relative_gap(AccountLine(3.0, 1.0, 1.9, 0.1)), relative_gap(AccountLine(1.0, 1.0, 0.0, 0.0))
     ('5 %', '0 %')
+    >>> relative_gap(AccountLine(1.0, 0.0, 0.0009, 0.9991))
+    '99.9 %'
     """
     part = abs(account.score - account.baseline)
     if abs(account.gap) <= 5e-6 * part:
         return "0 %"
-    return f"{100 * abs(account.gap) / part:.2g} %" if part else "–"
+    if not part:
+        return "–"
+    share = 100 * abs(account.gap) / part
+    return f"{share:.2g} %" if share < 10 else f"{share:.3g} %" if share < 1000 else "> 1000 %"
 
 
 def headline(one: ReportMap) -> str:
