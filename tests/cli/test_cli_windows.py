@@ -23,6 +23,12 @@ def test_one_volume(cli, base, tmp_path):
     assert one["labels"] == ["class 0", "class 2"]
     store = zarr.open_group(one["store"], mode="r")
     total = store["0"][...].sum(axis=(1, 2, 3), dtype=np.float64)
+    scores = store["windows/scores/0"][...]
+    assert [score for score, _ in one["highest"]] == pytest.approx(scores.max(axis=(1, 2, 3)))
+    place = np.unravel_index(scores[1].argmax(), scores[1].shape)
+    starts = ((0, 2), (0, 3, 4), (0, 3, 6))  # of windows of 6 voxels, half a window apart
+    middle = [axis[k] + 3 for axis, k in zip(starts, place, strict=True)]
+    assert one["highest"][1][1] == middle
     np.testing.assert_allclose(total, store["windows/mapped/0"][...].sum(axis=(1, 2, 3)), rtol=1e-5)
     names = {path.name for path in (tmp_path / "respondcam-maps").iterdir()}
     stem = "ribo.respond.second.0,2"

@@ -321,7 +321,10 @@ def _report(
             f"explained now{rate}; mean gap of their accounts {gap}",
             markup=False,
         )
-        for label, (score, middle) in zip(one.labels[:_MOST], one.highest, strict=False):
+        for label, found in zip(one.labels[:_MOST], one.highest, strict=False):
+            if found is None:
+                continue
+            score, middle = found
             place = ", ".join(map(str, middle))
             screen.print(
                 f"  {label}: highest score {number(score)}, in the window around voxel {place} "

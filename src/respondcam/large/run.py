@@ -47,7 +47,8 @@ class Outcome:
     seconds, windows_per_second
         Of this run.
     highest
-        Of each channel, the highest score of a window and the voxel (z, y, x) of its middle.
+        Of each channel, the highest score of a window and the voxel (z, y, x) of its middle;
+        None where it is not known.
     relative_gap
         Of the score accounts that are known, over all windows; None if none is.
     repaired
@@ -70,7 +71,7 @@ class Outcome:
     explained: int
     seconds: float
     windows_per_second: float
-    highest: tuple[tuple[float, tuple[int, int, int]], ...]
+    highest: tuple[tuple[float, tuple[int, int, int]] | None, ...]
     relative_gap: float | None
     repaired: tuple[str, ...] = ()
     exported: tuple[Path, ...] = ()

@@ -117,12 +117,17 @@ class Store:
             for k, c, n in zip(chunk, array.chunks[1:], array.shape[1:], strict=True)
         )
 
-    def highest(self, target: int) -> tuple[float, Index]:
+    def highest(self, target: int) -> tuple[float, Index] | None:
         """The highest score of a window, and the voxel in the middle of that window.
 
-        For a store whose windows are all there.
+        For a store whose windows are all there; None where a chunk of them is damaged.
         """
-        scores = np.asarray(self.per_window["scores"][target])
+        try:
+            scores = np.asarray(self.per_window["scores"][target])
+        except Exception:  # codecs raise what they like
+            return None
+        if not np.isfinite(scores).any():
+            return None
         place = np.unravel_index(int(np.nanargmax(scores)), scores.shape)
         plan = self.job.plan
         z, y, x = (
