@@ -401,3 +401,26 @@ def test_logits_among_several_outputs_are_taken_with_a_note(cli, nets, mrc):
     other = cli(*common, "--output", "feat")
     assert other.code == 2
     assert "comes from another run" in other.err
+
+
+def test_figures_of_classes_have_one_scale_where_it_is_asked_for(cli, nets, mrc, monkeypatch):
+    from respondcam.cli import _writing
+
+    drawn = []
+    figure = _writing.explanation_figure
+    monkeypatch.setattr(
+        _writing,
+        "explanation_figure",
+        lambda one, **options: drawn.append((one, options["limit"])) or figure(one, **options),
+    )
+    words = ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "all")
+    for limit in ((), ("--limit", "shared"), ("--limit", "0.25")):
+        assert cli(*words, *limit, "--overwrite").code == 0
+    strongest = float(drawn[0][0].maps.abs().max())
+    given = [None, strongest, 0.25]
+    assert [limit for _, limit in drawn] == [limit for limit in given for _ in range(3)]
+    for wrong in ("all", "-1", "nan", "0"):
+        result = cli(*words, "--limit", wrong)
+        assert result.code == 2
+        assert "Accepted: shared, or the value of the strongest colours" in result.err
+    assert "explained whole" in cli(*words[:-2], "--window", "6", "--limit", "shared").err

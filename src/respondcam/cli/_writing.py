@@ -1,13 +1,14 @@
 """Everything that is written for one source: all of it, or nothing."""
 
 import json
+import math
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from respondcam import __version__
 from respondcam._files import distinct, read_json, slug
@@ -44,6 +45,39 @@ class OneMap:
 
     record: Mapping[str, Any]
     files: Mapping[str, Path]
+
+
+Limit = float | Literal["shared"] | None
+"""Of the colours: a value, one for all classes of a volume, or each map's own."""
+
+
+def limit_of(text: str | None) -> Limit:
+    """What was typed for --limit.
+
+    Examples
+    --------
+    >>> limit_of("shared"), limit_of("1e-3"), limit_of(None)
+    ('shared', 0.001, None)
+    """
+    if text is None:
+        return None
+    if text == "shared":
+        return "shared"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(
+            f"--limit is {text!r}. Accepted: shared, or the value of the strongest colours, such "
+            f"as 0.002."
+        )
+    return value
+
+
+def _strongest(explanation: Explanation) -> float | None:
+    """The largest absolute value of all maps of the sample; None where all are zero."""
+    return float(explanation.maps[0].abs().max()) or None
 
 
 def prepare_folder(folder: Path) -> bool:
@@ -85,12 +119,14 @@ def write_explained(
     model: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    limit: Limit = None,
 ) -> list[OneMap]:
     """Write the maps, figures and records of one source, by each method, into a folder.
 
     They are written aside first and then renamed, so that a source that fails leaves nothing.
     Results of the very same run (same volume, network and settings) are written again; any other
-    file in the way stays, unless `overwrite`.
+    file in the way stays, unless `overwrite`. `limit` is the value of the strongest colours in the
+    figures.
 
     Raises
     ------
@@ -105,7 +141,7 @@ def write_explained(
             files = _names(folder / stem, explained.source.suffix)
             _check_free(files, record, overwrite=overwrite)
             record["files"] = {what: path.name for what, path in files.items()}
-            _write(Path(aside), files, explained, explanation, target, record)
+            _write(Path(aside), files, explained, explanation, target, record, limit)
             made.append(OneMap(record, files))
         for one in made:
             for path in one.files.values():
@@ -289,6 +325,7 @@ def _write(
     explanation: Explanation,
     target: int,
     record: Mapping[str, Any],
+    limit: Limit,
 ) -> None:
     for resolution in get_args(Resolution):
         volume = explained.map_volume(explanation, target, resolution)
@@ -298,6 +335,7 @@ def _write(
         target=target,
         image=explained.volume,
         box=box_asked_for(record["settings"]["target"]),
+        limit=_strongest(explanation) if limit == "shared" else limit,
     )
     save_figure(figure, aside / files["figure"].name)
     (aside / files["record"].name).write_text(to_json(record) + "\n", encoding="utf-8")

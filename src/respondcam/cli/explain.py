@@ -149,6 +149,14 @@ def explain(
         str | None,
         typer.Option(metavar="mrc|nii.gz", help="Also write the whole map in this format."),
     ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="shared|VALUE",
+            help="Value of the strongest colours in the figures: one for all classes of a volume, "
+            "or a number. Each map's own unless given.",
+        ),
+    ] = None,
     with_report: ReportOption = False,
     quiet: QuietOption = False,
     as_json: JSONOption = False,
@@ -174,7 +182,7 @@ def explain(
     )
     from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
     from respondcam.cli._several import settings_of
-    from respondcam.cli._writing import model_record, prepare_folder, write_explained
+    from respondcam.cli._writing import limit_of, model_record, prepare_folder, write_explained
     from respondcam.errors import InputError
 
     settings = Settings(
@@ -193,6 +201,7 @@ def explain(
         classes=class_list(classes),
     )
     each = settings_of(settings, method or ())
+    colours = limit_of(limit)
     from respondcam.cli import _large
 
     asked = _large.Asked(
@@ -204,6 +213,8 @@ def explain(
                 "--report does not go with --window: a page holds a whole volume. Look at the "
                 "OME-Zarr in napari, or give --export mrc."
             )
+        if limit is not None:
+            raise InputError("--limit is for figures of volumes that are explained whole.")
         if len(each) > 1:
             raise InputError("Windows are explained by one method. Give --method once.")
         network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
@@ -239,7 +250,7 @@ def explain(
                 )
                 for one, explainer in explainers
             ]
-            return write_explained(found, out, identity, overwrite=overwrite)
+            return write_explained(found, out, identity, overwrite=overwrite, limit=colours)
 
         results = run_batch(sources, work)
     finally:
