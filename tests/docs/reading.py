@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PYTHON = {"python", "pycon"}
 SHELL = {"console", "sh", "bash", "shell"}
+SCRIPTS = {"slurm"}  # run by a test of their own, test_batch_script.py
 SHOWN = {"text", "json", "yaml", "toml", "bibtex", "dockerfile", "diff", "make", "html"}
 
 _FENCE = re.compile(

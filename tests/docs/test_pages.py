@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from tests.docs.laboratory import furnish, furnish_bundles
-from tests.docs.reading import DOCS, PYTHON, ROOT, SHELL, SHOWN, blocks, name_of, pages
+from tests.docs.reading import DOCS, PYTHON, ROOT, SCRIPTS, SHELL, SHOWN, blocks, name_of, pages
 from tests.docs.running import ELSEWHERE, reader_s_folder, run_page
 
 from respondcam.cli import _batch
@@ -71,7 +71,7 @@ def test_the_page_runs(page: Path, laboratory: Path, tmp_path: Path, monkeypatch
 def test_every_block_is_run_or_plainly_not_code(page: Path) -> None:
     for block in blocks(page):
         where = f"{name_of(page)}:{block.line} is a block of {block.language!r}"
-        assert block.language in PYTHON | SHELL | SHOWN, where
+        assert block.language in PYTHON | SHELL | SCRIPTS | SHOWN, where
 
 
 def test_what_is_not_run_is_little_and_has_a_reason() -> None:
