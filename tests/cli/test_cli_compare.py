@@ -124,8 +124,8 @@ def test_another_setting_is_refused_with_the_difference(call) -> None:
     assert call().code == 0
     other = call("--steps", 4, "--fill", "zero")
     assert other.code == 2
-    assert "settings.steps was 3 and is 4 now" in other.err
-    assert 'fill was "mean" and is "zero" now' in other.err
+    assert "settings.steps was 3, is 4" in other.err
+    assert 'fill was "mean", is "zero"' in other.err
     anew = call("--steps", 4, "--overwrite", "--json")
     assert json.loads(anew.out)["resumed"] == 0
 

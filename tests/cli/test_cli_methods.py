@@ -155,7 +155,10 @@ def test_an_option_may_name_the_only_method(cli, nets, mrc, tmp_path):
 
 def test_sums_without_a_meaning_have_no_figures(cli, nets, mrc, tmp_path):
     words = ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
-    result = cli(*words, "--method", "respond", "--method", "ablation")
+    result = cli(*words, "--method", "respond", "--method", "ablation", "--report")
+    (page,) = (tmp_path / "respondcam-maps").glob("*.html")
+    accounts = page.read_text("utf-8").split('id="accounts"')[1].split("</table>")[0]
+    assert accounts.count('<td class="n">–</td>') == 4  # of ablation: all but the score
     rows = [line.split() for line in result.out.splitlines() if line.startswith("ribo.mrc")]
     assert {row[1]: row[-3:] == ["-", "-", "-"] for row in rows} == {
         "respond": False,

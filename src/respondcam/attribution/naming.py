@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from respondcam._readers import way
 from respondcam.errors import InputError
 
 _CLASS = re.compile(r"\bclass (\d+)\b")
@@ -60,6 +61,6 @@ def check_names(typed: Sequence[str], scores: int | None) -> None:
     """
     if wrong := wrong_count(typed, scores):
         raise InputError(
-            f"--classes does not suit the network: {wrong}. Give one name for each score, in their "
-            f"order."
+            f"{way(python='class_names', command_line='--classes')} does not suit the network: "
+            f"{wrong}. Give one name for each score, in their order."
         )

@@ -94,7 +94,7 @@ def print_classes(classes: Mapping[str, Sequence[ClassAudit]]) -> None:
     if not rows:
         return
     rows.sort(key=lambda row: (list(classes).index(row[0]), -_as_shown(row[1].open_share)))
-    table = new_table("class", "method", "L1", "95 %", "tau", "relative gap", left=2)
+    table = new_table("class", "method", "L1", "95 %", "tau", "pooled gap", left=2)
     for method, one in rows[:_MOST]:
         cells = (number(one.l1.mean), interval_text(one.l1), number(one.tau))
         add_row(table, one.label, method, *cells, percent(one.open_share))

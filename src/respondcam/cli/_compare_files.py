@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from respondcam._differences import differences
 from respondcam._files import make_folder, read_json, whole_file
 from respondcam.cli._common import for_csv, to_json
 from respondcam.errors import InputError
@@ -41,7 +42,7 @@ class Folder:
         self.records = make_folder(path / _RECORDS, remedy="Give another folder with --out.")
         wanted = json.loads(to_json(settings))
         manifest = path / _MANIFEST
-        if manifest.exists() and (differs := _differences(_read(manifest), wanted)):
+        if manifest.exists() and (differs := list(differences(_read(manifest), wanted))):
             if not overwrite:
                 raise InputError(
                     f"{str(path)!r} holds a comparison with other settings: {'; '.join(differs)}. "
@@ -197,19 +198,3 @@ def _read(path: Path) -> Any:
             f"{str(path)!r} cannot be read as a record of a comparison ({error}). Remove it, or "
             f"give another folder with --out."
         ) from error
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """What differs between two settings, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in [*old, *(key for key in new if key not in old)]:
-            name = f"{where}.{key}" if where else key
-            found += _differences(old.get(key), new.get(key), name)
-        return found
-    return [] if old == new else [f"{where} was {_short(old)} and is {_short(new)} now"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,7 +9,6 @@ from respondcam.volume import Volume
 _MUCH_OPEN = 0.1  # relative gap
 _LITTLE = 0.1  # of the baseline
 _LARGE = 100.0  # intensities; networks are seldom trained on such
-_RAW = "intensities from"
 _COARSE = 27  # voxels of a layer that show hardly more than which side of a volume counted
 
 
@@ -21,8 +20,8 @@ def notes_on(explanation: Explanation, said: Sequence[str] = ()) -> list[str]:
     said
         What was said of the volume and of the network meanwhile.
     """
-    raw = [note for note in said if note.startswith(_RAW)]  # first: it can be the cause of others
-    return list(dict.fromkeys([*raw, *on_map(explanation), *_on_account(explanation), *said]))
+    # what was said of the volume first: it can be the cause of the rest
+    return list(dict.fromkeys([*said, *on_map(explanation), *_on_account(explanation)]))
 
 
 def on_map(explanation: Explanation) -> list[str]:
@@ -65,7 +64,7 @@ def _on_account(explanation: Explanation) -> list[str]:
     method = explanation.method
     notes = []
     nothing = any(sample == 0 for sample, _ in explanation.empty)
-    if gaps and not (account.note or nothing):  # which say by themselves what the sum means
+    if gaps and not (explanation.note or nothing):  # which say by themselves what the sum means
         notes.append(on_open_part(method, explanation.layer, max(gaps)))
     score, baseline = account.score[0], account.baseline[0]
     little = bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all())
@@ -132,5 +131,5 @@ def on_intensities(extremes: tuple[float, float], normalize: str, what: str = "v
         )
     if normalize != "none" or max(-low, high) <= _LARGE:
         return ""
-    told = f"{_RAW} {low:.6g} to {high:.6g} went in as they are"
+    told = f"intensities from {low:.6g} to {high:.6g} went in as they are"
     return f"{told}; give --normalize if the network was trained on others"

@@ -76,12 +76,10 @@ _ACCOUNT_TITLES = [
 
 
 def _account_cells(source: "Source", one: "OneMap", *, several: bool) -> list[str]:
-    from respondcam.attribution import METHODS
-
     account = one.record["account"]
     figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
     relative = percent(account["relative_gap"])
-    if METHODS[one.record["settings"]["method"]].note:  # its sum has no relation to the score
+    if not account.get("adds_up", True):
         figures[2:], relative = ["-", "-"], "-"
     method = [one.record["settings"]["method"]] if several else []
     names = [source.label, *method, one.record["layer"], one.record["target"]["name"]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from respondcam import __version__
+from respondcam._differences import differences
 from respondcam._files import distinct, read_json, slug
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
@@ -207,7 +208,8 @@ def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
     account = explanation.account
     figures = ("score", "baseline", "mapped", "gap", "relative_gap")
     values = {name: float(getattr(account, name)[0, target]) for name in figures}
-    return {**values, "note": account.note}
+    # whether the sum is meant to follow the score, which it is not for every method
+    return {**values, "adds_up": not explanation.note, "note": account.note}
 
 
 def precision_record(explanation: Explanation) -> dict[str, Any] | None:
@@ -275,28 +277,12 @@ def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwri
     folders = [path for path in there if path.is_dir()]
     before, now = _identity(files["record"]), _identity_of(json.loads(to_json(record)))
     if folders or (there and not overwrite and before != now):
-        what = (
-            "is a folder"
-            if folders
-            else f"exists already and comes from another run{_differing(before, now)}"
-        )
+        apart = f" ({'; '.join(differences(before, now))})" if before else ""
+        what = "is a folder" if folders else f"exists already and comes from another run{apart}"
         remedy = "" if folders else ", or allow it to be replaced with --overwrite"
         raise InputError(
             f"{str((folders or there)[0])!r} {what}. Give another folder with --out{remedy}."
         )
-
-
-def _differing(before: Any, now: Any) -> str:
-    """What sets two runs apart, in brackets; empty where nobody knows."""
-    if before is None:
-        return ""
-    names = ("the volume", "the network's weights", "", "the layer or the class")
-    apart = [name for name, a, b in zip(names, before, now, strict=True) if name and a != b]
-    for key in sorted({*before[2], *now[2]}):
-        old, new = before[2].get(key), now[2].get(key)
-        if old != new:
-            apart.append(f"{key} was {json.dumps(old)}, is {json.dumps(new)}")
-    return f" ({'; '.join(apart)})" if apart else ""
 
 
 def _identity(path: Path) -> Any:
@@ -314,8 +300,13 @@ def _identity_of(record: Mapping[str, Any]) -> Any:
     }
     if settings.get("output") == "logits":
         settings["output"] = None  # the part that is taken where none is named
-    what = (record["layer"], record["target"]["class"])
-    return record["input"]["sha256"], record["model"]["state_sha256"], settings, what
+    return {
+        "volume": record["input"]["sha256"],
+        "weights": record["model"]["state_sha256"],
+        "layer": record["layer"],
+        "class": record["target"]["class"],
+        **settings,
+    }
 
 
 def _write(

@@ -1,8 +1,7 @@
 """What a run belongs to, on disk: a later command continues it only if nothing has changed."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from respondcam._differences import differences
 from respondcam._files import expanded, read_json, whole_file
 from respondcam._version import __version__
 from respondcam.errors import InputError
@@ -19,7 +19,6 @@ from respondcam.network.sources import LoadedModel
 from respondcam.volume.lazy import LazyVolume
 
 NAME = "manifest.json"
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -134,24 +133,9 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], store: Pat
     respondcam.errors.InputError: 'a.ome.zarr' was begun ...: settings.batch was 8, is 4. Give ...
     """
     now = json.loads(json.dumps(now))
-    changes = list(_differences(before, now, ""))
+    changes = list(differences(before, now))
     if changes:
         raise InputError(
             f"{str(store)!r} was begun by another run: {'; '.join(changes)}. Give the same again "
             f"to continue it, another folder with --out, or begin anew with --overwrite."
         )
-
-
-def _differences(before: Any, now: Any, where: str) -> Iterator[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*before, *now}):
-            yield from _differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{where} was {_short(before)}, is {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str) and _DIGEST.fullmatch(value):
-        return f"{value[:8]}..."
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:60]}..."

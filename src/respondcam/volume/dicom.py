@@ -16,6 +16,7 @@ import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
+from respondcam.volume._wording import IMAGES
 from respondcam.volume.geometry import LPS_TO_RAS
 from respondcam.volume.itk import read_information, reason, simple_itk
 from respondcam.volume.volume import Volume
@@ -54,10 +55,7 @@ def read(path: Path) -> Volume:
     """
     slices = [_slice(file, info) for file, info in _find_series(path)]
     if len(slices) < 2:
-        raise VolumeError(
-            f"{str(path)!r} is a series of one 2-D image, not a volume. Images are "
-            f"explained in Python, as a tensor (batch, channel, y, x)"
-        )
+        raise VolumeError(f"{str(path)!r} is a series of one 2-D image, not a volume. {IMAGES}")
     _check_alike(slices, path)
     columns, rows = slices[0].size
     shape = (len(slices), rows, columns)

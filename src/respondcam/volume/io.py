@@ -13,6 +13,7 @@ import numpy as np
 
 from respondcam._files import whole_file, whole_folder
 from respondcam.errors import VolumeError
+from respondcam.volume._wording import IMAGES
 from respondcam.volume.volume import Volume
 
 NonFinite = Literal["error", "zero", "keep"]
@@ -260,8 +261,8 @@ def module_of(source: Path) -> ModuleType:
         return dicom
     if source.suffix.lower() in _PICTURES:
         raise VolumeError(
-            f"{str(source)!r} is a picture, not a volume. Images are explained in Python, as a "
-            f"tensor (batch, channel, y, x); a stack of sections is read as one TIFF file"
+            f"{str(source)!r} is a picture, not a volume. {IMAGES}; a stack of sections is read "
+            f"as one TIFF file"
         )
     raise VolumeError(
         f"{str(source)!r} is of no known kind: its suffix must be one of "

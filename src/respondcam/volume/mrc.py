@@ -19,6 +19,7 @@ from mrcfile.dtypes import HEADER_DTYPE  # pyright: ignore[reportMissingTypeStub
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
+from respondcam.volume._wording import IMAGES
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.mrc_geometry import (
     array_order,
@@ -141,8 +142,7 @@ def _refuse_images(header: Any, shape: tuple[int, ...], path: Path) -> None:
     if images and shape[0] == 1:
         raise VolumeError(
             f"{str(path)!r} holds a single 2-D image, not a volume. Give a tomogram or "
-            f"map of several sections; images are explained in Python, as a tensor "
-            f"(batch, channel, y, x)"
+            f"map of several sections. {IMAGES}"
         )
     if images:
         raise VolumeError(

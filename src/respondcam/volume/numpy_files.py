@@ -18,6 +18,7 @@ import numpy as np
 
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_rest, read_voxels
+from respondcam.volume._wording import IMAGES
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
 
@@ -169,11 +170,7 @@ def _array_layout(stream: BufferedIOBase, path: Path) -> tuple[tuple[int, ...], 
     if any(isinstance(n, bool) for n in shape):  # NumPy's reader takes them for integers
         raise VolumeError(f"{str(path)!r} holds no NumPy array, or damaged: its shape is {shape}")
     if len(shape) not in (3, 4):
-        image = (
-            ". Images are explained in Python, as a tensor (batch, channel, y, x)"
-            if len(shape) == 2
-            else ""
-        )
+        image = f". {IMAGES}" if len(shape) == 2 else ""
         raise VolumeError(
             f"{str(path)!r} holds an array of shape {shape}; accepted are (z, y, x) and "
             f"(channel, z, y, x){image}"

@@ -23,6 +23,7 @@ import numpy as np
 from respondcam._extras import require
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
+from respondcam.volume._wording import IMAGES
 from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
@@ -224,8 +225,7 @@ def _only_stack(file: Any, path: Path) -> Any:
         return stacks[0]
     if len(file.series) == 1 and set(file.series[0].axes) <= set("YXS"):
         raise VolumeError(
-            f"{str(path)!r} holds a single picture, not a stack of sections. Images are explained "
-            f"in Python, as a tensor (batch, channel, y, x)"
+            f"{str(path)!r} holds a single picture, not a stack of sections. {IMAGES}"
         )
     listed = ", ".join(f"{one.name or 'unnamed'} {one.axes} {one.shape}" for one in file.series)
     raise VolumeError(

@@ -83,7 +83,7 @@ def table_of(title: str, cells: Sequence[Mapping[str, object]]) -> Table:
 _WORDS = {
     "l1": "L1",
     "relative_gap": "relative gap",
-    "open_share": "gap above 10 %",
+    "open_share": "relative gap, pooled",
     "tau_over_images": "tau over volumes",
     "images": "volumes",
     "count": "volumes",

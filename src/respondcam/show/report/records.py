@@ -251,7 +251,7 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
     account = record.get("account", {})
     numbers = [account.get(part) for part in _ACCOUNT]
     parts = [None if number is None else float(number) for number in numbers]
-    whole = all(part is not None for part in parts)
+    whole = all(part is not None for part in parts) and account.get("adds_up", True)
     return ReportMap(
         volume=map,
         target=record["target"]["name"],
