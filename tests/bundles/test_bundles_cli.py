@@ -41,7 +41,17 @@ def record(folder: Path) -> dict:
 
 
 def test_18_maps_are_floats_with_the_scans_affine(cli, model, scan, tmp_path):
-    result = cli("explain", scan, *model, "--target", "component:largest@1", "--device", "cpu")
+    result = cli(
+        "explain",
+        scan,
+        *model,
+        "--target",
+        "component:largest@1",
+        "--keep",
+        "sum",
+        "--device",
+        "cpu",
+    )
     assert result.exit_code == 0, result.output
     assert "prepared as" in result.output
     out = tmp_path / "respondcam-maps"

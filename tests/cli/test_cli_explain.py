@@ -74,7 +74,8 @@ def test_formats_that_cannot_hold_a_place_get_one_that_can(cli, nets, tmp_path, 
 
 
 def test_the_account_closes_and_the_maps_hold_it(cli, nets, mrc, tmp_path):
-    cli("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "1")
+    common = ("explain", mrc, "--model", f"{nets}:net", "--layer", "second", "--target", "1")
+    cli(*common, "--keep", "sum")
     out = tmp_path / "respondcam-maps"
     account = one_record(out)["account"]
     assert account["score"] == pytest.approx(
@@ -85,6 +86,39 @@ def test_the_account_closes_and_the_maps_hold_it(cli, nets, mrc, tmp_path):
     for resolution in ("input", "layer"):
         with mrcfile.open(out / f"ribo.respond.second.class-1.{resolution}.mrc") as file:
             assert file.data.sum(dtype=float) == pytest.approx(account["mapped"], rel=1e-4)
+
+
+def test_the_map_that_is_looked_at_has_the_values_of_the_figure(cli, tmp_path, mrc):
+    """And no denser border, although padding lets the layer's voxels stand there."""
+    flat = tmp_path / "flat.py"
+    flat.write_text(
+        "import torch\n"
+        "from torch import nn\n\n"
+        "def net():\n"
+        "    one = nn.Conv3d(1, 1, 7, stride=4, padding=3)\n"
+        "    nn.init.zeros_(one.weight)\n"
+        "    nn.init.constant_(one.bias, 3.0)\n"
+        "    return nn.Sequential(one, nn.AdaptiveAvgPool3d(1), nn.Flatten())\n"
+    )
+    common = ("explain", mrc, "--model", f"{flat}:net", "--layer", "0", "--target", "value")
+    assert cli(*common).code == 0
+    out = tmp_path / "respondcam-maps"
+    (layer,) = out.glob("*.layer.mrc")
+    (whole,) = out.glob("*.input.mrc")
+    assert one_record(out)["settings"]["keep"] == "value"
+    value = mrcfile.read(layer).flat[0]
+    np.testing.assert_allclose(mrcfile.read(whole), value, rtol=1e-5)
+    assert cli(*common, "--keep", "sum").code == 2  # another run's files
+    assert cli(*common, "--keep", "sum", "--overwrite").code == 0
+    shares = mrcfile.read(whole)
+    assert shares.sum() == pytest.approx(mrcfile.read(layer).sum(), rel=1e-4)
+    assert shares.max() > 2 * shares.min()
+    wrong = cli(*common, "--keep", "sums")
+    assert wrong.code == 2
+    assert "--keep is 'sums'" in wrong.err
+    windows = cli(*common, "--keep", "sum", "--window", "8")
+    assert windows.code == 2
+    assert "--stitch" in windows.err
 
 
 def test_the_map_lies_over_its_mrc_source(cli, nets, mrc, tmp_path):

@@ -25,7 +25,7 @@ def test_channels_as_a_table_and_in_the_record(cli, nets, two_channels, tmp_path
     )
     assert result.code == 0, result.err
     assert "FLAIR" in result.out
-    assert "shapley" in result.out
+    assert "shapley: what a channel adds" in " ".join(result.out.split())
     for record in records(tmp_path / "respondcam-maps"):
         channels = record["channels"]
         assert channels["names"] == ["T1", "FLAIR"]

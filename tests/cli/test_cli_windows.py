@@ -177,7 +177,7 @@ def test_a_section_of_the_map_is_drawn_over_the_volume(cli, base, tmp_path, monk
     montage = _large_figures.slice_montage
 
     def watched(volume, map, **options):
-        drawn.append((volume, map))
+        drawn.append((volume, map, options["first"]))
         return montage(volume, map, **options)
 
     monkeypatch.setattr(_large_figures, "slice_montage", watched)
@@ -189,10 +189,11 @@ def test_a_section_of_the_map_is_drawn_over_the_volume(cli, base, tmp_path, monk
     (picture,) = (tmp_path / "packed").glob("*.section.png")
     assert str(picture) in result.out.replace("\n", "")
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    ((below, over),) = drawn
+    ((below, over, first),) = drawn
     (store,) = (tmp_path / "packed").glob("*.ome.zarr")
     values = zarr.open_group(store, mode="r")["0"][0]
     z = int(values.max(axis=(1, 2)).argmax())
+    assert first == z  # the picture calls it so
     np.testing.assert_array_equal(over.voxels[0], values[z])
     np.testing.assert_allclose(below.voxels.reshape(over.shape)[0], given.voxels[z])
     for section in (below, over):

@@ -94,6 +94,17 @@ def test_a_control_that_is_ahead_of_the_method_is_named_with_its_measures() -> N
     assert controls_in_words(compare([*respond, *grad])) == ""
 
 
+def test_what_a_map_of_ones_reaches_by_construction_is_no_lead() -> None:
+    """It masks nothing, so it loses nothing of the score."""
+    some = [
+        Result(str(n), method, "c", {"drop": drop, "deletion": 0.5})
+        for n in range(8)
+        for method, drop in (("respond", 0.4), ("uniform", 0.0))
+    ]
+    told = controls_in_words(compare(some))
+    assert told == "No control is ahead of respond at c by the one measure."
+
+
 def test_measuring_gives_each_figure_as_measured_alone() -> None:
     model = nn.Sequential(
         nn.Conv3d(1, 3, 3, padding=1),

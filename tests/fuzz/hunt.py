@@ -7,6 +7,7 @@ was being read is kept.
 
 import argparse
 import contextlib
+import gc
 import random
 import resource
 import signal
@@ -58,6 +59,8 @@ def hunt(
         path = reader.store(folder, name_, good)
         if (what := outcome(reader.read, path, limited=False)) != expected:
             raise ValueError(f"the good {name_} file of {name!r} is not {expected}: {what}")
+    gc.collect()
+    gc.freeze()  # half a million objects of the libraries need not be gone through each time
     with limits():
         for _ in range(inputs):
             name_, good = random_.choice(seeds)

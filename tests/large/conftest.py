@@ -136,7 +136,7 @@ def slowly(explainer, voxels, window, stride, target, *, mean):
     for corner in product(*axes):
         box = tuple(slice(a, a + window) for a in corner)
         found = explainer(torch.from_numpy(voxels[box].copy())[None, None], target=target)
-        placed = found.place()[0].double().numpy()
+        placed = found.place("value" if mean else "sum")[0].double().numpy()
         total = np.zeros((len(placed), *voxels.shape)) if isinstance(total, int) else total
         total[(slice(None), *box)] += weight * placed
         weights[box] += weight

@@ -110,7 +110,7 @@ def test_axes_and_normalisation_count_within_each_window(run, tomogram):
     found = rc.RespondCAM(run.model(), layer="second")(
         torch.from_numpy(voxels.T.copy())[None, None], target=1
     )
-    expected = found.place()[0, 0].numpy().T
+    expected = found.place("value")[0, 0].numpy().T
     # no other window reaches into this corner
     np.testing.assert_allclose(
         finest(outcome)[0, :2, :2, :12], expected[:2, :2], rtol=1e-4, atol=1e-7

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -320,3 +321,36 @@ def test_subclasses_of_tensor(expected: Tensor) -> None:
     found = maps(network().eval(), x=data.MetaTensor(image()))
     assert type(found) is Tensor
     torch.testing.assert_close(found, expected)
+
+
+def test_a_scan_in_a_meta_tensor_knows_its_place(tmp_path: Path) -> None:
+    """As MONAI reads it: i, j, k of the file, and an affine that takes them to millimetres."""
+    nibabel = pytest.importorskip("nibabel")
+    data = pytest.importorskip("monai.data")
+    affine = np.array([[0, -2.0, 0, 30], [0, 0, 3.0, -20], [1.5, 0, 0, 7], [0, 0, 0, 1]])
+    voxels = np.random.default_rng(0).normal(size=(12, 10, 8)).astype(np.float32)
+    path = tmp_path / "scan.nii.gz"
+    nibabel.Nifti1Image(voxels, affine).to_filename(path)
+    reader = data.NibabelReader()
+    read, meta = reader.get_data(reader.read(path))
+    scan = data.MetaTensor(torch.from_numpy(np.array(read))[None], meta["affine"], meta)
+    model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    explainer = rc.RespondCAM(model, layer="0")
+    found = explainer(scan[None], target=1)
+    assert found.source is not None
+    assert found.source.unit == "mm"
+    saved = nibabel.load(found.save(tmp_path / "map.nii.gz"))
+    raw = found.maps[0, 0].numpy()
+    at = np.array([7, 3, 5])
+    world = (affine @ [*at, 1])[:3]
+    there = np.rint(np.linalg.solve(saved.affine, [*world, 1])[:3]).astype(int)
+    assert saved.get_fdata()[tuple(there)] == pytest.approx(raw[tuple(at)], rel=1e-5)
+    assert np.allclose(saved.affine @ [*there, 1], [*world, 1])
+    # from a loader, where one matrix is given for each sample
+    (batch,) = data.DataLoader(data.Dataset([scan]), batch_size=1)
+    again = explainer(batch, target=1)
+    assert again.source is not None
+    assert np.allclose(again.source.affine, found.source.affine)
+    # several scans have several places, and a tensor that nobody gave one has none
+    assert explainer(torch.cat([scan[None], scan[None]]), target=1).source is None
+    assert explainer(data.MetaTensor(torch.rand(1, 1, 4, 4, 4)), target=1).source is None

@@ -113,7 +113,7 @@ def report() -> Report:
         [
             ReportMap(blobs(), "tumour", "layer4", "respond", 3.0, account),
             ReportMap(blobs(), "tumour", "layer3", "respond", 3.0, account, notes=("early",)),
-            ReportMap(blobs(LOWERS, RAISES), "healthy", "layer4", "respond", -1.0),
+            ReportMap(blobs(LOWERS, RAISES), "healthy", "layer4", "respond", -1.0, adds_up=False),
         ],
         facts=[("its SHA-256", "0" * 64)],
         tables=[Table("Deletion", ("share deleted", "score"), [(0.1, 2.5), (0.5, -0.25)])],
@@ -245,11 +245,13 @@ def test_classes_and_layers_are_chosen_by_mouse_and_keyboard(page):
     page.click("text=healthy >> nth=0")
     until(page, "document.querySelector('#headline').textContent.startsWith('healthy')")
     assert "No account is known" in page.inner_text("#sentence")
+    assert page.inner_text("#legend-per") == "respond's own scale"
     red, _, blue = pixel_of(axial(page), RAISES)
     assert blue - red > 80  # this map has the signs the other way round
     page.focus("input[name=target]:checked")
     page.keyboard.press("ArrowUp")
     until(page, "document.querySelector('#headline').textContent.startsWith('tumour')")
+    assert page.inner_text("#legend-per") == "score per voxel of the map"
     page.focus("#layer")
     page.select_option("#layer", label="layer3")
     until(page, "document.querySelector('#headline').textContent.includes('layer3')")

@@ -21,8 +21,8 @@ from respondcam.show.report.rendering import report_html
 from respondcam.show.report.tiles import tiled
 from respondcam.show.report.viewer import Viewer
 from respondcam.show.report.writing import entry, write_report, write_summary
-from respondcam.show.world import sample
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample
 
 EVIL = '</script><script>alert(1)</script><!-- <img src=x onerror="alert(2)">'
 VIEWER = Viewer("var niivue = {};", "'use strict';", "0.0", "BSD")

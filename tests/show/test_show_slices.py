@@ -289,6 +289,21 @@ def test_montage_spreads_over_the_volume_and_contains_the_peak():
     figure = slice_montage(volume, volume.with_voxels(signed), count=5)
     shown = [int(t.get_text()[2:]) for t in figure.texts if t.get_text().startswith("z ")]
     assert shown == [4, 12, 20, 28, 33]
+    figure = slice_montage(Volume(np.zeros((2, 8, 8))), first=30)  # cut out of a larger one
+    assert [t.get_text() for t in figure.texts if t.get_text().startswith("z ")] == ["z 30", "z 31"]
+
+
+@pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage])
+def test_colours_are_parts_of_the_score_only_where_the_map_adds_up(draw):
+    volume = Volume(np.arange(512.0).reshape(8, 8, 8))
+
+    def words(**caption):
+        return [text.get_text() for text in draw(volume, volume, caption=Caption(**caption)).texts]
+
+    assert "score per voxel of the map" in words(method="respond")
+    other = words(method="eigen", adds_up=False)
+    assert "eigen's own scale" in other
+    assert "score per voxel of the map" not in other
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

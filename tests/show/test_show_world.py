@@ -9,8 +9,9 @@ from scipy.ndimage import map_coordinates
 
 from respondcam.errors import VolumeError
 from respondcam.show.scene import cut, make_scene
-from respondcam.show.world import sample, upright
+from respondcam.show.world import upright
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample
 
 CODES = [
     "".join(pair)

@@ -137,6 +137,34 @@ def test_a_map_is_put_back_with_its_volumes_geometry():
         put_back(original, original)
 
 
+@pytest.mark.parametrize("angles", [(0, 0, 0), (90, 0, 0), (25, -15, 40)])
+def test_values_are_put_back_as_simpleitk_resamples_them(angles):
+    values = np.random.default_rng(0).normal(size=(6, 7, 8)).astype(np.float32)
+    turn = Rotation.from_euler("zyx", angles, degrees=True).as_matrix().round(12)
+    own = affine_of(np.eye(3), (2.0, 1.5, 3.0), (5, -4, 1))
+    onto = affine_of(turn, (0.7, 1.1, 0.9), (9, 2, 6))
+    original = Volume(np.zeros((9, 10, 11)), onto, "mm")
+    found = put_back(Volume(values, own, "mm"), original, keep="value").voxels
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing((2.0, 1.5, 3.0))
+    image.SetOrigin((5, -4, 1))
+    reference = SimpleITK.GetImageFromArray(np.zeros(original.shape, np.float32))
+    reference.SetSpacing((0.7, 1.1, 0.9))
+    reference.SetDirection(turn.ravel().tolist())
+    reference.SetOrigin((9, 2, 6))
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(image, reference, SimpleITK.Transform(), SimpleITK.sitkLinear, np.nan)
+    )
+    xyz = np.indices(original.shape).reshape(3, -1)[::-1]
+    index = np.linalg.solve(own, onto @ np.vstack([xyz, np.ones(xyz.shape[1])]))[:3]
+    last = np.array(values.shape[::-1])[:, None] - 1
+    inside = ((index >= 0) & (index <= last)).all(axis=0)  # between the outermost centres
+    assert inside.sum() > 100
+    assert np.abs(found - expected).ravel()[inside].max() < 1e-4
+    outside = ((index < -1) | (index > last + 1)).any(axis=0)
+    assert np.abs(found.ravel()[outside]).max(initial=0) == 0
+
+
 def test_a_mask_is_carried_over_by_the_nearest_voxels():
     mask = np.zeros((4, 4, 4), bool)
     mask[1:3, 2:, :] = True

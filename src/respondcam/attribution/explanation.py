@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -19,13 +19,13 @@ from respondcam.attribution.placing import interpolate, place
 from respondcam.errors import InputError, RespondCAMWarning
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
-from respondcam.volume.regrid import put_back
+from respondcam.volume.regrid import Keep, put_back
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Resolution = Literal["layer", "input"]
-Keep = Literal["sum", "value"]
+_KEEPS = get_args(Keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +133,18 @@ class Explanation:
         InputError
             If `keep` is neither.
         """
-        if keep not in ("sum", "value"):
-            raise InputError(f"keep={keep!r} is neither 'sum' nor 'value'.")
+        if keep not in _KEEPS:
+            raise InputError(_no_keep(keep))
         return place(self.maps, self.grid) if keep == "sum" else interpolate(self.maps, self.grid)
 
-    def volume(self, sample: int = 0, target: int = 0, resolution: Resolution = "input") -> Volume:
+    def volume(
+        self,
+        sample: int = 0,
+        target: int = 0,
+        resolution: Resolution = "input",
+        *,
+        keep: Keep = "sum",
+    ) -> Volume:
         """One map as a volume in the source's world.
 
         Parameters
@@ -145,9 +152,12 @@ class Explanation:
         sample, target
             Which map.
         resolution
-            ``"input"``: in the input's voxels, with the map's sum; those of the original volume,
-            if what the network saw was prepared from one. ``"layer"``: the raw map, on voxels as
-            large as the layer's stride.
+            ``"input"``: in the input's voxels, or those of the original volume if what the network
+            saw was prepared from one. ``"layer"``: the raw map, on voxels as large as the layer's
+            stride.
+        keep
+            As in `place`; of the raw map nothing changes. ``"sum"`` for how much of the score lies
+            where, ``"value"`` for looking at.
 
         Raises
         ------
@@ -155,13 +165,16 @@ class Explanation:
             If there is no such map, or the input was not three-dimensional.
         """
         self._check(sample, target)
+        if keep not in _KEEPS:
+            raise InputError(_no_keep(keep))
         if len(self.grid.shape) != 3:
             raise InputError(
                 f"A map of a {len(self.grid.shape)}-D input is no volume. Use .maps or .place()."
             )
         chosen = self.maps[sample, target][None, None]
         if resolution == "input":
-            voxels, affine = place(chosen, self.grid), np.eye(4)
+            move = place if keep == "sum" else interpolate
+            voxels, affine = move(chosen, self.grid), np.eye(4)
         elif resolution == "layer":
             voxels, affine = chosen, grid_affine(self.grid)
         else:
@@ -178,7 +191,7 @@ class Explanation:
         )
         if self.original is None or resolution == "layer":
             return volume
-        return put_back(volume, self.original)
+        return put_back(volume, self.original, keep=keep)
 
     def save(
         self,
@@ -187,17 +200,30 @@ class Explanation:
         sample: int = 0,
         target: int = 0,
         resolution: Resolution = "input",
+        keep: Keep = "sum",
     ) -> Path:
         """Write one map as a volume; the format follows the suffix, as in `write_volume`.
 
         An ``.npz`` file also holds all raw maps, the scores and the account.
+
+        Parameters
+        ----------
+        path
+            Where; a file that is there is replaced.
+        sample, target, resolution, keep
+            As in `volume`.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
 
         Raises
         ------
         InputError
             If the suffix is unknown or the file cannot be written; nothing is left behind then.
         """
-        volume = self.volume(sample, target, resolution)
+        volume = self.volume(sample, target, resolution, keep=keep)
         path = Path(path)
         if path.suffix.lower() == ".npz":
             self._save_npz(path, volume)
@@ -319,6 +345,10 @@ class Explanation:
                 grid_stride=np.array(self.grid.stride),
                 grid_offset=np.array(self.grid.offset),
             )
+
+
+def _no_keep(keep: object) -> str:
+    return f"keep={keep!r} is neither 'sum' nor 'value'."
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -1,12 +1,14 @@
 """What may be explained: tensors and volumes, alone or in a tuple or dict."""
 
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
+from respondcam._kinds import is_mapping
 from respondcam.errors import InputError
 from respondcam.network.split import scattered
 from respondcam.network.trees import plain, spatial_tensor, tensors
@@ -79,6 +81,26 @@ def check_trainable(model: nn.Module, given: Any) -> None:
 
 
 def first_volume(inputs: Inputs) -> Volume | None:
-    """The first volume among the inputs: maps are placed in its world."""
+    """The first volume among the inputs, or tensor that knows its place: maps are put there."""
     leaves = pytree.tree_leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Volume))
-    return next((leaf for leaf in leaves if isinstance(leaf, Volume)), None)
+    volumes = (leaf if isinstance(leaf, Volume) else _of_meta_tensor(leaf) for leaf in leaves)
+    return next((one for one in volumes if one is not None), None)
+
+
+def _of_meta_tensor(leaf: Any) -> Volume | None:
+    """One scan in MONAI's MetaTensor (1, channel, i, j, k), whose affine takes i, j, k to mm."""
+    affine: Any = getattr(leaf, "affine", None)
+    if not (isinstance(leaf, Tensor) and leaf.ndim == 5 and len(leaf) == 1):
+        return None
+    if not isinstance(affine, Tensor) or affine.numel() != 16:
+        return None
+    matrix = plain(affine).detach().cpu().double().numpy().reshape(4, 4)
+    known = np.isfinite(matrix).all() and not np.array_equal(matrix, np.eye(4))
+    if not known or np.linalg.matrix_rank(matrix[:3, :3]) < 3:
+        return None  # one that nobody gave is the unit matrix
+    meta: Any = getattr(leaf, "meta", {})
+    name = meta.get("filename_or_obj") if is_mapping(meta) else None
+    source = Path(name) if isinstance(name, str) and name else None
+    # the columns in the order of a volume's axes: the last axis of the array first
+    voxels = plain(leaf)[0].detach().float().cpu().numpy()
+    return Volume(voxels, matrix[:, [2, 1, 0, 3]], "mm", source)

@@ -120,6 +120,24 @@ def place(
     return maps.contiguous()
 
 
+def interpolation_matrix(
+    stride: float, offset: float, grid_size: int, input_size: int
+) -> Float[Tensor, "grid input"]:
+    """Weight of every grid voxel's value in that of every input voxel, along one axis.
+
+    Columns add up to one, where the rows of `placing_matrix` do.
+
+    Examples
+    --------
+    >>> interpolation_matrix(2.0, 0.0, 2, 4).tolist()
+    [[1.0, 0.5, 0.0, 0.0], [0.0, 0.5, 1.0, 1.0]]
+    """
+    voxels = torch.arange(input_size, dtype=torch.float64)
+    at = ((voxels - offset) / stride).clamp(0, grid_size - 1)
+    distance = (at - torch.arange(grid_size, dtype=torch.float64)[:, None]).abs()
+    return (1 - distance).clamp(min=0)
+
+
 def interpolate(
     values: Float[Tensor, "batch channel *grid"], grid: LayerGrid
 ) -> Float[Tensor, "batch channel *spatial"]:
@@ -137,12 +155,8 @@ def interpolate(
     """
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
-    for axis, (stride, offset, count, size) in enumerate(
-        zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
-    ):
-        voxels = torch.arange(size, dtype=torch.float64)
-        at = ((voxels - offset) / stride).clamp(0, count - 1)
-        distance = (at - torch.arange(count, dtype=torch.float64)[:, None]).abs()
-        matrix = (1 - distance).clamp(min=0).to(values)
+    axes = zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
+    for axis, (stride, offset, count, size) in enumerate(axes):
+        matrix = interpolation_matrix(stride, offset, count, size).to(values)
         values = (values.movedim(2 + axis, -1) @ matrix).movedim(-1, 2 + axis)
     return values.contiguous()

@@ -249,18 +249,17 @@ def _print_tables(
 
 
 def _spread(spread: Spread) -> str:
-    """A mean with its deviation, where several values have one that is no rounding.
+    """A mean with its deviation, where several values differ by more than rounding.
 
     Examples
     --------
     >>> _spread(Spread(0.1266, 1.278e-07, 4)), _spread(Spread(0.5, 0.25, 4)), _spread(
     ...     Spread(0.5, 0.0, 1))
-    ('0.1266 ± 0', '0.5 ± 0.25', '0.5')
+    ('0.1266', '0.5 ± 0.25', '0.5')
     """
-    if spread.count < 2:
+    if spread.count < 2 or spread.std < _ROUNDING * abs(spread.mean):
         return number(spread.mean)
-    rounding = spread.std < _ROUNDING * abs(spread.mean)
-    return f"{number(spread.mean)} ± {number(0.0 if rounding else spread.std)}"
+    return f"{number(spread.mean)} ± {number(spread.std)}"
 
 
 def _document(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -33,9 +33,11 @@ from respondcam.network.sources import LoadedModel, builds, load_model
 from respondcam.network.weights import file_sha256
 from respondcam.volume import NORMALIZATIONS, Volume, read_volume
 from respondcam.volume.io import NonFinite
+from respondcam.volume.regrid import Keep
 
 AXES = ("zyx", "xyz")
 ALIGN = ("layout", "measured")
+KEEPS = get_args(Keep)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Settings:
         As it was typed.
     normalize, axes, align, output, nonfinite, precision, channels, channel_names, channel_baseline
         As the options of the same names.
+    keep
+        What the map in the volume's voxels keeps, its values or its sum.
     method_arguments
         Options of the method, as they were typed.
     classes
@@ -72,6 +76,7 @@ class Settings:
     channel_baseline: str = "zero"
     method_arguments: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    keep: str = "value"
 
     def __post_init__(self) -> None:
         choice(self.method, tuple(METHODS), "--method")
@@ -80,6 +85,7 @@ class Settings:
         choice(self.align, ALIGN, "--align")
         choice(self.nonfinite, ("error", "zero"), "--nonfinite")
         choice(self.precision, ("fp32", "bf16"), "--precision")
+        choice(self.keep, KEEPS, "--keep")
         choice(self.channel_baseline, ("zero", "mean"), "--channel-baseline")
 
 
@@ -110,9 +116,11 @@ class Explained:
     notes: tuple[str, ...] = field(default=())
     channels: ChannelContributions | None = None
 
-    def map_volume(self, explanation: Explanation, target: int, resolution: Resolution) -> Volume:
+    def map_volume(
+        self, explanation: Explanation, target: int, resolution: Resolution, keep: Keep
+    ) -> Volume:
         """One map in the source's world and axis order."""
-        volume = explanation.volume(sample=0, target=target, resolution=resolution)
+        volume = explanation.volume(sample=0, target=target, resolution=resolution, keep=keep)
         return volume.transposed() if self.turned else volume
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from respondcam._files import distinct, slug
+from respondcam.attribution import METHODS
 from respondcam.large.job import Job
 from respondcam.show import save_figure
 from respondcam.show.caption import Caption
@@ -47,11 +48,13 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
             method=job.settings.method,
             layer=job.layer,
             notes=(f"section {z} of 0 to {last} along z, with the {what} value of the map",),
+            adds_up=not METHODS[job.settings.method].note,
         )
         below = volume.read((z, 0, 0), (z + 1, *volume.space.shape[1:]))
         over = np.asarray(levels[0][target, z : z + 1])
         image = _section(volume.space, np.nan_to_num(below, posinf=0.0, neginf=0.0), z)
-        figure = slice_montage(image, _section(volume.space, over, z), count=1, caption=caption)
+        map = _section(volume.space, over, z)
+        figure = slice_montage(image, map, count=1, first=z, caption=caption)
         paths.append(save_figure(figure, path))
     return paths
 

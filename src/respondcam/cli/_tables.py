@@ -106,6 +106,14 @@ def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
             figures = [number(column[row]) for column in columns]
             rows.append([source.label, one.record["target"]["name"], name, *figures])
     print_fitting(("file", "class", "channel", *titles), rows, left=3)
+    print_plain(f"In units of the score; {'; '.join(_PARTS[title] for title in titles)}.")
+
+
+_PARTS = {
+    "shapley": "shapley: what a channel adds to the others, on average over all orders",
+    "flow": "flow: what comes through it along the way from the baseline to the image",
+    "drop": "drop: what is lost when it alone is set to the baseline",
+}
 
 
 def layer_table(layers: "LayerTable") -> None:

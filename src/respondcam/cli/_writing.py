@@ -23,6 +23,7 @@ from respondcam.cli._explaining import (
 )
 from respondcam.cli._remarks import notes_on
 from respondcam.errors import InputError
+from respondcam.network.code import code_sha256
 from respondcam.network.sources import LoadedModel
 from respondcam.network.weights import state_sha256
 from respondcam.show import explanation_figure, save_figure
@@ -110,6 +111,7 @@ def model_record(loaded: LoadedModel) -> dict[str, Any]:
         "weights": str(loaded.weights.path) if loaded.weights else None,
         "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
         "state_sha256": state_sha256(loaded.module),
+        "code_sha256": code_sha256(loaded.spec),
         "class_names": list(loaded.class_names),
     }
 
@@ -138,10 +140,12 @@ def write_explained(
     with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
         maps = _each_once(found, model)
         stems = _stems(found[0][1].source.name if found else "", [one[-1] for one in maps])
+        together = [f"{stem}{_FURTHER['record']}" for stem in stems]
         for (explained, explanation, target, record), stem in zip(maps, stems, strict=True):
             files = _names(folder / stem, explained.source.suffix)
             _check_free(files, record, overwrite=overwrite)
             record["files"] = {what: path.name for what, path in files.items()}
+            record |= {"together": together, "limit": limit}
             _write(Path(aside), files, explained, explanation, target, record, limit)
             made.append(OneMap(record, files))
         for one in made:
@@ -183,7 +187,7 @@ def _record(
             "unit": volume.unit,
         },
         "model": dict(model),
-        "settings": {**vars(settings), **_lists(settings)},
+        "settings": settings_record(settings),
         "layer": explanation.layer,
         "layer_reason": explanation.layer_reason,
         "grid": {**vars(grid), "axes": "xyz" if explained.turned else "zyx"},
@@ -198,9 +202,10 @@ def _record(
     }
 
 
-def _lists(settings: Settings) -> dict[str, list[str]]:
+def settings_record(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values."""
     names = ("layers", "channel_names", "classes")
-    return {name: list(getattr(settings, name)) for name in names}
+    return {**vars(settings), **{name: list(getattr(settings, name)) for name in names}}
 
 
 def account_record(explanation: Explanation, target: int) -> dict[str, Any]:
@@ -288,7 +293,7 @@ def _check_free(files: Mapping[str, Path], record: Mapping[str, Any], *, overwri
 def _identity(path: Path) -> Any:
     try:
         return _identity_of(read_json(path))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -319,7 +324,8 @@ def _write(
     limit: Limit,
 ) -> None:
     for resolution in get_args(Resolution):
-        volume = explained.map_volume(explanation, target, resolution)
+        keep = record["settings"]["keep"]
+        volume = explained.map_volume(explanation, target, resolution, keep)
         write_volume(aside / files[resolution].name, volume)
     figure = explanation_figure(
         explanation,

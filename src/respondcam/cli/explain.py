@@ -78,10 +78,24 @@ def explain(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other runs in that folder.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep what the same command finished in that folder; do the rest."
+        ),
+    ] = False,
     align: Annotated[
         str,
         typer.Option(metavar="layout|measured", help="How the map is put in its place."),
     ] = "layout",
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="value|sum",
+            help="What the map in the volume's voxels keeps: its values, for looking at, or its "
+            "sum, for how much of the score lies where.",
+        ),
+    ] = "value",
     output: OutputOption = None,
     classes: ClassesOption = None,
     nonfinite: Annotated[
@@ -167,9 +181,11 @@ def explain(
     endings: .input and .layer (the map in the voxels of the volume and of the layer), .png (slices)
     and .json (scores, account and everything needed to repeat it).
 
+    The same command with --resume continues one that was stopped.
+
     With --window it writes one OME-Zarr image NAME.METHOD.LAYER.TARGET.ome.zarr instead, the
     targets as channels, with the score of every window in it, and .section.png, the section of the
-    highest value. The same command continues a run that was stopped.
+    highest value, and --resume need not be given.
     """
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (
@@ -181,6 +197,7 @@ def explain(
         open_model,
     )
     from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
+    from respondcam.cli._resuming import Finished
     from respondcam.cli._several import settings_of
     from respondcam.cli._writing import limit_of, model_record, prepare_folder, write_explained
     from respondcam.errors import InputError
@@ -199,6 +216,7 @@ def explain(
         channel_baseline=channel_baseline,
         method_arguments=tuple(method_arg or ()),
         classes=class_list(classes),
+        keep=keep,
     )
     each = settings_of(settings, method or ())
     colours = limit_of(limit)
@@ -213,6 +231,8 @@ def explain(
                 "--report does not go with --window: a page holds a whole volume. Look at the "
                 "OME-Zarr in napari, or give --export mrc."
             )
+        if settings.keep != "value":
+            raise InputError("--keep is for volumes explained whole; with --window give --stitch.")
         if limit is not None:
             raise InputError("--limit is for figures of volumes that are explained whole.")
         if len(each) > 1:
@@ -239,8 +259,12 @@ def explain(
         if loaded.preparation is not None and loaded.preparation.channel_files > 1:
             sources = without_channel_files(sources)
         identity = model_record(loaded)
+        files_each = loaded.preparation.channel_files if loaded.preparation else 1
+        kept = Finished(out, each, identity, colours, channel_files=files_each) if resume else None
 
         def work(source: Source) -> "list[OneMap]":
+            if kept is not None and (before := kept.maps_of(source)):
+                return before
             found = [
                 (
                     one,
@@ -253,6 +277,7 @@ def explain(
             return write_explained(found, out, identity, overwrite=overwrite, limit=colours)
 
         results = run_batch(sources, work)
+        notes += kept.note() if kept is not None else []
     finally:
         if new and not any(out.iterdir()):
             out.rmdir()

@@ -164,22 +164,25 @@ def controls_in_words(rows: Sequence[Compared]) -> str:
     """By which measures a control is ahead of the first method; empty without controls.
 
     A method that such a map outdoes has shown nothing by that measure, however good its figure is.
+    What a control reaches by construction is not counted.
 
     Examples
     --------
-    >>> some = [Result(str(n), m, "conv", {"drop": 0.5 - (m == "uniform") / 10})
+    >>> some = [Result(str(n), m, "conv", {"deletion": 0.5 - (m == "uniform") / 10})
     ...         for n in range(8) for m in ("respond", "uniform")]
     >>> controls_in_words(compare(some))
-    'Controls are ahead of respond at conv by 1 of 1 measures: uniform by drop * (* clearly).'
+    'Controls are ahead of respond at conv by 1 of 1 measures: uniform by deletion * (* clearly).'
     """
     asked = [row for row in rows if row.method in CONTROLS and row.difference is not None]
     asked = [row for row in asked if METRICS[row.metric].better]
+    asked = [row for row in asked if (row.method, row.metric) not in _BY_CONSTRUCTION]
     if not asked:
         return ""
     first, total = rows[0], len({row.metric for row in asked})
     ahead = [row for row in asked if _gain(row) > max(_ROUNDING, _VISIBLE * abs(row.value.mean))]
     if not ahead:
-        return f"No control is ahead of {first.method} at {first.layer} by any of {total} measures."
+        measures = "the one measure" if total == 1 else f"any of {total} measures"
+        return f"No control is ahead of {first.method} at {first.layer} by {measures}."
     titles: dict[str, list[str]] = {}
     for row in ahead:
         several = any(one.method == row.method and one.layer != row.layer for one in asked)
@@ -193,6 +196,9 @@ def controls_in_words(rows: Sequence[Compared]) -> str:
         f"Controls are ahead of {first.method} at {first.layer} by {count} of {total} measures: "
         f"{told}."
     )
+
+
+_BY_CONSTRUCTION = {("uniform", "drop")}  # a mask of ones keeps the whole image
 
 
 def _gain(row: Compared) -> float:

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from respondcam._differences import differences
-from respondcam._files import expanded, read_json, whole_file
+from respondcam._files import read_json, whole_file
 from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.large.inputs import digest
 from respondcam.large.job import Job
+from respondcam.network.code import code_sha256
 from respondcam.network.sources import LoadedModel
 from respondcam.volume.lazy import LazyVolume
 
@@ -83,7 +84,7 @@ def describe(
             "arguments": dict(loaded.arguments),
             "weights_sha256": loaded.weights.sha256 if loaded.weights else None,
             "state_sha256": job.state_sha256,
-            "code_sha256": _code_digest(loaded.spec),
+            "code_sha256": code_sha256(loaded.spec),
             "device": device_of(loaded.module).type,
         },
         "settings": {**settings.record(), "layer": job.layer},
@@ -98,12 +99,6 @@ def _spec_record(spec: str) -> str:
     """The address of a network; of one in a file the file's name: its digest says which it is."""
     file, colon, factory = spec.rpartition(":")
     return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else spec
-
-
-def _code_digest(spec: str) -> str | None:
-    """Of a network that is written in a file of Python: parameters do not show what it computes."""
-    file = expanded(spec.rpartition(":")[0])
-    return digest(file) if file.suffix == ".py" and file.is_file() else None
 
 
 def device_of(module: nn.Module) -> torch.device:

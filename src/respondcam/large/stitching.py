@@ -1,17 +1,19 @@
 r"""From the maps of windows, on their layers' grids, to a box of the whole volume.
 
-With :math:`L_k` the map of window k placed in its voxels (`respondcam.attribution.placing`),
-:math:`s_k` the window's first voxel and j a voxel of the volume:
+With :math:`L_k` the map of window k placed in its voxels with its sum, :math:`V_k` the same map
+with its values (`respondcam.attribution.placing`), :math:`s_k` the window's first voxel and j a
+voxel of the volume:
 
 .. math::
 
     \text{sum:}\quad M(j) = \sum_k L_k(j - s_k), \qquad
-    \text{mean:}\quad M(j) = \frac{\sum_k w(j - s_k) L_k(j - s_k)}{\sum_k w(j - s_k)}
+    \text{mean:}\quad M(j) = \frac{\sum_k w(j - s_k) V_k(j - s_k)}{\sum_k w(j - s_k)}
 
 The sum keeps the account: the sum of M over the volume is the sum of all windows' maps. The mean
-has the unit of one window's map; the weight w is a tent, which trusts a window more in its middle.
+has the unit of the layer's map, as figures have it, and a flat map stays flat; the weight w is a
+tent, which trusts a window more in its middle.
 
-Placing is a product over axes, and so are the tent and the grid of windows. Hence the whole sum is
+Both are products over axes, and so are the tent and the grid of windows. Hence the whole sum is
 three matrix products, one per axis, whose rows are pairs (window, cell of its grid) and whose
 columns are voxels: no window is ever placed alone, and a window costs next to nothing.
 """
@@ -25,7 +27,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from respondcam.attribution.placing import placing_matrix
+from respondcam.attribution.placing import interpolation_matrix, placing_matrix
 from respondcam.large.plan import Span
 from respondcam.network.grid import LayerGrid
 
@@ -53,7 +55,7 @@ def axis_matrix(
     span
         The voxels asked for.
     placed
-        Placing matrix of one window.
+        Matrix of one window, as from `window_matrices`.
     stitch
         How windows are combined.
 
@@ -89,10 +91,11 @@ def tent(window: int) -> Float[Tensor, "inside"]:
     return torch.minimum(rising, rising.flip(0))
 
 
-def placing_matrices(grid: LayerGrid) -> tuple[Float[Tensor, "_ _"], ...]:
-    """Placing matrix of a window along each axis."""
+def window_matrices(grid: LayerGrid, stitch: Stitch) -> tuple[Float[Tensor, "_ _"], ...]:
+    """From the cells of a window's grid to its voxels along each axis: their sum, or values."""
     axes = zip(grid.stride, grid.offset, grid.shape, grid.input_shape, strict=True)
-    return tuple(placing_matrix(*axis) for axis in axes)
+    matrix = placing_matrix if stitch == "sum" else interpolation_matrix
+    return tuple(matrix(*axis) for axis in axes)
 
 
 def stitched(

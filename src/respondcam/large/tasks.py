@@ -21,7 +21,7 @@ from respondcam.large.engine import Engine, explain_tile, finite_region
 from respondcam.large.inputs import check_unchanged
 from respondcam.large.job import Done, Job, Task
 from respondcam.large.plan import Index
-from respondcam.large.stitching import axis_matrix, placing_matrices, stitched
+from respondcam.large.stitching import axis_matrix, stitched, window_matrices
 from respondcam.large.store import Store
 from respondcam.volume.lazy import LazyVolume
 from respondcam.volume.ome_zarr import halved
@@ -83,7 +83,7 @@ def do_chunk(store: Store, chunk: Index) -> None:
             spans,
             job.plan.window,
             region,
-            placing_matrices(job.grid),
+            window_matrices(job.grid, job.settings.stitch),
             strict=True,
         )
     ]

@@ -89,7 +89,7 @@ def map_panel(title: str, case: Case, explanation: Explanation) -> Panel:
         title,
         (case.object, case.level),
         case.image,
-        explanation.volume(resolution="input"),
+        explanation.volume(resolution="input", keep="value"),
         (f"sum {format_score(total)}", f"score {format_score(score)}"),
     )
 

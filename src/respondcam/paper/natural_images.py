@@ -173,7 +173,7 @@ def _explain(
         for method in (GradCAM, RespondCAM)
     )
     maps = {
-        name: one.place()[0, 0].detach().double().cpu().numpy()
+        name: one.place("value")[0, 0].detach().double().cpu().numpy()
         for name, one in (("Grad-CAM", grad), ("Respond-CAM", respond))
     }
     sums = [float(one.maps[0, 0].double().sum()) for one in (grad, respond)]

@@ -40,8 +40,9 @@ def average_figure(
     look = theme_named(theme)
     side = (look.width_inches - 2 * MARGIN - 3 * _GAP - COLOUR_BAR_WIDTH) / 3
     limit = float(np.abs(map.voxels).max())
+    caption = Caption(target=f"{name}, {count} particles", method=method, layer=layer, score=score)
     words = Words(
-        Caption(target=f"{name}, {count} particles", method=method, layer=layer, score=score),
+        caption,
         notes=(
             (
                 "In the particle's own frame: the averaged images' surface and middle slice across "
@@ -73,7 +74,7 @@ def average_figure(
             scale_bar(page, at, scale, 0.6 * side, unit=density.unit, theme=look)
     if limit > 0:
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(page, (left, foot, side), limit, theme=look)
+        colour_bar(page, (left, foot, side), limit, theme=look, scale=caption.scale())
     return page
 
 

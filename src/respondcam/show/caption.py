@@ -53,6 +53,8 @@ class Caption:
         The reason for a map that is zero everywhere, shown only with such a map.
     notes
         What else a reader should know, one line each.
+    adds_up
+        Whether the map's sum is meant to follow the score, so that its values are parts of it.
     """
 
     source: str = ""
@@ -63,6 +65,7 @@ class Caption:
     account: AccountLine | None = None
     why_empty: str = ""
     notes: tuple[str, ...] = ()
+    adds_up: bool = True
 
     def headline(self, most: int) -> str:
         """Name the file and the target in at most so many characters."""
@@ -73,6 +76,16 @@ class Caption:
         layer = f"layer {self.layer}" if self.layer else ""
         score = "" if self.score is None else f"score {format_score(self.score)}"
         return _joined([self.method, layer, score], most)
+
+    def scale(self, per: str = "voxel of the map") -> str:
+        """Name what the colours stand for.
+
+        Examples
+        --------
+        >>> Caption().scale(), Caption(method="eigen", adds_up=False).scale()
+        ('score per voxel of the map', "eigen's own scale")
+        """
+        return f"score per {per}" if self.adds_up else f"{self.method}'s own scale"
 
 
 def _joined(parts: list[str], most: int) -> str:

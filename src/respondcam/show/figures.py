@@ -100,7 +100,7 @@ def explanation_figure(
         return draw(volume, raw, **options)
     if isinstance(image, Volume):
         raise InputError(f"The input has {axes} spatial axes: give image= as an array.")
-    placed = explanation.place()[sample, target].detach().double().cpu().numpy()
+    placed = explanation.place("value")[sample, target].detach().double().cpu().numpy()
     below = np.zeros(placed.shape) if image is None else np.asarray(image, np.float64)
     draw = {1: signal_trace, 2: image_overlay}[axes]
     return draw(below, placed, limit=limit, theme=theme, caption=caption)
@@ -168,6 +168,7 @@ def explanation_caption(
         account=line,
         why_empty=explanation.empty.get(at, ""),
         notes=tuple(text for text in (explanation.grid.note, note) if text),
+        adds_up=not explanation.note,
     )
 
 

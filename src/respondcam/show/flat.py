@@ -78,7 +78,7 @@ def image_overlay(
         _draw_image(axes, signed_rgba(map, strongest))
         contours(axes, map, float(columns), float(rows), strongest)
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(figure, (left, foot, body), strongest, theme=look, per="pixel")
+        colour_bar(figure, (left, foot, body), strongest, theme=look, scale=caption.scale())
     return figure
 
 
@@ -133,7 +133,7 @@ def signal_trace(
         _draw_map(axes, map, strongest, look)
         place = (MARGIN, foot + _TICKS + _TRACE_MAP / 2)
         size, muted, align = look.small_size, look.muted, ("center", "center")
-        text = "score per sample"
+        text = "score per sample" if caption.adds_up else caption.scale()
         write(figure, *place, text, size=size, colour=muted, align=align, rotation=90.0)
     return figure
 

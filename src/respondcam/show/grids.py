@@ -98,7 +98,8 @@ def map_grid(
     scale_bar(figure, (MARGIN, foot + 0.06), layout.scale, longest, unit=unit, theme=look)
     if coloured:
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(figure, (left, top - body, body), strongest.limit, theme=look)
+        bar = (left, top - body, body)
+        colour_bar(figure, bar, strongest.limit, theme=look, scale=caption.scale())
     return figure
 
 
@@ -141,6 +142,7 @@ def class_grid(
         target=f"{len(order)} classes",
         method=explanation.method,
         layer=explanation.layer,
+        adds_up=not explanation.note,
     )
     return map_grid(below, maps, names, theme=theme, caption=words, **options)  # type: ignore[arg-type]
 
@@ -183,6 +185,7 @@ def layer_progression(
         target=first.targets[target],
         method=first.method,
         score=float(first.scores[sample, target]),
+        adds_up=not first.note,
     )
     options = {"shared": False, **options}
     return map_grid(below, maps, names, theme=theme, caption=words, **options)  # type: ignore[arg-type]

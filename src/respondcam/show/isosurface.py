@@ -21,8 +21,8 @@ from respondcam.show.notes import scene_alert, scene_notes
 from respondcam.show.page import MARGIN, Words, make_page
 from respondcam.show.scene import Scene, make_scene
 from respondcam.show.theme import Theme, format_length, format_score, signed_colours, theme_named
-from respondcam.show.world import sample
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample
 
 _GAP, _TITLE, _FOOT = 0.2, 0.22, 0.55  # inches
 _FINEST = 96  # voxels of the volume along an axis: more are not seen at the size of a figure

@@ -123,7 +123,7 @@ def colour_bar(
     limit: float,
     *,
     theme: Theme,
-    per: str = "voxel of the map",
+    scale: str,
 ) -> Axes:
     """Draw the signed colours over black to white, as they appear over the image.
 
@@ -134,8 +134,8 @@ def colour_bar(
     ----------
     box
         Left, bottom and height in inches.
-    per
-        What a value belongs to: the bar is in units of the score per this.
+    scale
+        What the values stand for, such as "score per voxel of the map".
 
     Returns
     -------
@@ -165,6 +165,6 @@ def colour_bar(
             write(figure, *below, "outline", size=size, colour=muted, align=("left", "center"))
     write(figure, left, bottom + height - 0.11, "raises the score", size=size, colour=muted)
     write(figure, left, bottom + 0.03, "lowers the score", size=size, colour=muted)
-    at, unit = (left + COLOUR_BAR_WIDTH - 0.06, middle), f"score per {per}"
-    write(figure, *at, unit, size=size, colour=muted, align=("center", "center"), rotation=90.0)
+    at = (left + COLOUR_BAR_WIDTH - 0.06, middle)
+    write(figure, *at, scale, size=size, colour=muted, align=("center", "center"), rotation=90.0)
     return axes

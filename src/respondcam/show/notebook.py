@@ -11,8 +11,8 @@ from respondcam.errors import InputError
 from respondcam.show.binning import binned
 from respondcam.show.scene import make_scene
 from respondcam.show.theme import OPACITY, signed_rgba
-from respondcam.show.world import sample as sampled
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample as sampled
 
 _FINEST = 128  # voxels along an axis that are sent to the notebook
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from respondcam.errors import InputError, VolumeError
 from respondcam.show.theme import grey_window
-from respondcam.show.world import Index, Upright, finite_channel, sample, upright
+from respondcam.show.world import Index, Upright, finite_channel, upright
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample
 
 _SAMPLES = 128  # along the longer side of a plane: the map is drawn smooth over coarse voxels
 

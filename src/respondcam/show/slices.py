@@ -1,7 +1,7 @@
 """Figures of volumes: three planes through one place, and a montage of slices."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ def orthogonal_planes(
         _crosshair(axes, scene, plane, place)
         left += width + _GAP
     below_first = top - sizes[0][0] - LETTER - _SCALE_BAR
-    _legends(figure, scene, (below_first, top, legend), scale, sizes[0][1], look)
+    _legends(figure, scene, (below_first, top, legend), scale, sizes[0][1], look, caption.scale())
     return figure
 
 
@@ -149,13 +149,15 @@ def _legends(
     scale: float,
     longest: float,
     theme: Theme,
+    scale_name: str,
 ) -> None:
     bottom, top, height = rows
     unit = scene.grey.volume.unit
     scale_bar(figure, (MARGIN, bottom + 0.06), scale, 0.6 * longest, unit=unit, theme=theme)
     if scene.has_colour:
         left = theme.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(figure, (left, top - height, height), scene.limit, theme=theme)
+        bar = (left, top - height, height)
+        colour_bar(figure, bar, scene.limit, theme=theme, scale=scale_name)
 
 
 def slice_montage(
@@ -164,6 +166,7 @@ def slice_montage(
     *,
     axis: int = 0,
     count: int = 12,
+    first: int = 0,
     channel: int = 0,
     limit: float | None = None,
     theme: str = "light",
@@ -182,6 +185,8 @@ def slice_montage(
         Of the volume's array: 0, 1, 2 for z, y, x.
     count
         Number of slices, 1 to 100; all of them if the volume has fewer.
+    first
+        How the first slice is called, where the volume was cut out of a larger one.
 
     Raises
     ------
@@ -202,6 +207,7 @@ def slice_montage(
     scene = make_scene(volume, map, channel=channel, limit=limit)
     across = scene.grey.axis_of_stored(axis)
     planes = [cut(scene, across, index) for index in _spread(scene, across, count)]
+    planes = [replace(plane, number=first + plane.number) for plane in planes]
     room = look.width_inches - 2 * MARGIN - _legend_width(scene)
     layout = best_layout(planes[0], len(planes), room)
     words = Words(caption, scene_alert(scene, caption), scene_notes(scene, caption, channel))
@@ -214,7 +220,7 @@ def slice_montage(
         title, scale = plane_title(scene, plane), layout.scale
         draw_plane(figure, scene, plane, corner, scale, theme=look, title=title, letters=False)
     rows = (foot, top - _ROW_GAP, body - _ROW_GAP)
-    _legends(figure, scene, rows, layout.scale, layout.step[1], look)
+    _legends(figure, scene, rows, layout.scale, layout.step[1], look, caption.scale())
     _directions(figure, scene, planes[0], foot + 0.06, look)
     return figure
 

@@ -19,8 +19,8 @@ from respondcam._extras import require
 from respondcam.errors import InputError
 from respondcam.show.canvas import add_panel
 from respondcam.show.theme import signed_colours
-from respondcam.show.world import sample
 from respondcam.volume import Volume
+from respondcam.volume.sampling import sample
 
 AZIMUTH, ELEVATION = 30.0, 25.0  # degrees, of the eye: from +x towards +y, and from there up
 _LIGHT = np.array([-0.35, 0.55, 0.76])  # from the upper left behind the eye

@@ -15,13 +15,17 @@ around its centre.
 
 from itertools import product
 from math import ceil
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from respondcam.errors import VolumeError
+from respondcam.volume.sampling import sample
 from respondcam.volume.tents import tent_matrix
 from respondcam.volume.volume import Volume
+
+Keep = Literal["sum", "value"]
 
 # Axes count as parallel if over the whole grid they part by less than this share of a voxel.
 _PARALLEL = 1e-3
@@ -66,8 +70,8 @@ def regrid(
     return _axis_by_axis(values, move, shape, order)
 
 
-def put_back(map_volume: Volume, original: Volume) -> Volume:
-    """Put a map into the grid of the volume that it belongs to, keeping its sum.
+def put_back(map_volume: Volume, original: Volume, *, keep: Keep = "sum") -> Volume:
+    """Put a map into the grid of the volume that it belongs to, keeping its sum or its values.
 
     Parameters
     ----------
@@ -75,6 +79,8 @@ def put_back(map_volume: Volume, original: Volume) -> Volume:
         One channel, in any grid of the same world.
     original
         Whose grid, unit, source and header the result has.
+    keep
+        ``"sum"``, as in `regrid`; ``"value"``: interpolated linearly, as in `sample`.
 
     Raises
     ------
@@ -93,9 +99,23 @@ def put_back(map_volume: Volume, original: Volume) -> Volume:
             f"A map has one channel, received {map_volume.channels}: put them back one by one."
         )
     values = map_volume.voxels.reshape(map_volume.shape)
+    move = regrid if keep == "sum" else _interpolated
     return original.with_voxels(
-        regrid(values, map_volume.affine, original.shape, original.affine).astype(np.float32)
+        move(values, map_volume.affine, original.shape, original.affine).astype(np.float32)
     )
+
+
+def _interpolated(
+    voxels: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], onto: np.ndarray
+) -> np.ndarray:
+    back = np.linalg.solve(affine, onto)
+    out = np.empty(shape)
+    plane = np.indices(shape[1:]).reshape(2, -1).T
+    for z in range(shape[0]):  # plane by plane, since the indices are larger than the voxels
+        index = np.insert(plane, 0, z, axis=1)
+        at = index[:, ::-1] @ back[:3, :3].T + back[:3, 3]
+        out[z] = sample(voxels, at[:, ::-1]).reshape(shape[1:])
+    return out
 
 
 def carry_mask(mask: Bool[np.ndarray, "z y x"], of: Volume, onto: Volume) -> np.ndarray:

@@ -167,11 +167,7 @@ def as_target(target: Any) -> Target:
     if isinstance(target, str) and target in named:
         return named[target]()
     if isinstance(target, (bool, str)):
-        raise TargetError(
-            f"target={target!r} is none of 'predicted', 'all', 'value', a class number, one class "
-            f"number per sample, or a callable from the output to one score per sample."
-            f"{_instead(target)}"
-        )
+        raise TargetError(f"target={target!r} is none of {_ACCEPTED}.{_instead(target)}")
     if callable(target):
         return cast("Target", target)
     given: Any = numbers(target) if isinstance(target, Tensor) else target
@@ -179,8 +175,14 @@ def as_target(target: Any) -> Target:
         if not hasattr(given, "__len__"):
             return class_score(_whole(given))
         return class_per_sample([_whole(n) for n in given])
-    except TypeError:
-        raise TargetError(f"target={given!r} is no class number.") from None
+    except (TypeError, ValueError):
+        raise TargetError(f"target={given!r} is none of {_ACCEPTED}.") from None
+
+
+_ACCEPTED = (
+    "'predicted', 'all', 'value', a class number, one class number per sample, or a callable from "
+    "the output to one score per sample"
+)
 
 
 def _instead(text: bool | str) -> str:
@@ -212,8 +214,9 @@ def evaluate(target: Target, output: Any) -> Scores:
     scores = _as_scores(target, output)
     if not bool(torch.isfinite(scores.values).all()):
         raise TargetError(
-            "A score is NaN or infinite, so its gradient explains nothing. Check the input's "
-            "normalisation and the model's weights and precision."
+            "A score is NaN or infinite, so its gradient explains nothing. Check that the input "
+            "has no voxels that are NaN (torch.isfinite(x).all()), its normalisation, and the "
+            "model's weights and precision."
         )
     if not isinstance(output, Tensor):
         return scores  # such as the boxes of a detector

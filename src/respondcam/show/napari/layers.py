@@ -188,8 +188,8 @@ def explanation_layers(
     sample
         Of the batch.
     resolution
-        ``"input"``: in the voxels of the image, with the map's sum; ``"layer"``: the raw map on
-        voxels as large as the layer's stride.
+        ``"input"``: its values in the voxels of the image; ``"layer"``: the raw map on voxels as
+        large as the layer's stride.
     turned
         Whether the network saw the image's axes in the order x, y, z.
     about
@@ -205,7 +205,7 @@ def explanation_layers(
     order = explanation.scores[sample].detach().argsort(stable=True).tolist()
     layers = []
     for target in order:
-        map = explanation.volume(sample, target, resolution)
+        map = explanation.volume(sample, target, resolution, keep="value")
         caption = explanation_caption(explanation, sample=sample, target=target)
         more = {"resolution": resolution, **(about or {})}
         map = map.transposed() if turned else map

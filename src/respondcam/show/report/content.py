@@ -27,6 +27,8 @@ class ReportMap:
         The reason for a map that is zero everywhere.
     notes
         What a reader should know, one line each.
+    adds_up
+        Whether the map's sum is meant to follow the score.
     """
 
     volume: Volume
@@ -37,6 +39,7 @@ class ReportMap:
     account: AccountLine | None = None
     why_empty: str = ""
     notes: tuple[str, ...] = ()
+    adds_up: bool = True
 
     def caption(self, source: str) -> Caption:
         """What stands above the map's figure or layer, with the name of the image."""
@@ -49,6 +52,7 @@ class ReportMap:
             account=self.account,
             why_empty=self.why_empty,
             notes=self.notes,
+            adds_up=self.adds_up,
         )
 
 

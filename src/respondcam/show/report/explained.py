@@ -86,4 +86,5 @@ def _map(explanation: Explanation, sample: int, target: int, below: Volume) -> R
         account=caption.account,
         why_empty=caption.why_empty,
         notes=caption.notes,
+        adds_up=caption.adds_up,
     )

@@ -251,7 +251,8 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
     account = record.get("account", {})
     numbers = [account.get(part) for part in _ACCOUNT]
     parts = [None if number is None else float(number) for number in numbers]
-    whole = all(part is not None for part in parts) and account.get("adds_up", True)
+    adds_up = bool(account.get("adds_up", True))
+    whole = adds_up and all(part is not None for part in parts)
     return ReportMap(
         volume=map,
         target=record["target"]["name"],
@@ -260,6 +261,7 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
         score=parts[0],
         account=AccountLine(*map_floats(parts)) if whole else None,
         notes=tuple(str(note) for note in record.get("notes", ())),
+        adds_up=adds_up,
     )
 
 

@@ -217,6 +217,7 @@ def _map_words(one: ReportMap) -> dict[str, str]:
         "headline": words.headline(one),
         "sentence": words.sentence(one),
         "alert": words.alert(one),
+        "scale": one.caption("").scale(),
     }
 
 

@@ -248,6 +248,7 @@
     at("alert").textContent = one.alert;
     at("legend-low").textContent = `\u2212${number(state.limit)}`;
     at("legend-high").textContent = `+${number(state.limit)}`;
+    at("legend-per").textContent = one.scale;
     at("layer").value = layers.indexOf(one.layer);
     at("method").value = methods.indexOf(one.method);
     document.querySelectorAll("#accounts tbody tr").forEach((row) =>
