@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from respondcam.network.attributes import KeptAttribute, keep_written, restore_written
+from respondcam.network.attributes import (
+    KeptAttribute,
+    keep_all,
+    keep_written,
+    restore_all,
+    restore_written,
+)
 from respondcam.network.buffers import KeptBuffer, keep_buffers, restore_buffers
 from respondcam.network.trees import modules_of, weights
 
@@ -36,6 +42,7 @@ class _Flags:
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
+_noted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _eager_passes = 0
 _eager_exit = contextlib.ExitStack()
 _unfused_passes = 0
@@ -78,6 +85,25 @@ def undisturbed(
         _evaluation(model, constant_parameters, real),
     ):
         yield
+
+
+@contextlib.contextmanager
+def backward_noted(model: nn.Module) -> Generator[None, None, None]:
+    """Undo what hooks of the network write to it in a backward pass, such as a gradient they keep.
+
+    A trace, which has no backward pass, does not see it. So all attributes are compared around the
+    first one; of later ones `undisturbed` undoes what changed then.
+    """
+    if model in _noted:
+        yield
+        return
+    modules = modules_of(model)
+    attributes = keep_all(modules)
+    try:
+        yield
+    finally:
+        restore_all(modules, attributes)
+        _noted.add(model)
 
 
 @contextlib.contextmanager
