@@ -198,6 +198,34 @@ def test_a_head_whose_batch_norm_takes_its_statistics_from_the_batch() -> None:
         torch.testing.assert_close(found.maps[0], expected, rtol=1e-3, atol=1e-4)
 
 
+def dropping(net, x):
+    return net.head(pooled(F.dropout(net.l(x), 0.5, training=True)))
+
+
+def noisy_features(net, x):
+    features = net.l(x)
+    return net.head(pooled(features + torch.rand_like(features) * np.random.rand()))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("way", [dropping, noisy_features])
+def test_all_passes_of_a_network_that_draws_draw_the_same(way) -> None:
+    net, images = Net(way).eval(), torch.cat([WIDE, WIDE.flip(2)])
+    torch.manual_seed(3)
+    plain = rc.explain(net, images, layer="l", target="all")
+    for method in ("integrated-respond", "ablation"):
+        found = rc.explain(net, images, layer="l", target="all", method=method)
+        torch.testing.assert_close(found.scores, plain.scores)
+        if method == "integrated-respond":  # the head is linear, whatever is drawn
+            torch.testing.assert_close(found.maps, plain.maps)
+    expected = plain.account.baseline
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002
+    again = rc.explain(net, images, layer="l", target="all")
+    assert not torch.equal(again.scores, plain.scores)
+    torch.testing.assert_close(plain.account.mapped + expected, plain.account.score)
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002
+    assert (again.account.relative_gap.abs() < 1e-3).all()
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_slices_folded_into_the_batch_have_a_path_of_their_own(batch) -> None:
     class Frames(nn.Module):

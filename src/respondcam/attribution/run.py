@@ -39,6 +39,7 @@ from respondcam.network.split import (
     split_pass,
     unwrap,
 )
+from respondcam.network.state import RandomStates
 from respondcam.network.trees import image_tensor, plain, spatial_tensor
 from respondcam.network.typed import numbers
 from respondcam.volume import Volume
@@ -246,11 +247,11 @@ class Run:
         return found
 
     def _baseline(self, layer: Layer, call: int, calls: int) -> Callable[[], Tensor]:
-        scores, setting = self.scores, self.setting
+        scores, setting, states = self.scores, self.setting, RandomStates.now()
         assert scores is not None
 
         def baseline() -> Tensor:
-            with trunk_precision(setting.precision):
+            with trunk_precision(setting.precision), states.again():
                 output = run_head(
                     setting.model,
                     (layer.name, layer.module),

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,6 +139,70 @@ def _other_random_states() -> Generator[None, None, None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of the random number generators of PyTorch, Python and NumPy.
+
+    All passes of one explanation draw the same numbers, so that a network that keeps its dropout
+    on differs between them only by what was changed.
+    """
+
+    cpu: Tensor
+    gpus: tuple[Tensor, ...]
+    python: Any
+    numpy: Any
+
+    @classmethod
+    def now(cls) -> "RandomStates":
+        """Those of this moment."""
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        numpy = np.random.get_state()  # noqa: NPY002
+        return cls(torch.get_rng_state(), tuple(gpus), random.getstate(), numpy)
+
+    def left(self) -> bool:
+        """Whether PyTorch or NumPy drew something since.
+
+        Of Python's nothing is asked: checks of types draw from it, too, and its single numbers are
+        the same for all copies of a batch.
+
+        Examples
+        --------
+        >>> before = RandomStates.now()
+        >>> before.left(), float(torch.rand(1)) < 2, before.left()
+        (False, True, True)
+        """
+        now = RandomStates.now()
+        pairs = zip((self.cpu, *self.gpus), (now.cpu, *now.gpus), strict=False)
+        drawn = self.numpy[2] != now.numpy[2] or any(self.numpy[1] != now.numpy[1])
+        return drawn or not all(torch.equal(one, other) for one, other in pairs)
+
+    @contextlib.contextmanager
+    def again(self) -> Generator[None, None, None]:
+        """Run a block that draws what was drawn from these states, and restore those of before.
+
+        Examples
+        --------
+        >>> before = RandomStates.now()
+        >>> with before.again():
+        ...     first = torch.rand(1)
+        >>> bool(first == torch.rand(1))
+        True
+        """
+        devices = list(range(len(self.gpus)))
+        with (
+            torch.random.fork_rng(  # pyright: ignore[reportUnknownMemberType]
+                devices=devices
+            ),
+            _other_random_states(),
+        ):
+            torch.set_rng_state(self.cpu)
+            for device, state in enumerate(self.gpus):
+                torch.cuda.set_rng_state(state, device)
+            random.setstate(self.python)
+            np.random.set_state(self.numpy)  # noqa: NPY002
+            yield
 
 
 @contextlib.contextmanager
