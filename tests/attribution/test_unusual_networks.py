@@ -1,6 +1,8 @@
 """Networks that do in their forward pass what few do, and that must be explained all the same."""
 
+import functools
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import respondcam as rc
-from respondcam.errors import LayerError, TargetError
+from respondcam.errors import LayerError, ModelError, TargetError
 from respondcam.network.state import undisturbed
 
 WIDE = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -123,6 +125,47 @@ def test_a_number_among_the_inputs_is_part_of_what_decides() -> None:
     assert offsets == [0.0, 4.0]
 
 
+# ------------------------------------------------------------------ what goes in and comes out
+
+
+def whole_numbers(net, x):
+    return plain_way(net, x.float() / 255)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("method", ["respond", "integrated-respond", "ablation"])
+@pytest.mark.parametrize("layer", [None, "l"])
+def test_an_image_of_whole_numbers(kind, method, layer) -> None:
+    image = (WIDE * 255).to(kind)
+    net, expected = Net(whole_numbers).eval(), Net(plain_way).eval()
+    found = rc.explain(net, image, layer=layer, target=1, method=method)
+    again = rc.explain(expected, image / 255, layer=layer, target=1, method=method)
+    torch.testing.assert_close(found.maps, again.maps)
+    assert found.grid == again.grid
+    with pytest.raises(LayerError, match="whole numbers have no gradient"):
+        rc.explain(net, image, layer="input", target=1)
+
+
+ON_INPUT = ("integrated-gradients", "occlusion", "guided-backprop")
+
+
+@pytest.mark.parametrize("method", ["respond", "ablation", *ON_INPUT])
+@pytest.mark.parametrize(
+    "shaped", [lambda out: out[..., None, None, None], lambda out: out.squeeze(0)]
+)
+def test_scores_of_the_whole_image_with_axes_too_many_or_too_few(method, shaped) -> None:
+    net = Net(lambda net, x: shaped(plain_way(net, x))).eval()
+    image = WIDE[..., :6, :6, :6]
+    found, expected = (
+        rc.explain(one, image, target="all", method=method) for one in (net, Net(plain_way).eval())
+    )
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.maps, expected.maps)
+    predicted = rc.explain(net, image, method=method)
+    assert predicted.classes is not None
+    assert int(predicted.classes) == int(plain_way(net, image).argmax())
+
+
 # ------------------------------------------------------------------ batches
 
 
@@ -153,6 +196,34 @@ def test_a_head_whose_batch_norm_takes_its_statistics_from_the_batch() -> None:
         assert float(found.scores) == pytest.approx(float(score), abs=1e-6)
         expected = (weights.view(1, -1, 1, 1, 1) * activation).sum(dim=1)
         torch.testing.assert_close(found.maps[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def dropping(net, x):
+    return net.head(pooled(F.dropout(net.l(x), 0.5, training=True)))
+
+
+def noisy_features(net, x):
+    features = net.l(x)
+    return net.head(pooled(features + torch.rand_like(features) * np.random.rand()))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("way", [dropping, noisy_features])
+def test_all_passes_of_a_network_that_draws_draw_the_same(way) -> None:
+    net, images = Net(way).eval(), torch.cat([WIDE, WIDE.flip(2)])
+    torch.manual_seed(3)
+    plain = rc.explain(net, images, layer="l", target="all")
+    for method in ("integrated-respond", "ablation"):
+        found = rc.explain(net, images, layer="l", target="all", method=method)
+        torch.testing.assert_close(found.scores, plain.scores)
+        if method == "integrated-respond":  # the head is linear, whatever is drawn
+            torch.testing.assert_close(found.maps, plain.maps)
+    expected = plain.account.baseline
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002
+    again = rc.explain(net, images, layer="l", target="all")
+    assert not torch.equal(again.scores, plain.scores)
+    torch.testing.assert_close(plain.account.mapped + expected, plain.account.score)
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002
+    assert (again.account.relative_gap.abs() < 1e-3).all()
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -197,6 +268,66 @@ def test_a_networks_own_enable_grad_around_the_layer() -> None:
     expected = float((leaf * gradient).sum().detach())
     assert float(found.maps.sum()) == pytest.approx(expected, rel=1e-4)
     assert abs(float(found.account.relative_gap)) < 1e-4
+
+
+class Kept(nn.Module):
+    """Keeps the gradient of its features, as networks made for Grad-CAM do."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.gradient, self.l, self.head = how, None, conv(1, 4), nn.Linear(4, 3)
+        if how == "module":
+            self.l.register_full_backward_hook(lambda m, given, got: self.keep(got[0]))
+
+    def keep(self, gradient):
+        self.gradient = gradient
+
+    def forward(self, x):
+        features = self.l(x)
+        if self.how == "tensor":
+            features.register_hook(self.keep)
+        elif self.how == "retained":
+            features.retain_grad()
+        return self.head(pooled(features))
+
+
+@pytest.mark.parametrize("how", ["tensor", "module", "retained"])
+@pytest.mark.parametrize("layer", [None, "l", "l.0"])
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_networks_that_keep_their_own_gradients(how, layer) -> None:
+    net = Kept(how).eval()
+    for method in ("respond", "integrated-respond", "ablation"):
+        for _ in range(2):
+            found = rc.explain(net, WIDE, layer=layer, target=1, method=method)
+            assert net.gradient is None
+    assert found.grid.offset == (1.0, 1.0, 1.0)
+    plain = nn.Sequential(net.l, nn.AdaptiveAvgPool3d(1), nn.Flatten(), net.head)
+    expected = rc.explain(plain, WIDE, layer=found.layer.replace("l", "0"), target=1)
+    again = rc.explain(net, WIDE, layer=layer, target=1)
+    torch.testing.assert_close(again.maps, expected.maps)
+    rc.inspect(net, WIDE)
+
+
+class Raises(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise KeyError("no such thing")
+
+
+def test_whatever_a_network_raises_is_said_in_words() -> None:
+    backward = Net(lambda net, x: net.head(pooled(Raises.apply(net.l(x))))).eval()
+    with pytest.raises(LayerError, match="no such thing"):
+        rc.explain(backward, WIDE, layer="l", target="all")
+    forward = Net(lambda net, batch: plain_way(net, batch["image"])).eval()
+    with pytest.raises(ModelError, match="KeyError: 'image'"):
+        rc.explain(forward, ({"scan": WIDE},), layer="l", target=1)
+    asking = Net(lambda net, x: plain_way(net, torch.autograd.grad(net.l(x).sum(), x)[0])).eval()
+    with pytest.raises(ModelError, match="enable_grad"):
+        rc.explain(asking, WIDE.clone().requires_grad_(), layer="l", target=1)
 
 
 def test_encoders_of_torch_with_masked_padding() -> None:
@@ -337,6 +468,61 @@ def test_caches_and_counters_of_a_network_are_as_they_were() -> None:
             assert not hasattr(net, "features")
     net(WIDE).sum().backward()
     assert net.scale.grad is not None
+
+
+@functools.cache
+def behind_a_function(size, device):
+    return torch.arange(size, device=device).float()
+
+
+SEEN = {}
+
+
+def in_the_module(size, device):
+    return SEEN.setdefault(size, torch.arange(size, device=device).float())
+
+
+@pytest.mark.parametrize("table", [behind_a_function, in_the_module])
+@pytest.mark.parametrize("layer", [None, "l"])
+def test_tables_that_are_kept_outside_of_a_network_have_numbers(table, layer) -> None:
+    """As those of Video Swin's masks: made in the first pass, used in all that follow."""
+    behind_a_function.cache_clear()
+    SEEN.clear()
+    net = Net(lambda net, x: net.head(pooled(net.l(x) * table(x.shape[-1], x.device)))).eval()
+    found = rc.explain(net, WIDE, layer=layer, target=1)
+    assert type(table(12, WIDE.device)) is torch.Tensor
+    torch.testing.assert_close(found.scores[:, 0], net(WIDE)[:, 1])
+
+
+class State:
+    """What a network may keep beside its attributes."""
+
+    def __init__(self):
+        self.calls, self.last, self.table = 0, None, None
+
+
+def test_what_lies_inside_of_attributes_is_as_it_was() -> None:
+    def way(net, x):
+        features = net.l(x)
+        net.recent.append(features)
+        net.stages["deep"][0].append(features)
+        net.count += 1
+        net.state.calls += 1
+        net.state.last = features
+        if net.state.table is None:
+            net.state.table = torch.arange(12, device=x.device).float() * net.head.bias.mean()
+        return net.head(pooled(features * net.state.table))
+
+    net = Net(
+        way, recent=deque(maxlen=2), stages={"deep": ([], 1)}, count=np.zeros(1), state=State()
+    )
+    for layer in (None, "l"):
+        for method in ("respond", "integrated-respond", "ablation"):
+            rc.explain(net, WIDE, layer=layer, target=1, method=method)
+            assert (net.recent, net.stages, net.count) == (deque(), {"deep": ([], 1)}, 0)
+            assert (net.state.calls, net.state.last, net.state.table) == (0, None, None)
+    rc.inspect(net, WIDE)
+    assert (net.recent.maxlen, net.state.calls, net.state.table) == (2, 0, None)
 
 
 def test_weights_cached_by_a_parametrization_keep_their_graph() -> None:

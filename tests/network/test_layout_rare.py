@@ -56,6 +56,14 @@ PLACED = {
         lambda x: torch.stack([x[:, :, i] for i in range(4)], 2), (4, 6), 1,
         ((1.0, 1.0), (0.0, 0.0), (4, 6)),
     ),
+    "tokens one by one": (
+        lambda x: torch.stack([t * 2 for t in x.flatten(2).unbind(2)], 2), (4, 6), 1,
+        ((1.0, 1.0), (0.0, 0.0), (4, 6)),
+    ),
+    "tokens one by one, the last axis first": (
+        lambda x: torch.stack(list(x.transpose(2, 3).flatten(2).unbind(2)), 1)[:, :, 0], (4, 6), 1,
+        ((1.0, 1.0), (0.0, 0.0), (4, 6)),
+    ),
     "channels picked": (lambda x: x.index_select(1, torch.tensor([1, 0])), (8,), 3, ONE),
     "channels picked by an index": (lambda x: x[:, torch.tensor([1, 0])], (8,), 3, ONE),
     "embedding": (lambda x: EMBED((x[:, 0] > 0).long()).transpose(1, 2), (8,), 1, ONE),
@@ -97,6 +105,40 @@ def test_where_the_voxels_are(name):
     assert grid is not None
     assert grid.origin == "layout"
     assert (grid.stride, grid.offset, grid.shape) == expected
+
+
+def scanned(x: Tensor, step) -> Tensor:
+    """A loop over the tokens of an image that carries a state along."""
+    state, states = torch.zeros(1, 1), []
+    for token in x.flatten(2).unbind(2):
+        state = step(state, token)
+        states.append(state)
+    return torch.stack(states, 2)
+
+
+WEIGHTS = torch.eye(1)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda state, token: 0.5 * state + token,
+        lambda state, token: torch.tanh(state @ WEIGHTS + token @ WEIGHTS),
+        lambda state, token: torch.lerp(state, token, 0.5),
+    ],
+)
+def test_a_state_that_a_loop_over_tokens_carries_along(step):
+    """It is where its token is, and what came before lies in the uncertainty."""
+    grid = trace(lambda x: scanned(x, step), 4, 6).grid
+    assert grid is not None
+    assert (grid.stride, grid.offset, grid.shape) == ((1.0, 1.0), (0.0, 0.0), (4, 6))
+    assert grid.uncertainty[0] >= 1.0
+
+
+def test_parts_of_several_places_in_one_voxel_are_uncertain():
+    grid = trace(lambda x: (x[:, :, 0] + x[:, :, 5])[:, :, None], 8, 4).grid
+    assert grid is not None
+    assert (grid.shape, grid.uncertainty) == ((1, 4), (5.0, 0.0))
 
 
 UNKNOWN = {

@@ -328,6 +328,44 @@ def test_layers_returning_containers(kind: str) -> None:
     torch.testing.assert_close(kept[1, 1], gradient)
 
 
+class Own(dict):
+    """A mapping of its own, which torch's trees do not look into."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Growing:
+    """With a field that its own checks would empty."""
+
+    first: Tensor
+    second: Tensor | None = dataclasses.field(init=False, default=None)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "growing"])
+def test_layers_returning_containers_of_their_own(kind: str) -> None:
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            if kind == "mapping":
+                return Own(first=x.exp(), second=2 * x)
+            found = Growing(x.exp())
+            object.__setattr__(found, "second", 2 * x)
+            return found
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Layer()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = self.layer(x)
+            one, two = found.values() if kind == "mapping" else (found.first, found.second)
+            return (one * two).mean((2, 3, 4))
+
+    model, x = Model(), image()
+    kept = split(model, {"layer": model.layer}, x).kept["layer"][0]
+    torch.testing.assert_close(kept[0, 0], x.exp())
+    torch.testing.assert_close(kept[0, 1, :, 0], 2 * x[:, 0] / x[0, 0].numel())
+
+
 def test_a_layer_that_gives_one_tensor_twice() -> None:
     class Twice(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

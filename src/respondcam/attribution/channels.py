@@ -42,7 +42,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -52,13 +52,14 @@ from respondcam.attribution.channel_inputs import ChannelInputs, Start, channel_
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.inputs import Inputs, as_tensors
 from respondcam.attribution.integrated import node_weights
-from respondcam.attribution.outputs import score_tensor
+from respondcam.attribution.outputs import score_rows
 from respondcam.attribution.targets import Scores, as_target, evaluate
 from respondcam.errors import InputError, ModelError
 from respondcam.network.gradients import gradients_of
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.trees import image_tensor
 from respondcam.network.typed import numbers
 
 _MOST_SHAPLEY = 6  # channels: 64 forward passes
@@ -255,7 +256,8 @@ class _Scored:
         return self.known[key]
 
     def values(self, inputs: Any) -> Float[Tensor, "batch target"]:
-        tensor = score_tensor(call_model(self.model, inputs), self.output)
+        image = cast("Tensor", image_tensor(inputs))
+        tensor = score_rows(call_model(self.model, inputs), self.output, image)
         if self.first is None:
             self.first = evaluate(self.goal, tensor)
             return self.first.values

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from respondcam._kinds import is_mapping
 from respondcam.errors import InputError
 from respondcam.network.split import scattered
-from respondcam.network.trees import plain, spatial_tensor, tensors
+from respondcam.network.trees import image_tensor, plain, tensors
 from respondcam.volume import Volume
 
 Inputs = Any  # Tensor (batch, channel, *spatial), Volume, or a tuple or dict of these
@@ -54,7 +54,7 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
                 else "Give a tensor (batch, channel, *spatial) or a respondcam.Volume."
             )
         )
-    image = spatial_tensor(found)
+    image = image_tensor(found)
     if image is None or image.ndim < 3 or 0 in image.shape:
         raise InputError(
             f"The input has shape {', '.join(map(str, shapes))}; expected (batch, channel, "

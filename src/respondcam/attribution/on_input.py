@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from respondcam._extras import require
 from respondcam.attribution.explainer import LayerSpec
-from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.rerun import repeat
 from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
@@ -63,7 +62,7 @@ class OneScore(nn.Module):
             return image.clone() if tensor is chosen else private_copy(repeat(tensor, copies))
 
         output = call_model(self.model, map_tensors(exchange, inputs))
-        parts = torch.split(score_tensor(output, self.run.setting.output), batch)
+        parts = torch.split(self.run.score_rows(output, copies), batch)
         if self.run.scores is None:
             self.run.scores = evaluate(self.run.goal, parts[0].detach())
         return torch.cat([self.run.score_again(part)[:, self.target] for part in parts])

@@ -54,11 +54,19 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     )
 
 
+def score_rows(
+    output: Any, select: Callable[[Any], Tensor] | None, image: Tensor, copies: int = 1
+) -> Tensor:
+    """The `score_tensor` with a row for each sample of an image (in so many copies)."""
+    return with_axes(score_tensor(output, select), copies * len(image), image.shape[2:])
+
+
 def with_axes(output: Tensor, batch: int, spatial: Sequence[int]) -> Tensor:
-    """Scores with the batch axis, and the class axis of a dense output, that a network left out.
+    """Scores with the axes that they should have: the batch, the classes, voxels if it is dense.
 
     A network may squeeze what has size one: the batch of a single sample, the class axis of a
-    segmentation with one class.
+    segmentation with one class. And one that ends in a pooling and a convolution gives the scores
+    of the whole image as those of its only voxel.
 
     Parameters
     ----------
@@ -71,7 +79,11 @@ def with_axes(output: Tensor, batch: int, spatial: Sequence[int]) -> Tensor:
     --------
     >>> with_axes(torch.zeros(3), 1, (8, 8)).shape, with_axes(torch.zeros(2, 8, 8), 2, (8, 8)).shape
     (torch.Size([1, 3]), torch.Size([2, 1, 8, 8]))
+    >>> with_axes(torch.zeros(2, 3, 1, 1), 2, (8, 8)).shape
+    torch.Size([2, 3])
     """
+    if output.ndim == 2 + len(spatial) and output.shape[2:].numel() == 1:
+        return output.flatten(1)
     # of a signal, (batch, n) is n classes, also where the signal has n samples
     dense = len(spatial) > 1 and tuple(output.shape[1:]) == tuple(spatial)
     if batch == 1 and (output.ndim == 0 or ((output.ndim == 1 or dense) and len(output) != 1)):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.outputs import describe, score_tensor
+from respondcam.attribution.outputs import describe, score_rows
 from respondcam.attribution.targets import Scores, Target, as_target, evaluate
 from respondcam.errors import EmptyMapWarning, InputError, ModelError, TargetError
 from respondcam.network.grid import LayerGrid
@@ -116,7 +116,7 @@ def _scores_of(explainer: Explainer, image: Tensor, flips: tuple[int, ...]) -> T
     axes = [axis + 2 for axis in flips]
     with undisturbed(model):
         given = _on_device(image.flip(axes), explainer)
-        scores = plain(score_tensor(call_model(model, given), explainer.output))
+        scores = plain(score_rows(call_model(model, given), explainer.output, image))
     if tuple(scores.shape[2:]) != tuple(image.shape[2:]):
         raise ModelError(
             f"The network's output is {describe(scores)} for a window of {tuple(image.shape[2:])} "

@@ -23,7 +23,8 @@ from respondcam.network.gradients import full_precision
 from respondcam.network.layers import Layer
 from respondcam.network.layout import GridAxes, plain_axes, to_grid
 from respondcam.network.layout.memory import recall, remember
-from respondcam.network.split import run_head
+from respondcam.network.split import run_head, unwrap
+from respondcam.network.state import RandomStates
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import (
     map_tensors,
@@ -216,19 +217,30 @@ def samples_mix(run: Run, layer: Layer, call: int, calls: int) -> bool:
     """Whether copies beside the batch changed the scores of the batch itself, those of `run`.
 
     One pass of the batch alone tells, and then gives the scores; that all is well is remembered for
-    inputs of this kind.
+    inputs of this kind. A network that draws random numbers draws others for every copy, unless
+    each runs alone.
     """
     model, beside = run.setting.model, run.scores
     assert beside is not None
     key = ("samples apart", layer.label, signature(run.inputs))
     if recall(model, key, [layer.module]):
         return False
-    given = (layer.name, layer.module)
-    output = run_head(model, given, run.inputs, lambda own: own, call=call, calls=calls)
+    given, before = (layer.name, layer.module), RandomStates.now()
+    draws: list[bool] = []
+
+    def note(*_: Any) -> None:
+        draws.append(before.left())
+
+    notice = unwrap(model).register_forward_hook(note)
+    try:
+        output = run_head(model, given, run.inputs, lambda own: own, call=call, calls=calls)
+    finally:
+        notice.remove()
     alone = decided(run, output).double()
     coarse = run.setting.precision != "fp32" or beside.values.dtype.itemsize < 4
     allowed = (_COARSE if coarse else _FINE) * alone.abs().amax(dim=1, keepdim=True)
-    if bool(((alone - beside.values.detach().double()).abs() <= allowed).all()):
+    apart = bool(((alone - beside.values.detach().double()).abs() <= allowed).all())
+    if apart and not any(draws):
         remember(model, key, [layer.module], True)
         return False
     run.scores = evaluate(run.goal, run.score_rows(output))  # another class may be predicted

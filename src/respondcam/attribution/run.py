@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
-from respondcam.attribution.outputs import score_tensor, with_axes
+from respondcam.attribution.outputs import score_rows
 from respondcam.attribution.targets import Scores, Target, evaluate, takes_output
 from respondcam.errors import (
     EmptyMapWarning,
@@ -39,7 +39,8 @@ from respondcam.network.split import (
     split_pass,
     unwrap,
 )
-from respondcam.network.trees import plain, spatial_tensor
+from respondcam.network.state import RandomStates
+from respondcam.network.trees import image_tensor, plain, spatial_tensor
 from respondcam.network.typed import numbers
 from respondcam.volume import Volume
 
@@ -119,9 +120,8 @@ class Run:
 
     def score_rows(self, output: Any, copies: int = 1) -> Tensor:
         """The output's score tensor, with a row for each sample (of so many copies)."""
-        image = cast("Tensor", spatial_tensor(self.inputs))
-        tensor = score_tensor(output, self.setting.output)
-        return with_axes(tensor, copies * len(image), image.shape[2:])
+        image = cast("Tensor", image_tensor(self.inputs))
+        return score_rows(output, self.setting.output, image, copies)
 
     def reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
         """The method's map, (batch, *grid), of one target.
@@ -247,11 +247,11 @@ class Run:
         return found
 
     def _baseline(self, layer: Layer, call: int, calls: int) -> Callable[[], Tensor]:
-        scores, setting = self.scores, self.setting
+        scores, setting, states = self.scores, self.setting, RandomStates.now()
         assert scores is not None
 
         def baseline() -> Tensor:
-            with trunk_precision(setting.precision):
+            with trunk_precision(setting.precision), states.again():
                 output = run_head(
                     setting.model,
                     (layer.name, layer.module),
@@ -341,11 +341,18 @@ def trace_all(
         raise cannot_run(unwrap(model), inputs, error) from error
     for layer in layers:
         if layer.is_input:
-            traces[layer.name] = _input_trace(layer.name, cast("Tensor", spatial_tensor(inputs)))
+            traces[layer.name] = _input_trace(layer.name, inputs)
     return traces
 
 
-def _input_trace(name: str, tensor: Tensor) -> LayerTrace:
+def _input_trace(name: str, inputs: Any) -> LayerTrace:
+    tensor = cast("Tensor", image_tensor(inputs))
+    if tensor is not spatial_tensor(inputs):
+        raise LayerError(
+            f"The input is of type {tensor.dtype}, and whole numbers have no gradient, nor "
+            f"anything between them. Choose a layer of the network, or give the input as "
+            f"floating-point numbers if the network takes these."
+        )
     spatial = tuple(tensor.shape[2:])
     ones, zeros = (1.0,) * len(spatial), (0.0,) * len(spatial)
     grid = LayerGrid(ones, zeros, spatial, spatial, zeros, "layout")

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from respondcam.attribution.inputs import as_tensors
-from respondcam.attribution.outputs import batched, score_tensor
+from respondcam.attribution.outputs import batched, score_rows
 from respondcam.attribution.targets import as_target, evaluate
 from respondcam.errors import InputError
 from respondcam.network.split import call_model, unwrap
@@ -59,7 +59,11 @@ class Scorer:
         self.model, self.output = unwrap(model), output
         self.inputs = as_tensors(inputs, model)
         image = spatial_tensor(self.inputs)
-        assert image is not None  # `as_tensors` raises where there is none
+        if image is None or image.ndim < 3:
+            raise InputError(
+                "The image is in whole numbers, which cannot be blurred or mixed, so figures that "
+                "change it mean nothing. Give it as floating-point numbers."
+            )
         self.image: Tensor = plain(image.detach())
         self.goal = as_target(target)
         self.forwards = 0
@@ -102,7 +106,7 @@ class Scorer:
         with undisturbed(self.model):
             result = call_model(self.model, map_tensors(given, self.inputs))
             self.forwards += len(images)
-            return plain(score_tensor(result, self.output).detach())
+            return plain(score_rows(result, self.output, images).detach())
 
     def _values(self, raw: Tensor) -> Float[Tensor, "batch target"]:
         again = self._scores.again

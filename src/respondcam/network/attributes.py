@@ -6,29 +6,43 @@ it is done when a network is traced; passes after that look at those alone that 
 """
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
 
-_CONTAINERS = (list, dict, set)
+_CONTAINERS = (list, dict, set, deque)
 # Anything else may belong to a framework that keeps its own state in a module.
-_DATA = (*_CONTAINERS, tuple, bool, int, float, str, bytes, Tensor, type(None))
+_DATA = (
+    *(*_CONTAINERS, tuple, bool, int, float, str, bytes, type(None)),
+    *(Tensor, np.ndarray, np.generic),
+)
+_COPIED = 1 << 20  # bytes; a larger array is not copied to see whether it is written to
 _ABSENT: Any = object()
 _written: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class KeptAttribute:
-    """One attribute before a pass, and a shallow copy if it is a container."""
+    """One attribute before a pass, and all that it holds which can change in place.
+
+    Parameters
+    ----------
+    owner, name, value
+        Of the attribute.
+    copies
+        Each container or array in it, and a shallow copy.
+    """
 
     owner: nn.Module
     name: str
     value: Any
-    copy: Any
+    copies: tuple[tuple[Any, Any], ...]
 
 
 def keep_all(modules: Iterable[nn.Module]) -> list[KeptAttribute]:
@@ -62,7 +76,8 @@ def restore_all(modules: Iterable[nn.Module], kept: Sequence[KeptAttribute]) -> 
             del now[name]
     for one in kept:
         now = vars(one.owner).get(one.name, _ABSENT)
-        if _put_back(one) and isinstance(one.value, _DATA) and isinstance(now, _DATA):
+        inside, replaced = _put_back(one)
+        if inside or (replaced and isinstance(one.value, _DATA) and isinstance(now, _DATA)):
             _written.setdefault(one.owner, set()).add(one.name)
 
 
@@ -73,7 +88,7 @@ def restore_written(kept: Sequence[KeptAttribute]) -> None:
         if one.value is _ABSENT:
             if isinstance(now, _DATA):
                 del vars(one.owner)[one.name]
-        elif isinstance(one.value, _DATA) and isinstance(now, _DATA):
+        elif now is one.value or (isinstance(one.value, _DATA) and isinstance(now, _DATA)):
             _put_back(one)
 
 
@@ -83,27 +98,70 @@ def _ours(name: str) -> bool:
 
 def _kept(module: nn.Module, name: str) -> KeptAttribute:
     value = vars(module).get(name, _ABSENT)
-    return KeptAttribute(
-        module, name, value, value.copy() if isinstance(value, _CONTAINERS) else None
-    )
+    return KeptAttribute(module, name, value, tuple((x, _copy(x)) for x in _changeable(value)))
 
 
-def _put_back(one: KeptAttribute) -> bool:
-    """Whether there was anything to put back."""
+def _changeable(value: Any) -> Iterator[Any]:
+    """Containers and arrays in an attribute, itself included, and the attributes of an object.
+
+    Objects that lie deeper may lead anywhere: a trainer's, for example, to all of its data.
+    """
+    pending: list[Any] = [value]
+    if not isinstance(value, (*_DATA, nn.Module)) and not callable(value):
+        pending = [getattr(value, "__dict__", None)]
+    seen: set[int] = set()
+    while pending:
+        held: Any = pending.pop()
+        kind = cast("type[Any]", type(held))
+        if issubclass(kind, np.ndarray) and held.nbytes <= _COPIED:
+            yield held
+        elif issubclass(kind, (*_CONTAINERS, tuple)) and id(held) not in seen:
+            seen.add(id(held))
+            if not issubclass(kind, tuple):
+                yield held
+            pending += held.values() if issubclass(kind, dict) else held
+
+
+def _copy(value: Any) -> Any:
+    """A shallow copy, whatever a subclass takes one for."""
+    if isinstance(value, np.ndarray):
+        return cast("np.ndarray", value).copy()
+    return dict(value) if is_mapping(value) else list(value)
+
+
+def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
+    """Whether something inside of it had changed, and whether it had been replaced."""
+    inside = [value for value, copy in one.copies if not _holds_the_same(value, copy)]
+    for value, copy in one.copies:
+        if any(value is changed for changed in inside):
+            _refill(value, copy)
     now = vars(one.owner)
-    changed = now.get(one.name, _ABSENT) is not one.value
-    if changed:
+    replaced = now.get(one.name, _ABSENT) is not one.value
+    if replaced:
         now[one.name] = one.value
-    if one.copy is not None and not _holds_the_same(one.value, one.copy):
-        value: Any = one.value
+    return bool(inside), replaced
+
+
+def _refill(value: Any, copy: Any) -> None:
+    if isinstance(value, np.ndarray):
+        value[...] = copy
+    elif is_mapping(value):
+        # one by one: of an object's attributes none may be missing, not for a moment
+        changed: Any = value
+        for key in [key for key in value if key not in copy]:
+            del changed[key]
+        for key, held in copy.items():
+            if key not in changed or changed[key] is not held:
+                changed[key] = held
+    else:
         value.clear()
-        (value.extend if isinstance(one.value, list) else value.update)(one.copy)
-        return True
-    return changed
+        (value.update if issubclass(type(value), set) else value.extend)(copy)
 
 
 def _holds_the_same(value: Any, copy: Any) -> bool:
     """Whether a container holds the very objects that its copy holds, in the same order."""
+    if isinstance(value, np.ndarray):
+        return np.array_equal(cast("np.ndarray", value), copy)
     if len(value) != len(copy):
         return False
     if is_mapping(value):

@@ -16,7 +16,7 @@ from respondcam.network.layout import LayerTrace, to_grid, trace_layers
 from respondcam.network.layout.memory import recall, remember
 from respondcam.network.split import split_pass, unwrap
 from respondcam.network.survey import Survey, SurveyedLayer, cached_survey
-from respondcam.network.trees import is_float, signature, spatial_tensor, tensors
+from respondcam.network.trees import image_tensor, is_float, signature, tensors
 from respondcam.network.typed import named_modules
 
 _TOKENS = "the last layer whose tokens lead to the scores"
@@ -59,7 +59,7 @@ def chosen_layer(model: nn.Module, inputs: Any, read: Read | None = None) -> tup
 
 
 def _chosen(model: nn.Module, inputs: Any, found: Survey, read: Read | None) -> tuple[str, str]:
-    example = spatial_tensor(inputs)
+    example = image_tensor(inputs)
     rank = 0 if example is None else example.ndim - 2
     tokens = [one for one in _own(found) if len(one.shape) == 2 < 1 + rank and one.shape[0] > 1]
     if tokens:

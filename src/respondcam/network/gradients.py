@@ -75,8 +75,8 @@ def _vector_jacobian(
             return [_filled(g, leaf, len(seeds)) for g, leaf in zip(batched, leaves, strict=True)]
         except torch.OutOfMemoryError:
             pass  # one at a time needs less
-        except RuntimeError:
-            pass  # an operator without a batching rule
+        except Exception:
+            pass  # an operator without a batching rule, or one of the network's own that trips
     rows: list[list[Tensor]] = []
     for i, seed in enumerate(seeds):
         retain = keep or create_graph or i + 1 < len(seeds)

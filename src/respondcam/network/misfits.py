@@ -44,6 +44,11 @@ def remedy(said: str, shapes: Sequence[Sequence[int]]) -> str:
             "multiples of a number such as 16 or 32, others one size only. Crop or pad the image "
             f"along each axis{_windows()}."
         )
+    if "does not require grad" in said:
+        return (
+            "It takes gradients in its own forward pass, which runs without autograd up to the "
+            "layer: put that part into a block of torch.enable_grad()."
+        )
     if any(words in said for words in _OF_ONE_SIZE):
         return f"The network takes images of one size. Crop, pad or resample to it{_windows()}."
     if any(words in said for words in _OTHER_AXES):

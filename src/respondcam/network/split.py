@@ -6,6 +6,7 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,8 +19,8 @@ from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
-from respondcam.network.state import undisturbed
-from respondcam.network.taps import GradModeShim, Swap, Tap, Watch, set_grad
+from respondcam.network.state import backward_noted, undisturbed
+from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
 from respondcam.network.typed import named_modules
@@ -108,6 +109,7 @@ def split_pass(
     model = unwrap(model)
     refuse_unhookable(model)
     with (
+        backward_noted(model),
         undisturbed(model, constant_parameters=not create_graph),
         _twice_differentiable(create_graph),
     ):
@@ -169,17 +171,23 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         If the model does not run on these inputs; the original error is the cause.
     """
     try:
-        if isinstance(inputs, Mapping):
-            return model(**inputs)
-        if isinstance(inputs, (tuple, list)):
-            return model(*inputs)
-        return model(inputs)
+        with HookShim() if model in _with_hooks else contextlib.nullcontext():
+            if isinstance(inputs, Mapping):
+                return model(**inputs)
+            if isinstance(inputs, (tuple, list)):
+                return model(*inputs)
+            return model(inputs)
     except InputError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+    except Exception as error:  # a network may raise anything
         if is_out_of_memory(error):
             raise
+        if HookShim.is_wanted(error):
+            _with_hooks.add(model)  # the pass that follows this one runs
         raise cannot_run(model, inputs, error) from error
+
+
+_with_hooks: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 def input_name(model: nn.Module) -> str:
@@ -403,7 +411,7 @@ def _gradients(
     """`gradients_of`, with words for what PyTorch says where there are none."""
     try:
         yield from gradients_of(scores, leaves, create_graph=create_graph)
-    except RuntimeError as error:
+    except Exception as error:  # a backward pass of the network's own may raise anything
         if is_out_of_memory(error):
             raise
         raise not_differentiable(model, error) from error

@@ -13,13 +13,20 @@ import threading
 import weakref
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from respondcam.network.attributes import KeptAttribute, keep_written, restore_written
+from respondcam.network.attributes import (
+    KeptAttribute,
+    keep_all,
+    keep_written,
+    restore_all,
+    restore_written,
+)
 from respondcam.network.buffers import KeptBuffer, keep_buffers, restore_buffers
 from respondcam.network.trees import modules_of, weights
 
@@ -36,6 +43,7 @@ class _Flags:
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
+_noted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _eager_passes = 0
 _eager_exit = contextlib.ExitStack()
 _unfused_passes = 0
@@ -81,6 +89,25 @@ def undisturbed(
 
 
 @contextlib.contextmanager
+def backward_noted(model: nn.Module) -> Generator[None, None, None]:
+    """Undo what hooks of the network write to it in a backward pass, such as a gradient they keep.
+
+    A trace, which has no backward pass, does not see it. So all attributes are compared around the
+    first one; of later ones `undisturbed` undoes what changed then.
+    """
+    if model in _noted:
+        yield
+        return
+    modules = modules_of(model)
+    attributes = keep_all(modules)
+    try:
+        yield
+    finally:
+        restore_all(modules, attributes)
+        _noted.add(model)
+
+
+@contextlib.contextmanager
 def _unfused_attention() -> Generator[None, None, None]:
     """Switch off torch's fused transformer layers.
 
@@ -112,6 +139,70 @@ def _other_random_states() -> Generator[None, None, None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of the random number generators of PyTorch, Python and NumPy.
+
+    All passes of one explanation draw the same numbers, so that a network that keeps its dropout
+    on differs between them only by what was changed.
+    """
+
+    cpu: Tensor
+    gpus: tuple[Tensor, ...]
+    python: Any
+    numpy: Any
+
+    @classmethod
+    def now(cls) -> "RandomStates":
+        """Those of this moment."""
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        numpy = np.random.get_state()  # noqa: NPY002
+        return cls(torch.get_rng_state(), tuple(gpus), random.getstate(), numpy)
+
+    def left(self) -> bool:
+        """Whether PyTorch or NumPy drew something since.
+
+        Of Python's nothing is asked: checks of types draw from it, too, and its single numbers are
+        the same for all copies of a batch.
+
+        Examples
+        --------
+        >>> before = RandomStates.now()
+        >>> before.left(), float(torch.rand(1)) < 2, before.left()
+        (False, True, True)
+        """
+        now = RandomStates.now()
+        pairs = zip((self.cpu, *self.gpus), (now.cpu, *now.gpus), strict=False)
+        drawn = self.numpy[2] != now.numpy[2] or any(self.numpy[1] != now.numpy[1])
+        return drawn or not all(torch.equal(one, other) for one, other in pairs)
+
+    @contextlib.contextmanager
+    def again(self) -> Generator[None, None, None]:
+        """Run a block that draws what was drawn from these states, and restore those of before.
+
+        Examples
+        --------
+        >>> before = RandomStates.now()
+        >>> with before.again():
+        ...     first = torch.rand(1)
+        >>> bool(first == torch.rand(1))
+        True
+        """
+        devices = list(range(len(self.gpus)))
+        with (
+            torch.random.fork_rng(  # pyright: ignore[reportUnknownMemberType]
+                devices=devices
+            ),
+            _other_random_states(),
+        ):
+            torch.set_rng_state(self.cpu)
+            for device, state in enumerate(self.gpus):
+                torch.cuda.set_rng_state(state, device)
+            random.setstate(self.python)
+            np.random.set_state(self.numpy)  # noqa: NPY002
+            yield
 
 
 @contextlib.contextmanager

@@ -1,30 +1,36 @@
 """Which layers a network has, and which one to explain: the preflight.
 
-One forward pass without data (fake tensors: shapes, no values, no memory) with autograd on tells
+One forward pass without data (shapes, no values, no memory) with autograd on tells
 for every module its output shape, how often it is called, whether gradient leads from the output
 back to it, and how much the backward pass of the head above it keeps in memory.
 """
 
 import contextlib
-import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from respondcam.errors import LayerError
 from respondcam.network.failures import lists
+from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.protect import untouched
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
-from respondcam.network.trees import is_float, map_tensors, signature, spatial_tensor, tensors
+from respondcam.network.trees import (
+    image_tensor,
+    is_float,
+    map_tensors,
+    signature,
+    spatial_tensor,
+    tensors,
+)
 from respondcam.network.typed import class_name, named_modules
 
 
@@ -104,7 +110,7 @@ class _Log:
         return not self.sources.isdisjoint(_nodes_below(self.ends, without=self.seen[name].node))
 
     def pack(self, tensor: Tensor) -> Tensor:
-        # Fake copies of parameters are made anew each time, so parameters are known by shape.
+        # copies of parameters without data are other tensors, so parameters are known by shape
         if tensor.shape not in self.owned:
             self.kept += tensor.numel() * tensor.element_size()
         return tensor.detach()
@@ -148,14 +154,14 @@ def survey(model: nn.Module, inputs: Any) -> Survey:
     model = unwrap(model)
     refuse_unhookable(model)
     try:
-        log, output = _watched_forward(model, inputs, fake=True)
+        log, output = _watched_forward(model, inputs, empty=True)
     except Exception:
-        # Operators without a fake version, or control flow that needs values: with data, then.
-        log, output = _watched_forward(model, inputs, fake=False)
+        # Operators that need data, or control flow that needs values.
+        log, output = _watched_forward(model, inputs, empty=False)
     layers = _surveyed(log)
     if not layers and frozen(model):
         raise LayerError(frozen(model))
-    chosen, reason = _choose(layers, log, spatial_tensor(inputs), output)
+    chosen, reason = _choose(layers, log, image_tensor(inputs), output)
     return Survey(layers, chosen, reason)
 
 
@@ -177,15 +183,14 @@ def cached_survey(model: nn.Module, inputs: Any) -> Survey:
         return known[key]
 
 
-def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log, Any]:
+def _watched_forward(model: nn.Module, inputs: Any, *, empty: bool) -> tuple[_Log, Any]:
     log = _Log()
-    with untouched(model, real=not fake), contextlib.ExitStack() as stack:
+    with untouched(model, real=not empty), contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        if fake:
-            stack.enter_context(_unlogged())
-            mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            inputs = map_tensors(lambda t: mode.from_tensor(t.detach()), inputs)
+        if empty:
+            stack.enter_context(Hollow(home(inputs)))
+            inputs = map_tensors(hollow, inputs)
         log.owned = {t.shape for t in (*model.parameters(), *model.buffers())}
         inputs = map_tensors(
             lambda t: t.detach().clone().requires_grad_(True) if is_float(t) else t, inputs
@@ -203,25 +208,6 @@ def _watched_forward(model: nn.Module, inputs: Any, *, fake: bool) -> tuple[_Log
         log.sources = {torch.autograd.graph.get_gradient_edge(t).node for t in images}
         log.ends = [t.grad_fn for t in tensors(output) if t.requires_grad]
     return log, output
-
-
-@contextlib.contextmanager
-def _unlogged() -> Generator[None, None, None]:
-    """Keep what PyTorch logs of an operator that fails without data out of this thread's logs.
-
-    A pass with data follows, and its error says what was wrong.
-    """
-    thread = threading.get_ident()
-
-    def of_others(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger = logging.getLogger(FakeTensorMode.__module__)
-    logger.addFilter(of_others)
-    try:
-        yield
-    finally:
-        logger.removeFilter(of_others)
 
 
 def _hook(log: _Log, name: str) -> Any:

@@ -4,6 +4,7 @@
 # pyright: reportPrivateUsage=false
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from respondcam.errors import LayerError
 from respondcam.network.precision import full_from_here
@@ -34,6 +36,27 @@ class GradModeShim(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:
             return None
         return func(*args, **(kwargs or {}))
+
+
+class HookShim(TorchFunctionMode):
+    """Pass over what a network asks of the gradient of a tensor that has none here.
+
+    Networks that were made to be explained register hooks on their features, or retain their
+    gradient, and so run nowhere without autograd.
+    """
+
+    _ASKS: Any = (Tensor.register_hook, Tensor.retain_grad)  # pyright: ignore[reportUnknownMemberType]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._ASKS and not args[0].requires_grad:
+            return RemovableHandle(OrderedDict[int, Any]())
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def is_wanted(error: Exception) -> bool:
+        """Whether an error comes from such a question."""
+        said = str(error)
+        return "cannot register a hook" in said or "can't retain_grad" in said
 
 
 @dataclass

@@ -3,9 +3,10 @@
 # A walk over modules is quick only where it reads what torch keeps under an underscore.
 # pyright: reportPrivateUsage=false
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, cast
 
 import torch
 import torch.utils._pytree as pytree
@@ -25,9 +26,15 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
         if isinstance(leaf, Tensor):
             return function(leaf)
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            fields = [f for f in dataclasses.fields(leaf) if f.init]
-            changed = {f.name: map_tensors(function, getattr(leaf, f.name)) for f in fields}
-            return dataclasses.replace(leaf, **changed)
+            changed = copy.copy(leaf)  # without its own checks, and with what it adds later
+            for name, value in _fields(leaf):
+                object.__setattr__(changed, name, map_tensors(function, value))
+            return changed
+        if isinstance(leaf, MutableMapping):  # a class of its own, which torch does not look into
+            mapping = copy.copy(cast("MutableMapping[Any, Any]", leaf))
+            for key, value in list(mapping.items()):
+                mapping[key] = map_tensors(function, value)
+            return mapping
         return leaf
 
     return pytree.tree_map(on_leaf, tree)
@@ -45,8 +52,17 @@ def tensors(tree: Any) -> Iterator[Tensor]:
         if isinstance(leaf, Tensor):
             yield leaf
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            for entry in dataclasses.fields(leaf):
-                yield from tensors(getattr(leaf, entry.name))
+            for _, value in _fields(leaf):
+                yield from tensors(value)
+        elif isinstance(leaf, MutableMapping):
+            for value in cast("MutableMapping[Any, Any]", leaf).values():
+                yield from tensors(value)
+
+
+def _fields(instance: Any) -> list[tuple[str, Any]]:
+    """Names and values of a dataclass's fields, but for those that have none yet."""
+    names = [entry.name for entry in dataclasses.fields(instance)]
+    return [(name, getattr(instance, name)) for name in names if hasattr(instance, name)]
 
 
 def signature(tree: Any) -> tuple[Any, ...]:
@@ -65,7 +81,9 @@ def signature(tree: Any) -> tuple[Any, ...]:
         if isinstance(leaf, Tensor):
             found.append((tuple(leaf.shape), leaf.dtype))
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            found += [signature(getattr(leaf, entry.name)) for entry in dataclasses.fields(leaf)]
+            found += [signature(value) for _, value in _fields(leaf)]
+        elif isinstance(leaf, MutableMapping):
+            found.append(signature(dict(cast("MutableMapping[Any, Any]", leaf))))
         else:
             found.append(repr(leaf))
     return tuple(found)
@@ -139,7 +157,25 @@ def spatial_tensor(tree: Any) -> Tensor | None:
     return next((t for t in floats if t.ndim >= 3), floats[0] if floats else None)
 
 
-def spatial_batch(tree: Any) -> int:
+def image_tensor(inputs: Any) -> Tensor | None:
+    """The tensor of a network's inputs that is explained.
+
+    As `spatial_tensor`, but a network may take its image in whole numbers, such as the grey values
+    of a scanner or labels, and make others of them itself.
+
+    Examples
+    --------
+    >>> age, scan = torch.rand(1, 1), torch.zeros(1, 1, 4, 4, dtype=torch.int16)
+    >>> image_tensor((age, scan)) is scan, spatial_tensor((age, scan)) is age
+    (True, True)
+    """
+    found = spatial_tensor(inputs)
+    if found is not None and found.ndim >= 3:
+        return found
+    return next((t for t in tensors(inputs) if t.ndim >= 3), found)
+
+
+def spatial_batch(inputs: Any) -> int:
     """Number of samples in the tensor that is explained."""
-    found = spatial_tensor(tree)
+    found = image_tensor(inputs)
     return 1 if found is None or not found.ndim else len(found)

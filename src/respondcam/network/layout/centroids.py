@@ -58,7 +58,7 @@ class Probe:
     input: int = 0
 
 
-class _ReachedError(Exception):
+class _ReachedError(BaseException):  # not an Exception: `call_model` words those
     """Ends the forward pass at the layer: what comes after it does not matter."""
 
 

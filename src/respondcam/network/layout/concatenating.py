@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
-from itertools import pairwise
 
-from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError, zero
+from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError, Vector, moved, zero
 from respondcam.network.layout.joining import agreed, foremost, joined
 from respondcam.network.layout.moves import single
 
@@ -51,24 +49,23 @@ def _stacked(laid: Sequence[Layout], index: int, shape: Sequence[int]) -> Layout
     batch = any(digit.batch for layout in laid for digit in layout.dims[index].digits)
     whole = [layout.with_dim(index, Dim()) for layout in laid]
     outer = tuple(1 if place == index else size for place, size in enumerate(shape))
-    step = _even_step(whole) if len(laid) == shape[index] else None
-    if step is not None:
+    digits = _even_digits(whole) if len(laid) == shape[index] else None
+    if digits is not None:
         together = replace(agreed([replace(x, offset=whole[0].offset) for x in whole]))
-        return together.with_dim(index, Dim((Digit(shape[index], step),)))
+        return together.with_dim(index, Dim(digits))
     together = joined(whole, outer)
     return together.with_dim(index, Dim((Digit(shape[index], zero(together.rank), batch),)))
 
 
-def _even_step(parts: Sequence[Layout]) -> tuple[Fraction, ...] | None:
-    """Step from part to part where they continue each other, such as slices stacked again."""
+def _even_digits(parts: Sequence[Layout]) -> tuple[Digit, ...] | None:
+    """Digits that number the parts where they continue each other.
+
+    Such as slices stacked again, or tokens after a loop over them.
+    """
     if len(parts) < 2 or any(part.dims != parts[0].dims for part in parts):
         return None
     if any(part.family for part in parts):
         return None
-    steps = {
-        tuple(y - x for x, y in zip(a.offset, b.offset, strict=True)) for a, b in pairwise(parts)
-    }
-    step = steps.pop()
     extent = {
         axis
         for dim in parts[0].dims
@@ -77,8 +74,34 @@ def _even_step(parts: Sequence[Layout]) -> tuple[Fraction, ...] | None:
         for axis, component in enumerate(d.vector)
         if component
     }
-    fresh = any(component and axis not in extent for axis, component in enumerate(step))
-    return step if not steps and fresh else None
+    digits = _numbering([part.offset for part in parts])
+    fresh = all(
+        any(component and axis not in extent for axis, component in enumerate(digit.vector))
+        for digit in digits or ()
+    )
+    return digits if fresh else None
+
+
+def _numbering(places: Sequence[Vector]) -> tuple[Digit, ...] | None:
+    """Digits, the slowest first, that number places in this order; None if there are none.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> one, two = (Fraction(1), Fraction(0)), (Fraction(0), Fraction(2))
+    >>> rows = [moved(moved(zero(2), one, i), two, j) for i in range(2) for j in range(3)]
+    >>> [digit.size for digit in _numbering(rows)]
+    [2, 3]
+    """
+    if len(places) == 1:
+        return ()
+    step = moved(places[1], places[0], -1)
+    steps = [place == moved(places[0], step, n) for n, place in enumerate(places)]
+    size = steps.index(False) if False in steps else len(places)
+    if any(p != moved(places[n - n % size], step, n % size) for n, p in enumerate(places)):
+        return None
+    outer = _numbering(places[::size])
+    return None if outer is None or len(places) % size else (*outer, Digit(size, step))
 
 
 def _between(parts: Sequence[Layout | int], middle: Layout, index: int) -> Layout:

@@ -45,6 +45,10 @@ class _Claim:
         return low, self.offset + self.layout.above[self.axis]
 
     @property
+    def spread(self) -> Fraction:
+        return self.layout.below[self.axis] + self.layout.above[self.axis]
+
+    @property
     def last(self) -> Fraction:
         steps = zip(self.steps, self.sizes, strict=True)
         return self.offset + sum((step * (size - 1) for step, size in steps), Fraction(0))
@@ -223,9 +227,7 @@ def _judge(claims: Sequence[_Claim]) -> _Verdict:
     """Decide one axis."""
     able = [claim for claim in claims if claim.resolves]
     if not able:
-        # nothing is resolved: one voxel, whose stride the largest step tells
-        best = max(claims, key=lambda claim: max(map(abs, claim.steps), default=Fraction(0)))
-        return _verdict(best, [best])
+        return _verdict(max(reversed(claims), key=_told), claims)
     first, axis = able[0], able[0].axis
     if all(claim.steps == first.steps for claim in able):
         families = [claim.layout.family for claim in able]
@@ -238,6 +240,16 @@ def _judge(claims: Sequence[_Claim]) -> _Verdict:
     if any(_crossed(first, claim) for claim in able[1:]):
         return _verdict(first, [first])  # an outer product: the first factor is the query
     return _verdict(min(able, key=lambda claim: claim.radius), able, STRIDES)
+
+
+def _told(claim: _Claim) -> tuple[Fraction, ...]:
+    """How much a branch tells where no branch resolves the axis, so that there is one voxel.
+
+    The largest step is its stride. Of what a loop carries along and what it takes up, such as the
+    next token, the latter is where the voxel is: mostly it is written last (a h + x).
+    """
+    step = max(map(abs, claim.steps), default=Fraction(0))
+    return step, -claim.spread, -sum(claim.layout.radius, Fraction(0))
 
 
 def _crossed(a: _Claim, b: _Claim) -> bool:

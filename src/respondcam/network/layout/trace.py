@@ -22,12 +22,13 @@ from respondcam.errors import InputError, ModelError, PlacementWarning
 from respondcam.network.layout.axes import even_grid, plain_axes, read_grid
 from respondcam.network.layout.centroids import Probe, estimated
 from respondcam.network.layout.digits import NoLayoutError, input_layout
-from respondcam.network.layout.hollow import HollowRun, hollow
+from respondcam.network.layout.hollow import HollowRun, hollow, home
 from respondcam.network.layout.memory import recall, remember
 from respondcam.network.layout.protect import untouched
 from respondcam.network.layout.results import LayerCall, LayerTrace
 from respondcam.network.layout.tracker import Track, Tracker, tensors_in
 from respondcam.network.split import call_model, unwrap
+from respondcam.network.taps import HookShim
 from respondcam.network.trees import (
     map_tensors,
     plain,
@@ -165,7 +166,12 @@ def _trace(
             "pass. Run the model once on an input, then give it."
         )
     try:
-        seen = _hollow_pass(model, layers, inputs, call, channel_dim)
+        try:
+            seen = _hollow_pass(model, layers, inputs, call, channel_dim)
+        except ModelError as error:
+            if not HookShim.is_wanted(error):
+                raise
+            seen = _hollow_pass(model, layers, inputs, call, channel_dim)  # without its questions
     except Exception as error:  # whatever a pass without data cannot do, a real one may
         cause = error.__cause__ or error
         note = f"traced in a real forward pass, since one without data failed ({_brief(cause)})"
@@ -210,7 +216,7 @@ def _hollow_pass(
 ) -> _Pass:
     with untouched(model, real=False):
         copies = map_tensors(hollow, inputs)
-        return _pass(Tracker(HollowRun()), model, layers, copies, call, channel_dim)
+        return _pass(Tracker(HollowRun(home(inputs))), model, layers, copies, call, channel_dim)
 
 
 def _real_pass(

@@ -18,7 +18,7 @@ from respondcam.network.layout import (  # noqa: F401
     rules_spatial,  # pyright: ignore[reportUnusedImport]
 )
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
-from respondcam.network.layout.hollow import HollowRun
+from respondcam.network.layout.hollow import HollowRun, written
 from respondcam.network.layout.joining import joined
 from respondcam.network.layout.rules import RULES, Call, base_name, named, pointwise
 from respondcam.network.trees import tensors
@@ -129,26 +129,21 @@ class Tracker(TorchDispatchMode):
         kwargs = kwargs or {}
         name = base_name(func)
         arguments = named(func, args, kwargs)
-        written = [
-            tensor
-            for argument in func._schema.arguments
-            if argument.alias_info is not None and argument.alias_info.is_write
-            for tensor in tensors(arguments.get(argument.name))
-        ]
-        self.writes_input |= any(_memory(tensor) in self._input_memory for tensor in written)
+        targets = written(func, arguments)
+        self.writes_input |= any(_memory(tensor) in self._input_memory for tensor in targets)
         if self.run is None:
             result = func(*args, **kwargs)
         else:
-            result = self.run(name, func, arguments, written)
+            result = self.run(name, func, arguments, targets)
         tracks = [track for track in map(self.track, tensors(dict(arguments))) if track is not None]
         if tracks and name not in FACTORIES:
-            self._follow(func, Call(name, arguments, result, self._layout), tracks, written)
+            self._follow(func, Call(name, arguments, result, self._layout), tracks, targets)
         if name in ("slice", "select", "narrow") and isinstance(result, Tensor):
             self._link(name, arguments, result)
         return result
 
     def _follow(
-        self, func: Any, call: Call, tracks: Sequence[Track], written: Sequence[Tensor]
+        self, func: Any, call: Call, tracks: Sequence[Track], targets: Sequence[Tensor]
     ) -> None:
         """Give the results of one call their tracks."""
         around = 0
@@ -160,7 +155,7 @@ class Tracker(TorchDispatchMode):
         lost = (*lost, reason) if reason and reason not in lost else lost
         for tensor, layout in zip(results, layouts, strict=True):
             self.mark(tensor, Track(layout, around, lost))
-        for tensor in written:
+        for tensor in targets:
             # the result of a pass without data may be another object than what was written to
             same = results and layouts[0] is not None and results[0].shape == tensor.shape
             self.mark(tensor, Track(layouts[0] if same else None, around, lost))
