@@ -117,6 +117,24 @@ def test_coordinates_and_origins_of_a_refinement_are_put_together(tmp_path):
 HEAD = "data_\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n_rlnAngleTilt #3\n_rlnAnglePsi #4\n"
 
 
+CLASSES = f"{HEAD}_rlnPixelSize #5\n_rlnImageSize #6\n_rlnClassNumber #7\n"
+MODEL = """
+data_model_classes
+
+loop_
+_rlnReferenceImage #1
+_rlnClassNumber #2
+groel {}
+ribosome 2
+"""
+
+
+def test_class_numbers_may_be_written_as_fractions(tmp_path):
+    path = tmp_path / "a.star"
+    path.write_text(f"{CLASSES}a.mrc 1 2 3 4 8 3.0\nb.mrc 1 2 3 4 8 2.0\n{MODEL.format(1)}")
+    assert read_particles(path).classes == ("3", "ribosome")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -139,6 +157,18 @@ HEAD = "data_\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n_rlnAngleTilt #3\n_rl
             HEAD.replace("rlnImageName", "rlnGroupName")
             + "_rlnPixelSize #5\na.mrc 1 2 3 4\nb.mrc 1 2 3 4\n",
             "which files",
+        ),
+        *(
+            (
+                f"{CLASSES}a.mrc 1 2 3 4 8 {number}\nb.mrc 1 2 3 4 8 2\n{names}",
+                message,
+            )
+            for number, names, message in (
+                ("groel", "", "numbers in rlnClassNumber"),
+                ("nan", "", "rows without a value in rlnClassNumber"),
+                ("1.5", "", "no whole numbers in rlnClassNumber"),
+                ("1", MODEL.format("x"), "numbers in rlnClassNumber"),
+            )
         ),
         ("", "lists no particles"),
         ("no star file at all", "particles"),

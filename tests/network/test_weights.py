@@ -347,6 +347,23 @@ def test_a_tensor_without_a_shape_is_refused(tmp_path):
         load_weights(network(), tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        (torch.ones(2, dtype=torch.complex64), "complex"),  # PyTorch drops the imaginary part
+        (torch.ones(2).to_sparse(), "sparse"),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(tmp_path, odd, kind):
+    before = {name: value.clone() for name, value in network().state_dict().items()}
+    model = network()
+    model.load_state_dict(before)
+    torch.save({**before, "0.bias": odd}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=rf"0\.bias is a {kind} tensor in the file"):
+        load_weights(model, tmp_path / "a.pt")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_user_that_does_not_exist(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"'~no-such-user/a\.pt' does not exist"):
         load_weights(network(), "~no-such-user/a.pt")

@@ -6,7 +6,13 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from respondcam.errors import VolumeError
 from respondcam.volume import companion_suffix, dicom, read_volume, write_volume
@@ -179,6 +185,36 @@ def test_a_damaged_slice_is_named_not_left_out(tmp_path):
         for path in (folder, folder / "00.dcm"):
             with pytest.raises(VolumeError, match=r"01\.dcm.*damaged"):
                 read_volume(path)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_fewer_pixels_than_declared_are_refused(tmp_path, syntax):
+    """GDCM would leave the others as its memory happened to be."""
+    folder = write_series(tmp_path / "ct")
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = syntax
+        data.save_as(path)
+    np.testing.assert_allclose(read_volume(folder).voxels, expected_voxels())
+    data = pydicom.dcmread(folder / "02.dcm")
+    data.PixelData = data.PixelData[:-2]
+    data.save_as(folder / "02.dcm")
+    with pytest.raises(VolumeError, match=r"02\.dcm.*6 x 4 pixels, 48 bytes"):
+        read_volume(folder)
+    write_series(tmp_path / "huge", Rows=60000, Columns=60000)
+    with pytest.raises(VolumeError, match=r"60000 x 60000 pixels, 7200000000 bytes"):
+        read_volume(tmp_path / "huge")
+
+
+def test_packed_pixels_are_bounded(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.compress(RLELossless)
+        data.Rows = data.Columns = 60000
+        data.save_as(path)
+    with pytest.raises(VolumeError, match=r"60000 x 60000 pixels"):
+        read_volume(folder)
 
 
 def test_what_is_no_slice_of_the_series_is_passed_over(tmp_path):

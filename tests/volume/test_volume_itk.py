@@ -166,6 +166,15 @@ def test_a_lying_metaimage_is_refused(tmp_path):
             read_volume(tmp_path / "b.mha")
 
 
+@pytest.mark.parametrize("sizes", [b"6.5 5 4", b"6 5 4.9"])
+def test_parts_of_a_voxel_are_refused(tmp_path, sizes):
+    write_volume(tmp_path / "a.mha", Volume(ARRAY))
+    raw = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "b.mha").write_bytes(raw.replace(b"DimSize = 6 5 4", b"DimSize = " + sizes))
+    with pytest.raises(VolumeError, match=r"b\.mha.*dimsize.*whole numbers"):
+        read_volume(tmp_path / "b.mha")
+
+
 def test_missing_voxels_beside_a_header_are_named(tmp_path):
     for suffix in (".nhdr", ".mhd"):
         path = tmp_path / f"a{suffix}"
@@ -236,6 +245,25 @@ def test_every_encoding_is_read_or_named(tmp_path):
     packed = bz2.compress(ARRAY.tobytes())
     path = write_nrrd(tmp_path / "b.nrrd", *PLACED, data=packed, encoding="bzip2")
     with pytest.raises(VolumeError, match=r"b\.nrrd.*bzip2 encoding not available"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    "named", ["s%0999999999d.raw 0 3 1", f"s%0{'9' * 30}d.raw 0 3 1", "s%d%n.raw 0 3 1", "s%s.raw"]
+)
+def test_patterns_that_are_no_names_of_files_are_refused(tmp_path, named):
+    """Numbers of a gigabyte, and what C's printf would do more than print."""
+    (tmp_path / named).write_bytes(bytes(64))
+    (tmp_path / "a.nhdr").write_text(HEADERS[".nhdr"].format(f"data file: {named}"))
+    with pytest.raises(VolumeError, match=r"a\.nhdr.*a pattern such as"):
+        read_volume(tmp_path / "a.nhdr")
+
+
+def test_what_itk_cannot_unpack_takes_no_memory(tmp_path, monkeypatch):
+    lines = [line.replace("6 5 4", "600 600 9000") for line in PLACED]
+    path = write_nrrd(tmp_path / "a.nrrd", *lines, data=b"BZh9", encoding="bzip2")
+    monkeypatch.setattr(SimpleITK, "ReadImage", lambda *_: pytest.fail("ITK was asked"))
+    with pytest.raises(VolumeError, match="bzip2 encoding not available"):
         read_volume(path)
 
 

@@ -1,5 +1,8 @@
 """Volumes that stay on disk: any box is what reading the whole file gives there."""
 
+import bz2
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -125,6 +128,42 @@ def test_a_file_that_shrinks_or_goes_while_it_is_open_has_words(tmp_path, suffix
     path.unlink()
     with pytest.raises(VolumeError, match=rf"Cannot read .*a\{suffix}"):
         lazy.read((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize("suffix", [".mrc.gz", ".mrc.bz2", ".nii.gz"])
+@pytest.mark.filterwarnings("ignore:.*longer than its header says")
+def test_no_more_is_unpacked_than_the_header_declares(tmp_path, suffix):
+    """A few kilobytes of packing could otherwise fill any disk."""
+    write_volume(tmp_path / f"a{suffix}", Volume(ARRAY, AFFINE, "mm"))
+    opener = bz2.open if suffix.endswith("bz2") else gzip.open
+    with opener(tmp_path / f"a{suffix}") as stream:
+        plain = stream.read()
+    path = tmp_path / f"b{suffix}"
+    with opener(path, "wb") as stream:
+        stream.write(plain + bytes(1 << 22))
+    agrees(path, tmp_path)
+    (copy,) = tmp_path.glob("unpacked.*")
+    assert copy.stat().st_size == len(plain)
+    copy.unlink()
+    with opener(path, "wb") as stream:
+        stream.write(plain[:-4])
+    with pytest.raises(VolumeError, match=rf"b\{suffix}' is truncated.*4 bytes are missing"):
+        open_volume(path, tmp_path)
+    with opener(path, "wb") as stream:
+        stream.write(plain)
+    path.write_bytes(path.read_bytes()[:-2])  # the checksum stands at the end
+    with pytest.raises(VolumeError, match=rf"b\{suffix}' is truncated or damaged"):
+        open_volume(path, tmp_path)
+    assert not list(tmp_path.glob("unpacked.*"))
+
+
+def test_a_place_that_is_none_is_said_of_the_file(tmp_path):
+    write_volume(tmp_path / "a.nii", Volume(ARRAY, AFFINE, "mm"))
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[280:328] = bytes(48)
+    (tmp_path / "a.nii").write_bytes(raw)
+    with pytest.raises(VolumeError, match=r"a\.nii': affine must be invertible"):
+        open_volume(tmp_path / "a.nii", tmp_path)
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):

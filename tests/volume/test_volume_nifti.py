@@ -7,7 +7,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from respondcam.errors import VolumeError
+from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume, read_volume, write_volume
 
 ARRAY = np.random.default_rng(5).normal(size=(6, 5, 4)).astype(np.float32)  # x, y, z
@@ -177,6 +177,7 @@ def test_half_a_pair_names_the_other_half(tmp_path):
         ({"srow_x": [np.nan] * 4}, "finite"),
         ({"srow_x": [0.0] * 4}, "invertible"),
         ({"sizeof_hdr": 12}, "no NIfTI file"),
+        ({"vox_offset": 2.0**31}, "begin nowhere"),
     ],
 )
 def test_lying_headers_are_refused_by_name(tmp_path, fields, words):
@@ -184,6 +185,15 @@ def test_lying_headers_are_refused_by_name(tmp_path, fields, words):
     with pytest.raises(VolumeError, match=rf"scan\.nii.*({words})") as caught:
         read_volume(path)
     assert str(caught.value).count("scan.nii") == 1
+
+
+def test_what_nibabel_mends_is_a_warning_and_nothing_else_is_printed(tmp_path, capfd):
+    path = patched(save(tmp_path / "scan.nii"), pixdim=[1, -2, 2, 2, 1, 1, 1, 1])
+    with pytest.warns(RespondCAMWarning, match=r"scan\.nii.*pixdim.*should be positive"):
+        read_volume(path)
+    with pytest.raises(VolumeError, match="data code 77"):
+        read_volume(patched(path, datatype=77, pixdim=[1, 2, 2, 2, 1, 1, 1, 1]))
+    assert capfd.readouterr().err == ""
 
 
 # ------------------------------------------------------------------ writing

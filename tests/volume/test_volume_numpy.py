@@ -89,6 +89,7 @@ def npy_header(shape, descr="<f4"):
         (npy_header("(2, 2").replace(b"'(2, 2'", b"(2, 2"), "damaged"),
         (npy_header((2, 2, 2)).replace(b"{'descr", b"{b'descr"), "damaged"),
         (b"once upon a time", "no NumPy array"),
+        (npy_header("-" * 8000 + "1"), "header cannot be parsed"),
     ],
 )
 def test_lying_and_damaged_arrays_are_refused(tmp_path, content, words):

@@ -102,6 +102,7 @@ def test_units_that_are_none_or_several_are_mentioned(tmp_path):
         (ARRAY[0], "yx", "axes y, x"),
         (ARRAY, "zy", "other axes than it declares"),
         (ARRAY.astype(np.complex64), "zyx", "no real numbers"),
+        (np.stack([ARRAY, ARRAY], axis=-1), "zyxx", "axes z, y, x, x.*each once"),
     ],
 )
 def test_what_is_no_volume_is_refused_with_its_axes(tmp_path, array, axes, words):
@@ -169,6 +170,22 @@ def test_shards_are_read(tmp_path):
         tmp_path / "a.zarr", ARRAY[:4, :6, :6], version="0.5", chunks=(2, 3, 3), shards=(4, 6, 6)
     )
     np.testing.assert_array_equal(read_volume(path).voxels, ARRAY[:4, :6, :6])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_shards_of_more_chunks_than_their_indices_list_are_refused(tmp_path, nested):
+    """Zarr would make a list of all of them before it looks for any."""
+    whole = {"chunks": (300, 300, 300), "shards": (300, 300, 300)}
+    path = image(tmp_path / "a.zarr", ARRAY[:4, :6, :6], version="0.5", **whole)
+    about = path / "finest" / "zarr.json"
+    content = json.loads(about.read_text("utf-8"))
+    shard = content["codecs"][0]
+    tiny = {**shard, "configuration": {**shard["configuration"], "chunk_shape": [1, 1, 1]}}
+    inner = {**shard, "configuration": {**shard["configuration"], "codecs": [tiny]}}
+    content |= {"codecs": [inner if nested else tiny], "shape": [300, 300, 300]}
+    about.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(VolumeError, match=r"27000000 chunks of shape \(1, 1, 1\)"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """TIFF: what tifffile writes as ImageJ, OME and plain files, and back."""
 
+import json
+import os
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import tifffile
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume, read_volume, write_volume
 from respondcam.volume.lazy import open_volume
+from respondcam.volume.tiff_parts import check_parts
 
 ARRAY = np.random.default_rng(9).normal(size=(5, 6, 7)).astype(np.float32)
 
@@ -127,10 +131,12 @@ def test_ome_metadata_that_mean_nothing_are_refused(tmp_path, old, new, words):
         read_volume(tmp_path / "b.ome.tif")
 
 
-def test_complex_voxels_are_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", ARRAY.astype(np.complex64))
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize("packed", [None, "zlib"])
+def test_complex_voxels_are_refused(tmp_path, reader, packed):
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY.astype(np.complex64), compression=packed)
     with pytest.raises(VolumeError, match=r"a\.tif.*real numbers"):
-        read_volume(tmp_path / "a.tif")
+        reader(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("keep", [4, 8, 100, 300, 0.5, 0.9])
@@ -235,3 +241,105 @@ def test_pages_that_consist_of_more_pieces_than_they_list_are_refused(tmp_path, 
     path.write_bytes(data)
     with pytest.raises(VolumeError, match=r"a page is said to consist of \d+ pieces, and lists 1"):
         reader(path)
+
+
+def ome(path, places, *, packed=None):
+    """An OME-TIFF by hand: each section is in the file that `places` names, which calls itself so.
+
+    It holds the sections at its own name in `places`; None in it names no file.
+    """
+    sections = [z for z, one in enumerate(places) if one in (None, path.name)]
+    entries = "".join(
+        f'<TiffData FirstZ="{z}" IFD="{places[:z].count(one)}" PlaneCount="1">'
+        + (f'<UUID FileName="{one}">urn:uuid:{one}</UUID>' if one else "")
+        + "</TiffData>"
+        for z, one in enumerate(places)
+    )
+    xml = (
+        f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        f'UUID="urn:uuid:{path.name}">'
+        f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="float" '
+        f'SizeX="7" SizeY="6" SizeZ="5" SizeC="1" SizeT="1">{entries}</Pixels></Image></OME>'
+    )
+    path.parent.mkdir(exist_ok=True)
+    with tifffile.TiffWriter(path) as writer:
+        for z in sections or [0]:
+            about = {"description": xml} if z == (sections or [0])[0] else {}
+            writer.write(ARRAY[z], metadata=None, contiguous=False, compression=packed, **about)
+    return path
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize("packed", [None, "zlib"])
+@pytest.mark.parametrize("places", [["a.ome.tif"] * 2 + ["b.ome.tif"] * 3, ["b.ome.tif"] * 5])
+def test_sections_in_several_files_of_a_folder_are_one_stack(tmp_path, reader, packed, places):
+    first, second = (
+        ome(tmp_path / name, places, packed=packed) for name in ("a.ome.tif", "b.ome.tif")
+    )
+    volume = reader(first)
+    voxels = volume.voxels if reader is read_volume else volume.read((0, 0, 0), (5, 6, 7))[0]
+    np.testing.assert_array_equal(voxels, ARRAY)
+    second.unlink()
+    with pytest.raises(VolumeError, match=r"'b\.ome\.tif'.*none of that name beside it"):
+        reader(first)
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+def test_a_description_names_files_in_its_own_folder_alone(tmp_path, reader):
+    secret = ome(tmp_path / "secret.ome.tif", [None] * 5)
+    for name in ("../secret.ome.tif", str(secret)):
+        path = ome(tmp_path / "inside" / "a.ome.tif", [name] * 5)
+        with pytest.raises(VolumeError, match=r"a\.ome\.tif.*outside its own folder"):
+            reader(path)
+    os.mkfifo(tmp_path / "inside" / "pipe")
+    with pytest.raises(VolumeError, match="accepted are regular files"):
+        reader(ome(tmp_path / "inside" / "a.ome.tif", ["pipe"] * 5))
+
+
+def test_a_renamed_file_still_calls_itself_by_its_old_name(tmp_path):
+    ome(tmp_path / "a.ome.tif", ["a.ome.tif"] * 5).rename(tmp_path / "renamed.ome.tif")
+    np.testing.assert_array_equal(read_volume(tmp_path / "renamed.ome.tif").voxels, ARRAY)
+
+
+_ALONG = (
+    '<StructuredAnnotations><XMLAnnotation ID="A" Namespace="openmicroscopy.org/omero/dimension/'
+    'modulo"><Value><Modulo><ModuloAlongZ Type="angle" Start="0" End="1" Step="1e-9"/></Modulo>'
+    "</Value></XMLAnnotation></StructuredAnnotations>"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('SizeZ="5"', 'SizeZ="900000000"'),
+        ('PlaneCount="1"', 'PlaneCount="900000000"'),
+        ("<Image ", f"{_ALONG}<Image "),
+    ],
+)
+def test_descriptions_of_more_sections_than_the_file_can_hold_are_refused(tmp_path, old, new):
+    path = ome(tmp_path / "a.ome.tif", [None] * 5)
+    with tifffile.TiffFile(path) as file:
+        xml = file.ome_metadata
+    with tifffile.TiffWriter(tmp_path / "b.ome.tif") as writer:
+        writer.write(ARRAY[0], description=xml.replace(old, new), metadata=None)
+    with pytest.raises(VolumeError, match=r"b\.ome\.tif.*sections, and the file can hold 1048576"):
+        read_volume(tmp_path / "b.ome.tif")
+
+
+def test_what_lies_beside_a_stack_of_micro_manager_is_looked_at_first(tmp_path):
+    secret = tmp_path / "secret.tif"
+    tifffile.imwrite(secret, ARRAY)
+    about = json.dumps({"Axes": {"z": 0}}).encode()
+    (tmp_path / "in").mkdir()
+    name = b"../secret.tif"
+    (tmp_path / "in" / "NDTiff.index").write_bytes(
+        struct.pack("<I", len(about)) + about + struct.pack("<I", len(name)) + name
+        + struct.pack("<IiiiiIii", 8, 7, 6, 1, 0, 0, 0, 0)
+    )  # fmt: skip
+    file = SimpleNamespace(is_mmstack=False, is_ndtiff=True, is_ome=False)
+    with pytest.raises(VolumeError, match=r"secret\.tif', outside its own folder"):
+        check_parts(file, tmp_path / "in" / "a.tif", tifffile.tifffile.read_ndtiff_index)
+    os.mkfifo(tmp_path / "in" / "a_MMStack_1.tif")
+    file = SimpleNamespace(is_mmstack=True, is_ndtiff=False, is_ome=False)
+    with pytest.raises(VolumeError, match="accepted are regular files"):
+        check_parts(file, tmp_path / "in" / "a_MMStack.tif", None)

@@ -135,7 +135,7 @@ def read_particles(path: str | os.PathLike[str]) -> ParticleList:
     box = int(_from_either(rows, optics, ("rlnImageSize",), path)) if boxed else None
     return ParticleList(
         files=_files(rows, path),
-        classes=_classes(rows, tables),
+        classes=_classes(rows, tables, path),
         positions=_positions(rows, voxel, box, path),
         rotations=relion_rotations(_numbers(rows, _ANGLES, path)),
         voxel_size_angstrom=voxel,
@@ -277,15 +277,23 @@ def _files(rows: Any, path: str | os.PathLike[str]) -> tuple[str, ...]:
     )
 
 
-def _classes(rows: Any, tables: Mapping[str, Any]) -> tuple[str, ...]:
+def _classes(rows: Any, tables: Mapping[str, Any], path: str | os.PathLike[str]) -> tuple[str, ...]:
     if "rlnClassNumber" not in rows:
         return ("1",) * len(rows)
     names: dict[int, str] = {}
     table = tables.get("model_classes")
     if table is not None and {"rlnClassNumber", "rlnReferenceImage"} <= set(table):
-        numbers = table["rlnClassNumber"]
-        names = dict(zip(map(int, numbers), map(str, table["rlnReferenceImage"]), strict=True))
-    return tuple(names.get(int(number), str(number)) for number in rows["rlnClassNumber"])
+        numbers = _class_numbers(table, path)
+        names = dict(zip(numbers, map(str, table["rlnReferenceImage"]), strict=True))
+    return tuple(names.get(number, str(number)) for number in _class_numbers(rows, path))
+
+
+def _class_numbers(table: Any, path: str | os.PathLike[str]) -> list[int]:
+    """Whole numbers, whichever way they are written."""
+    numbers = _numbers(table, ("rlnClassNumber",), path)[:, 0]
+    if (numbers != np.floor(numbers)).any():
+        raise InputError(f"{str(path)!r} has values that are no whole numbers in rlnClassNumber")
+    return [int(number) for number in numbers]
 
 
 def _positions(

@@ -406,12 +406,20 @@ def _copy(model: nn.Module, state: dict[str, Any], path: Path) -> None:
         for name, value in model.state_dict().items()
     }
     try:
+        _refuse_complex(before, state)
         model.load_state_dict(state, strict=True)
     except BaseException as error:
         model.load_state_dict(before, strict=False)
         if isinstance(error, RuntimeError | TypeError | AttributeError | KeyError | ValueError):
             raise ModelError(_misfit(before, state, path, error)) from error
         raise
+
+
+def _refuse_complex(own: dict[str, Any], state: dict[str, Any]) -> None:
+    """PyTorch would drop the imaginary part."""
+    for name, value in own.items():
+        if _shape(value) != _shape(given := state.get(name)) and "complex" in str(_shape(given)):
+            raise ValueError(f"{name} is complex")
 
 
 def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseException) -> str:
@@ -435,9 +443,16 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
-    if isinstance(value, Tensor) and value.is_nested:  # it has no shape
-        return "a nested tensor"
-    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    kinds = {
+        "nested": value.is_nested,  # it has no shape
+        "quantized": value.is_quantized,
+        "complex": value.is_complex(),
+        "sparse": value.is_sparse,
+    }
+    kind = next((kind for kind, found in kinds.items() if found), None)
+    return f"a {kind} tensor" if kind else tuple(value.shape)
 
 
 def _shortened(names: list[str], most: int = 5) -> str:

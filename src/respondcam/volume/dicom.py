@@ -17,12 +17,14 @@ import numpy as np
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
+from respondcam.volume.dicom_pixels import check_pixels
 from respondcam.volume.geometry import LPS_TO_RAS
 from respondcam.volume.itk import read_information, reason, simple_itk
 from respondcam.volume.volume import Volume
 
 _SERIES = "0020|000e"
 _DESCRIPTION = "0008|103e"
+_BITS = "0028|0100"
 _POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
 # Tags (7fe0,0010) and (0028,0010) in little-endian byte order: files that have them are images
 _PIXEL_DATA, _ROWS = b"\xe0\x7f\x10\x00", b"\x28\x00\x10\x00"
@@ -141,6 +143,7 @@ def _slice(path: Path, info: Any) -> _Slice:
         )
     if info.GetNumberOfComponents() != 1:
         raise VolumeError(f"{str(path)!r} is a colour image; accepted are grey values")
+    check_pixels(path, size[:2], int(_numbers(info, _BITS, 1, path)[0]))
     return _Slice(
         path,
         _numbers(info, _POSITION, 3, path),

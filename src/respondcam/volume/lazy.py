@@ -9,7 +9,7 @@ scratch file.
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from respondcam._files import read_json, whole_file
 from respondcam.errors import VolumeError
-from respondcam.volume._stream import open_stream
+from respondcam.volume._stream import open_stream, read_rest
 from respondcam.volume.volume import Unit, Volume
 
 _PIECE = 1 << 24  # bytes unpacked at a time
@@ -223,6 +223,10 @@ def open_volume(path: str | os.PathLike[str], scratch: str | os.PathLike[str]) -
         if source.is_dir() and module_of(source).__name__.endswith("ome_zarr"):
             return module_of(source).lay_open(source)
         return _in_place(source) or _unpacked(source, Path(scratch))
+    except VolumeError as error:
+        if str(source) in str(error):
+            raise
+        raise VolumeError(f"{str(source)!r}: {error}") from error
     except MemoryError as error:
         raise VolumeError(f"{str(source)!r} does not fit into this machine's memory") from error
     except OSError as error:
@@ -247,24 +251,31 @@ def _packed(source: Path) -> bool:
 
 def _unpacked(source: Path, scratch: Path) -> LazyVolume:
     """The same volume from a scratch file, which is made unless it is there."""
+    from respondcam.volume.io import module_of
+
     inner = Path(source.name).with_suffix("") if source.suffix in (".gz", ".bz2") else source
     suffix = inner.suffix.lower()
     if _IN_PLACE.get(suffix) in ("mrc", "nifti") and _packed(source):
+        opened = module_of(source).lay_open(source)
         copy = scratch / f"unpacked{suffix}"
         if not copy.exists():
-            _unpack(source, copy)
-        opened = _in_place(copy)
-        assert opened is not None
-        space = opened.space
-        named = placeholder(space.voxels.shape, space.affine, space.unit, source, space.header)
-        return LazyVolume(named, opened.stored, opened.order)
+            _unpack(source, copy, opened.stored)
+        return replace(opened, stored=replace(opened.stored, path=copy))
     return _rewritten(source, scratch)
 
 
-def _unpack(source: Path, copy: Path) -> None:
+def _unpack(source: Path, copy: Path, stored: RawArray) -> None:
+    """Unpack what the header declares and no more: a few bytes of packing can fill any disk."""
+    left = stored.offset + prod(stored.shape) * stored.dtype.itemsize
     with open_stream(source) as stream, whole_file(copy) as beside, beside.open("wb") as out:
-        while piece := stream.read(_PIECE):
-            out.write(piece)
+        while left and (piece := stream.read(min(_PIECE, left))):
+            left -= out.write(piece)
+        if left:
+            raise VolumeError(
+                f"{str(source)!r} is truncated: of the {prod(stored.shape)} voxels that its header "
+                f"declares, {left} bytes are missing"
+            )
+        read_rest(stream, source)
 
 
 def _rewritten(source: Path, scratch: Path) -> LazyVolume:

@@ -59,7 +59,7 @@ def _array_shape(fields: dict[str, str], path: Path) -> tuple[int, ...]:
     """Shape (z, y, x, channel) or (t, z, y, x, 1) of the numbers in the file's order."""
     channels = _whole(fields, "elementnumberofchannels", path)
     rank = _whole(fields, "ndims", path)
-    size = [int(length) for length in numbers(fields, "dimsize", rank, path)]
+    size = _whole_numbers(fields, "dimsize", rank, path)
     if rank not in (3, 4) or (rank == 4 and channels != 1):
         raise VolumeError(
             f"{str(path)!r} has {rank} axes of lengths {size} (x, y, z, ...) and {channels} "
@@ -70,7 +70,17 @@ def _array_shape(fields: dict[str, str], path: Path) -> tuple[int, ...]:
 
 
 def _whole(fields: dict[str, str], key: str, path: Path) -> int:
-    return int(numbers({key: "1", **fields}, key, 1, path)[0])
+    return _whole_numbers({key: "1", **fields}, key, 1, path)[0]
+
+
+def _whole_numbers(fields: dict[str, str], key: str, count: int, path: Path) -> list[int]:
+    values = numbers(fields, key, count, path)
+    if any(value != int(value) for value in values):
+        raise VolumeError(
+            f"{str(path)!r} has a damaged header: {key} is {fields[key]!r}, accepted are whole "
+            f"numbers"
+        )
+    return [int(value) for value in values]
 
 
 def _voxel_type(fields: dict[str, str], path: Path) -> np.dtype:

@@ -10,17 +10,20 @@ description. A companion of a NIfTI file keeps its unit, and both its sform and 
 their codes, moved along with the grid.
 """
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor, logger
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from respondcam._version import __version__
-from respondcam.errors import VolumeError
+from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
 from respondcam.volume.geometry import disagreement, scaled
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
@@ -28,6 +31,7 @@ from respondcam.volume.volume import Unit, Volume
 
 _NO_UNIT = "unit: voxel"
 _TOLERANCE = 1e-3  # voxels
+_LARGEST_OFFSET = 1 << 30  # bytes; packed files are unpacked to there, and extensions are short
 # NIfTI's unit -> our unit, and how many of ours make one of it
 _UNITS: dict[str, tuple[Unit, float]] = {
     "unknown": ("mm", 1.0),
@@ -94,7 +98,7 @@ def _read_layout(
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: {error}") from error
     shape = _array_shape(header, path)
     check_size(voxel_path, shape, dtype.itemsize, in_memory=in_memory)
-    if not 0 <= offset < 1 << 62:
+    if not 0 <= offset < _LARGEST_OFFSET:
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: its voxels begin nowhere")
     return header, shape, dtype, (slope or 1.0, intercept or 0.0), voxel_path
 
@@ -184,7 +188,22 @@ def _read_header(path: Path) -> Any:
             f"{str(path)!r} has a damaged NIfTI header: it says to be {size} bytes long, its stamp "
             f"{magic.decode()!r} asks for {fitting}"
         )
-    return header(raw)
+    return _checked(header, raw, path)
+
+
+def _checked(header: Any, raw: bytes, path: Path) -> Any:
+    """Parse a header, and speak up about faults in it that nibabel mends and only logs."""
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    with LoggingOutputSuppressor():  # which puts nibabel's own handlers back
+        logger.addHandler(handler)
+        parsed = header(raw)
+    for message in logged:
+        warnings.warn(
+            f"{str(path)!r} has a damaged NIfTI header: {message}", RespondCAMWarning, stacklevel=2
+        )
+    return parsed
 
 
 def _array_shape(header: Any, path: Path) -> tuple[int, ...]:

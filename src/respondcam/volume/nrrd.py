@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from respondcam.errors import VolumeError
-from respondcam.volume._stream import DEFLATE_RATIO, UNBOUNDED, check_size
+from respondcam.volume._stream import DEFLATE_RATIO, check_size
 from respondcam.volume.beside import file_beside
 from respondcam.volume.geometry import LPS_TO_RAS, scaled
 from respondcam.volume.itk import (
@@ -44,6 +44,10 @@ def read(path: Path) -> Volume:
             f"channels"
         )
     fields, header_length = text_header(path)
+    if fields.get("encoding", "raw").lower() in ("bzip2", "bz2"):  # memory would be taken first
+        raise VolumeError(
+            f"{str(path)!r} cannot be read: bzip2 encoding not available in ITK; pack it with gzip"
+        )
     bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(info.GetPixelID()))
     itemsize = int(bits[1]) // 8 if bits else 1
     check_size(
@@ -98,9 +102,14 @@ def _files_apart(path: Path, lines: list[str]) -> list[Path] | None:
         if re.match(r"LIST( \d+)?$", named):
             return [file_beside(path, name) for name in lines[number + 1 :]]
         if pattern := re.match(
-            r"([^%]*)%(0?\d*)[di]([^%]*?) (-?\d+) (-?\d+) (-?\d+)( \d+)?$", named
+            r"([^%]*)%(0?\d{0,2})[di]([^%]*?) (-?\d+) (-?\d+) (-?\d+)( \d+)?$", named
         ):
             return list(_numbered(path, pattern))
+        if "%" in named:  # ITK would hand it to C's printf
+            raise VolumeError(
+                f"{str(path)!r} keeps its voxels in {named!r}; accepted are the names of regular "
+                f"files, or a pattern such as 'slice%03d.raw 1 40 1'"
+            )
         return [file_beside(path, named)]
     return None
 
@@ -122,8 +131,6 @@ def _bytes_at_most(
     else:
         size = sum(one.stat().st_size for one in apart)
     encoding = fields.get("encoding", "raw").lower()
-    if encoding in ("bzip2", "bz2"):
-        return UNBOUNDED
     if encoding in ("gzip", "gz"):
         return size * DEFLATE_RATIO
     return size if encoding == "raw" else size * 8  # text: a digit and a blank for a float64

@@ -191,6 +191,7 @@ def _read_header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtyp
             raise ValueError(f"its header is cut off, or said to be {length} bytes long")
         stream.seek(-4, 1)
         return np.lib.format.read_array_header_2_0(stream)
-    # out of its attempt at Python 2's headers, or keys of several kinds
-    except (tokenize.TokenError, SyntaxError, TypeError) as error:
+    # out of its attempt at Python 2's headers, or keys of several kinds; the last two out of the
+    # parser, for signs or brackets without end: the header itself is short
+    except (tokenize.TokenError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"its header cannot be parsed: {error}") from error

@@ -301,10 +301,11 @@ def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, 
     if array.ndim != len(names) or np.dtype(array.dtype).kind not in "fiub":
         raise VolumeError(f"{str(path)!r} holds no real numbers, or other axes than it declares")
     long = [n for n, size in zip(names, array.shape, strict=True) if size > 1 or n in "zyx"]
-    if not set("zyx") <= set(names) or not set(long) <= set("czyx"):
+    clear = set("zyx") <= set(names) and len(set(names)) == len(names)
+    if not clear or not set(long) <= set("czyx"):
         raise VolumeError(
             f"{str(path)!r} has the axes {', '.join(names)} of lengths {array.shape}; accepted "
-            f"are z, y, x and at most c, or further ones of length 1"
+            f"are z, y, x and at most c, or further ones of length 1, each once"
         )
     check_declared(array, path)
     kept = (("c",) if "c" in long else ()) + ("z", "y", "x")

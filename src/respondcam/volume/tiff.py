@@ -26,6 +26,7 @@ from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
 from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
+from respondcam.volume.tiff_parts import check_parts
 from respondcam.volume.volume import Unit, Volume
 
 _TOLERANCE = 1e-3  # voxels
@@ -56,8 +57,7 @@ def read(path: Path) -> Volume:
         If the file is damaged, or holds a single image, a time series, or several stacks.
     """
     with _stack(path) as (file, series):
-        plain = series.keyframe.compression == 1
-        check_size(path, series.shape, series.dtype.itemsize, None if plain else UNBOUNDED)
+        check_size(path, series.shape, series.dtype.itemsize, _bytes_at_most(file, series))
         affine, unit, factor = _place(file, path)
         _check_pieces(series, path)
         voxels = _ordered(series.asarray(), series.axes)
@@ -68,7 +68,8 @@ def read(path: Path) -> Volume:
 def lay_open(path: Path) -> LazyVolume | None:
     """Open a stack whose numbers stand one after the other; None if they do not."""
     with _stack(path) as (file, series):
-        if series.dataoffset is None or series.keyframe.compression != 1:
+        apart = _file_sizes(file, series).keys() != {file.filehandle.path}
+        if apart or series.dataoffset is None or series.keyframe.compression != 1:
             return None
         affine, unit, factor = _place(file, path)
         layout = _layout(series.axes, series.shape) or ""
@@ -86,8 +87,7 @@ def lay_open(path: Path) -> LazyVolume | None:
 def unpack(path: Path, target: Path) -> Volume:
     """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
     with _stack(path) as (file, series):
-        plain = series.keyframe.compression == 1
-        available = None if plain else UNBOUNDED
+        available = _bytes_at_most(file, series)
         check_size(path, series.shape, series.dtype.itemsize, available, in_memory=False)
         affine, unit, factor = _place(file, path)
         _check_pieces(series, path)
@@ -211,6 +211,7 @@ def _stack(path: Path) -> Generator[tuple[Any, Any], None, None]:
     _check_chain(path)
     try:
         with _open(path) as file:
+            check_parts(file, path, _tifffile().tifffile.read_ndtiff_index)
             yield file, _only_stack(file, path)
     except VolumeError:
         raise
@@ -222,6 +223,11 @@ def _only_stack(file: Any, path: Path) -> Any:
     """The series of the file that is a volume, if there is one and no other."""
     stacks = [series for series in file.series if _layout(series.axes, series.shape)]
     if len(stacks) == 1:
+        if (kind := np.dtype(stacks[0].dtype)).kind not in "fiub":
+            raise VolumeError(
+                f"{str(path)!r} holds voxels of type {kind}; accepted are real numbers. Save the "
+                f"magnitude, the real part or single channels instead"
+            )
         return stacks[0]
     if len(file.series) == 1 and set(file.series[0].axes) <= set("YXS"):
         raise VolumeError(
@@ -255,6 +261,19 @@ def _check_pieces(series: Any, path: Path) -> None:
                     f"{str(path)!r} is truncated or damaged: a page says that its {length} bytes "
                     f"begin at {start}, and the file has {size}. Copy it anew"
                 )
+
+
+def _bytes_at_most(file: Any, series: Any) -> int:
+    """Bytes of voxels that the files of a stack can hold."""
+    plain = series.keyframe.compression == 1
+    return sum(_file_sizes(file, series).values()) if plain else UNBOUNDED
+
+
+def _file_sizes(file: Any, series: Any) -> dict[str, int]:
+    """The files that a stack is in; only stacks of some kinds can be in several."""
+    several = series.kind in ("ome", "mmstack", "ndtiff")
+    holders = [page.parent for page in series.pages if page is not None] if several else [file]
+    return {one.filehandle.path: one.filehandle.size for one in holders}
 
 
 def _layout(axes: str, shape: tuple[int, ...]) -> str | None:

@@ -20,6 +20,7 @@ _FREE = 1 << 28  # bytes that may be declared whatever is stored
 _RATIO = 5000  # bytes declared for one byte stored, beyond that
 _CHUNKS = 10_000  # chunks that may be declared whatever is stored
 _SLACK = 1 << 16  # bytes for checksums and headers
+_INDEX_ENTRY = 16  # bytes that a shard keeps for each chunk in it, stored or not
 
 _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 _LONGEST_METADATA = 1 << 26  # bytes; those of a whole store can stand in one file
@@ -74,12 +75,27 @@ def check_declared(array: Any, path: Path) -> None:
     declared = max(voxels, chunk) * max(4, np.dtype(array.dtype).itemsize)
     files = list(_sizes(_folder(array), path))
     count = prod(-(-n // c) for n, c in zip(array.shape, outer, strict=True))
+    _check_shards(array, sum(files), path)
     sparse = count > _CHUNKS and count > 100 * len(files)
     if sparse or (declared > _FREE and declared > _RATIO * sum(files)):
         raise VolumeError(
             f"{str(path)!r} declares voxels of shape {tuple(array.shape)} in {count} chunks of "
             f"shape {tuple(outer)}, but holds {len(files)} files of {sum(files)} bytes together: "
             f"it is damaged or incomplete, or so sparse that it must be cropped first"
+        )
+
+
+def _check_shards(array: Any, stored: int, path: Path) -> None:
+    """Refuse shards of more chunks than their indices can list: Zarr makes a list of all first."""
+    inner, codecs = array.chunks, getattr(array.metadata, "codecs", ())
+    while found := [one for one in codecs if hasattr(one, "index_codecs")]:  # shards in shards, too
+        inner, codecs = found[0].chunk_shape, found[0].codecs
+    count = prod(-(-n // c) for n, c in zip(array.shape, inner, strict=True))
+    if array.shards and count > _CHUNKS and count * _INDEX_ENTRY > stored:
+        raise VolumeError(
+            f"{str(path)!r} declares shards with {count} chunks of shape {tuple(inner)} in them, "
+            f"whose indices take {count * _INDEX_ENTRY} bytes, but holds {stored} bytes: it is "
+            f"damaged or incomplete"
         )
 
 
