@@ -333,7 +333,7 @@ def test_a_scan_in_a_meta_tensor_knows_its_place(tmp_path: Path) -> None:
     nibabel.Nifti1Image(voxels, affine).to_filename(path)
     reader = data.NibabelReader()
     read, meta = reader.get_data(reader.read(path))
-    scan = data.MetaTensor(torch.from_numpy(np.array(read))[None], meta["affine"], meta)
+    scan = data.MetaTensor(torch.from_numpy(np.array(read))[None], meta=meta)
     model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     explainer = rc.RespondCAM(model, layer="0")
     found = explainer(scan[None], target=1)
