@@ -13,8 +13,9 @@ powers of the first (equation 19 of the paper), so that
 
 Departures: the final ReLU is an option of the explainer and off by default; G is the gradient of
 the score itself, since the factor exp(score) is the same for all voxels; where the denominator is
-zero, alpha is zero. Limits: the weights are not negative, so the map cannot say what speaks against
-a class, and its sum has no fixed relation to the score.
+zero, alpha is zero. Limits: where A is not negative, as behind a ReLU, the weights are not either,
+so the map cannot say what speaks against a class; where A is negative, the denominator can vanish
+and the weights explode. The sum has no fixed relation to the score.
 """
 
 import torch

@@ -22,8 +22,8 @@ the quotient explodes. The signed form spreads each channel's share over :math:`
 which is the paper's formula wherever :math:`A_l \ge 0`, has the same sum always, and gives nothing
 to a channel that is silent.
 
-Limits: the sum equals the score (less the baseline) only for heads that are linear in A; the score
-account says how much is left.
+Limits: the sum is the score (less the baseline) for heads that are linear in A, and but for their
+biases for heads of ReLUs, which are linear piece by piece; the score account says how much is left.
 """
 
 from collections.abc import Callable, Sequence

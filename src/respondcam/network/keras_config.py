@@ -4,7 +4,8 @@ A file's configuration names classes of any kind, and some of Keras's own run co
 files or fetch addresses when they are built (Lambda, StringLookup, utilities); what newer versions
 refuse older ones built. So every class that a file names must be one that can be translated, or an
 initializer, regularizer, constraint or policy of Keras. The network is then built without memory
-once: one that is larger than the file's weights is refused.
+once: one that is larger than the file's weights is refused. HDF5 is read by a process of its own
+before all that, see `respondcam.network.hdf5`.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
+from respondcam.network.hdf5 import check_hdf5
 
 _LARGEST = 1 << 26  # bytes of a configuration
 _SLACK = 1 << 16  # weights that may be there beside those of the file
@@ -35,6 +37,7 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
         Before Keras opens it.
     """
     _check_unpacked(file)
+    check_hdf5(file)
     config, size = _config(file)
     if config is None:
         raise ModelError(
