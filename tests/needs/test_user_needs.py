@@ -1,6 +1,6 @@
 """What users of class activation maps ask for, each from a user's call to what comes back.
 
-The numbers are those of the project's list of needs; the names say what must just work.
+The names say what must just work; the numbers only keep them in order.
 """
 
 import copy

@@ -267,7 +267,27 @@ class Explanation:
         return None if self.classes is None else int(self.classes[0, target])
 
     def plot(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> "Figure":
-        """Slices of the input with the map over them; see `respondcam.show.explanation_figure`."""
+        """Slices of the input with the map over them.
+
+        Parameters
+        ----------
+        sample, target
+            Which map; a target by its number or its name.
+        options
+            Of `respondcam.show.explanation_figure`: ``view`` (``"planes"``, ``"montage"``,
+            ``"surface"``, ``"classes"``), ``limit`` (value of the strongest colours), ``theme``
+            (``"light"``, ``"dark"``), ``image``, ``channel``, ``box``, ``account``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be shown in a notebook, or written with its ``savefig``.
+
+        Raises
+        ------
+        InputError
+            If there is no such map, or an option is not one of these.
+        """
         from respondcam.show import explanation_figure
 
         number = self._number_of(target)
@@ -275,7 +295,22 @@ class Explanation:
         return explanation_figure(self, sample=sample, target=number, **options)
 
     def view(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> Any:
-        """Interactive viewer in a notebook; see `respondcam.show.explanation_viewer`."""
+        """Interactive viewer in a notebook, with the extra ``notebook``.
+
+        Parameters
+        ----------
+        sample, target
+            Which map; a target by its number or its name.
+        options
+            Of `respondcam.show.explanation_viewer`: ``image``, ``channel``, ``limit``.
+
+        Raises
+        ------
+        MissingExtraError
+            If ipyniivue is not installed.
+        InputError
+            If there is no such map, or no image to show it over.
+        """
         from respondcam.show import explanation_viewer
 
         number = self._number_of(target)
@@ -283,7 +318,25 @@ class Explanation:
         return explanation_viewer(self, sample=sample, target=number, **options)
 
     def report(self, path: str | PathLike[str], **options: Any) -> Path:
-        """Write a web page with all maps of a sample; see `respondcam.show.explanation_report`."""
+        """Write a web page with an interactive viewer and all maps of a sample.
+
+        Parameters
+        ----------
+        path
+            Ends with ``.html``.
+        options
+            Of `respondcam.show.explanation_report`: ``sample``, ``image``, ``channel``, ``tables``.
+
+        Returns
+        -------
+        pathlib.Path
+            The page.
+
+        Raises
+        ------
+        InputError
+            If there is no image below the maps, or the page cannot be written.
+        """
         from respondcam.show import explanation_report
 
         return explanation_report(self, path, **options)

@@ -143,7 +143,7 @@ _REAL = (
 def _account_in_words(maps: Sequence[OneMap]) -> str:
     most = max(one.record["account"]["relative_gap"] for one in maps)
     return (
-        f"A score is what the network says without the image (baseline) plus the map's sum "
+        f"A score is what the network says with the layer silenced (baseline) plus the map's sum "
         f"(mapped); the gap that is left is at most {100 * most:.1g} % of the image's part."
     )
 

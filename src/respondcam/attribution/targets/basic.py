@@ -85,6 +85,16 @@ def all_classes() -> Target:
 def classes(numbers: Sequence[int]) -> Target:
     """The given classes for all samples, one target each.
 
+    Parameters
+    ----------
+    numbers
+        Of the classes.
+
+    Raises
+    ------
+    TargetError
+        If the output has no such class.
+
     Examples
     --------
     >>> classes([2, 0])(torch.tensor([[1.0, 5.0, 3.0]])).values
@@ -125,6 +135,16 @@ def class_per_sample(numbers: Sequence[int]) -> Target:
 
 def value(index: int = 0) -> Target:
     """One output of a regression, as it is.
+
+    Parameters
+    ----------
+    index
+        Which of several numbers.
+
+    Raises
+    ------
+    TargetError
+        If the output is not one row of numbers per sample, or has no such number.
 
     Examples
     --------

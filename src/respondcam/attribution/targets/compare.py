@@ -30,6 +30,11 @@ def contrast(number: int, other: int | None = None) -> Target:
         The class that it is set against; None is the strongest of the others, each sample its own.
         For a dense output both scores are summed where `number` is predicted.
 
+    Raises
+    ------
+    TargetError
+        If the output has no such class.
+
     Examples
     --------
     >>> contrast(0, 2)(torch.tensor([[1.0, 5.0, 3.0]])).values
@@ -67,6 +72,16 @@ def probability(number: int) -> Target:
     Its gradient vanishes where the network is sure: the map shows what would change the decision,
     and fades where nothing would. A warning says so; scores, or `log_probability`, do not fade.
 
+    Parameters
+    ----------
+    number
+        The class; of a single logit 1 or 0.
+
+    Raises
+    ------
+    TargetError
+        If the output has no such class.
+
     Examples
     --------
     >>> probability(1)(torch.tensor([[0.0, 0.0]])).values
@@ -77,6 +92,16 @@ def probability(number: int) -> Target:
 
 def log_probability(number: int) -> Target:
     """Logarithm of the class's probability; does not fade where the network is wrongly sure.
+
+    Parameters
+    ----------
+    number
+        The class; of a single logit 1 or 0.
+
+    Raises
+    ------
+    TargetError
+        If the output has no such class.
 
     Examples
     --------
@@ -95,6 +120,11 @@ def similarity(reference: Float[Tensor, " feature"] | Float[Tensor, "batch featu
     ----------
     reference
         The other image's embedding, one for all samples or one for each.
+
+    Raises
+    ------
+    TargetError
+        If the output is no embedding of the reference's size.
 
     Examples
     --------

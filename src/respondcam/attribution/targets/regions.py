@@ -29,6 +29,11 @@ def mask(where: Any, number: int = 1) -> Target:
     number
         The class; of a single logit 1 or 0.
 
+    Raises
+    ------
+    TargetError
+        If the mask has not the output's shape or is empty, or there is no such class.
+
     Examples
     --------
     >>> output = torch.arange(8.0).reshape(1, 2, 4)
@@ -65,6 +70,11 @@ def box(low: Sequence[int], high: Sequence[int], number: int = 1) -> Target:
     number
         The class.
 
+    Raises
+    ------
+    TargetError
+        If the output is not dense, the box is not inside it, or there is no such class.
+
     Examples
     --------
     >>> box([1], [3], 0)(torch.arange(8.0).reshape(1, 2, 4)).values
@@ -94,6 +104,18 @@ def box(low: Sequence[int], high: Sequence[int], number: int = 1) -> Target:
 
 def voxel(at: Sequence[int], number: int = 1) -> Target:
     """A class at one voxel of the output.
+
+    Parameters
+    ----------
+    at
+        Voxel of the output, in the order of its axes (z, y, x).
+    number
+        The class.
+
+    Raises
+    ------
+    TargetError
+        If the output is not dense, or has no such voxel or class.
 
     Examples
     --------
