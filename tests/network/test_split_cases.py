@@ -563,6 +563,29 @@ def test_everything_is_restored_after_an_exception(error: type[BaseException], w
     assert all(p.grad is None for p in model.parameters())
 
 
+class Sealed(nn.Identity):
+    """Once it is part of a network, its flags cannot be set."""
+
+    sealed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.sealed:
+            raise BoomError("sealed")
+        super().__setattr__(name, value)
+
+
+def test_a_module_that_refuses_to_be_switched_leaves_the_others_as_they_were() -> None:
+    model = nn.Sequential(*cnn(), Sealed()).train()
+    vars(model[-1])["sealed"] = True
+    with pytest.raises(BoomError):
+        split(model, {"4": model[4]}, image())
+    assert all(m.training for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    vars(model[-1])["sealed"] = False
+    split(model, {"4": model[4]}, image())
+    assert all(m.training for m in model.modules())
+
+
 def test_the_input_is_never_written_to() -> None:
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv3d(2, 3, 3), nn.Flatten(2))
     x = image()

@@ -229,15 +229,16 @@ def _evaluation(
         if flags.passes == 1:
             flags.buffers = keep_buffers(modules)
             flags.attributes = keep_written(modules)
-        flags.training.update(m for m in modules if m.training)
-        for module in flags.training:
-            module.training = False
-        if constant_parameters:
-            found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
-            flags.trainable += found
-            for parameter in found:
-                parameter.requires_grad_(False)
     try:
+        with _lock:
+            flags.training.update(m for m in modules if m.training)
+            for module in flags.training:  # one may refuse to be switched
+                module.training = False
+            if constant_parameters:
+                found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
+                flags.trainable += found
+                for parameter in found:
+                    parameter.requires_grad_(False)
         yield
     finally:
         with _lock:
