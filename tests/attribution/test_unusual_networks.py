@@ -525,6 +525,37 @@ def test_what_lies_inside_of_attributes_is_as_it_was() -> None:
     assert (net.recent.maxlen, net.state.calls, net.state.table) == (2, 0, None)
 
 
+@pytest.mark.parametrize("layer", [None, "l"])
+@pytest.mark.parametrize("method", ["respond", "ablation", "eigen"])
+def test_tensors_that_are_no_buffers_are_as_they_were(method, layer) -> None:
+    def way(net, x):
+        features = net.l(x)
+        net.count.add_(1)
+        net.means["l"].mul_(0.9).add_(0.1 * features.mean((0, 2, 3, 4)))
+        return net.head(pooled(features))
+
+    net = Net(way, count=torch.zeros(2), means={"l": torch.zeros(4)}).eval()
+    count, mean = net.count, net.means["l"]
+    for _ in range(2):
+        rc.explain(net, WIDE, layer=layer, target=1, method=method)
+        assert (net.count is count, net.means["l"] is mean) == (True, True)
+        assert not count.any()
+        assert not mean.any()
+        assert not mean.requires_grad
+
+
+def test_a_pass_without_a_trace_leaves_tensors_too() -> None:
+    def way(net, x):
+        net.count.add_(1)
+        return plain_way(net, x)
+
+    net = Net(way, count=torch.zeros(2)).eval()
+    for _ in range(2):
+        with undisturbed(net):
+            net(WIDE)
+        assert not net.count.any()
+
+
 def test_weights_cached_by_a_parametrization_keep_their_graph() -> None:
     net = nn.Sequential(
         *conv(1, 4), parametrizations.weight_norm(nn.Conv3d(4, 2, 3)), nn.Flatten(2), Does(sums)

@@ -19,7 +19,7 @@ from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
-from respondcam.network.state import backward_noted, undisturbed
+from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
@@ -109,8 +109,7 @@ def split_pass(
     model = unwrap(model)
     refuse_unhookable(model)
     with (
-        backward_noted(model),
-        undisturbed(model, constant_parameters=not create_graph),
+        undisturbed(model, constant_parameters=not create_graph, backward=True),
         _twice_differentiable(create_graph),
     ):
         call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
