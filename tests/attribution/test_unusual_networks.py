@@ -478,19 +478,39 @@ def behind_a_function(size, device):
 SEEN = {}
 
 
-def in_the_module(size, device):
-    return SEEN.setdefault(size, torch.arange(size, device=device).float())
+def in_the_module(x):
+    return SEEN.setdefault(x.shape, torch.arange(x.shape[-1], device=x.device).float())
 
 
-@pytest.mark.parametrize("table", [behind_a_function, in_the_module])
+def of_one_shape(x):
+    return SEEN.setdefault(x.shape, torch.linspace(0, 1, 12) + torch.zeros_like(x))
+
+
+def of_one_kind(x):
+    if x.shape not in SEEN:
+        SEEN[x.shape] = x.new_ones(x.shape[-1])
+        SEEN[x.shape][2:4] = 3
+    return SEEN[x.shape]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda x: behind_a_function(x.shape[-1], x.device),
+        in_the_module,
+        of_one_shape,
+        of_one_kind,
+    ],
+)
 @pytest.mark.parametrize("layer", [None, "l"])
 def test_tables_that_are_kept_outside_of_a_network_have_numbers(table, layer) -> None:
     """As those of Video Swin's masks: made in the first pass, used in all that follow."""
     behind_a_function.cache_clear()
     SEEN.clear()
-    net = Net(lambda net, x: net.head(pooled(net.l(x) * table(x.shape[-1], x.device)))).eval()
+    net = Net(lambda net, x: net.head(pooled(net.l(x) * table(x)))).eval()
     found = rc.explain(net, WIDE, layer=layer, target=1)
-    assert type(table(12, WIDE.device)) is torch.Tensor
+    assert type(table(WIDE)) is torch.Tensor
+    assert not table(WIDE).is_meta
     torch.testing.assert_close(found.scores[:, 0], net(WIDE)[:, 1])
 
 
