@@ -248,6 +248,24 @@ def test_slices_folded_into_the_batch_have_a_path_of_their_own(batch) -> None:
     torch.testing.assert_close(explanation.maps[-1:], alone.maps, rtol=1e-4, atol=1e-6)
 
 
+def test_slices_read_one_after_the_other_are_found_where_no_layer_is_named() -> None:
+    """The steps of the LSTM look like tokens, and those of the pooling have one voxel each."""
+
+    class Slices(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l, self.pool = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), nn.AvgPool2d(10)
+            self.lstm, self.head = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            b, c, d, h, w = x.shape
+            slices = self.pool(self.l(x.transpose(1, 2).reshape(b * d, c, h, w)))
+            return self.head(self.lstm(slices.view(b, d, -1))[0][:, -1])
+
+    found = rc.explain(Slices().eval(), WIDE.expand(2, 1, 12, 12, 12), target=1)
+    assert (found.layer, found.grid.shape) == ("l", (12, 10, 10))
+
+
 # ------------------------------------------------------------------ gradients
 
 
