@@ -264,6 +264,14 @@ def test_a_cut_gradient_is_named(cut: str) -> None:
         split(model, {"conv": model.conv}, image())
 
 
+@pytest.mark.filterwarnings("ignore")  # those of torch about its own quantisation
+def test_a_quantised_head_has_no_gradient() -> None:
+    model = cnn()
+    model[-1] = torch.ao.nn.quantized.dynamic.Linear(6, 4)
+    with pytest.raises(LayerError, match=r"does not depend on layer '4'.*quantised layer"):
+        split(model, {"4": model[4]}, image())
+
+
 def test_a_layer_that_is_not_called_lists_those_that_are() -> None:
     class Spare(nn.Module):
         def __init__(self) -> None:

@@ -366,16 +366,22 @@ def _node(tensor: Tensor) -> Any:
 
 
 def _reachable(scores: Tensor) -> set[Any]:
-    """All nodes of the graph below `scores`."""
+    """All nodes of the graph below `scores` that gradient reaches."""
     seen: set[Any] = set()
     pending = [scores.grad_fn]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
+        if node is None or node in seen or _has_none(node):
             continue
         seen.add(node)
         pending += [below for below, _ in node.next_functions]
     return seen
+
+
+def _has_none(node: Any) -> bool:
+    """Whether a node stands for an operator without a gradient, such as a quantised layer's."""
+    own = type(node).__name__ == "CppFunction"  # others may call anything a name
+    return own and node.name().endswith("WarnNotImplemented")
 
 
 def _backward(
