@@ -2,6 +2,7 @@
 
 import functools
 import random
+import warnings
 from collections import deque
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import respondcam as rc
-from respondcam.errors import LayerError, ModelError, TargetError
+from respondcam.errors import InputError, LayerError, ModelError, PlacementWarning, TargetError
 from respondcam.network.state import undisturbed
 
 WIDE = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -264,6 +265,34 @@ def test_slices_read_one_after_the_other_are_found_where_no_layer_is_named() -> 
 
     found = rc.explain(Slices().eval(), WIDE.expand(2, 1, 12, 12, 12), target=1)
     assert (found.layer, found.grid.shape) == ("l", (12, 10, 10))
+
+
+@pytest.mark.parametrize("layer", [None, "l", "input"])
+@pytest.mark.parametrize("values", [False, True])
+def test_an_image_without_a_batch_is_refused(layer, values) -> None:
+    def way(net, x):
+        x = x / x.max().item() if values else x  # which a pass without data cannot do
+        return net.head(net.l(x).mean((1, 2, 3)))
+
+    net = Net(way).eval()
+    with pytest.raises(InputError, match=r"\(1, 12, 12, 12\) has no batch.*Conv3d.*unsqueeze"):
+        rc.explain(net, WIDE[0], layer=layer, target=0)
+    with pytest.raises(InputError, match="no batch"):
+        rc.inspect(net, WIDE[0])
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda net, x: plain_way(net, x[:, None]),  # one channel, whose axis it makes itself
+        lambda net, x: plain_way(net, x.transpose(0, 1)[None]),  # slices of one volume
+        lambda net, x: net.head(net.l(x.transpose(0, 1)).mean((1, 2, 3)))[None],
+    ],
+)
+def test_slices_that_a_network_puts_together_are_no_image_without_a_batch(way) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlacementWarning)
+        rc.explain(Net(way).eval(), torch.rand(5, 1, 8, 8), layer="input", target=0)
 
 
 # ------------------------------------------------------------------ gradients
