@@ -2,6 +2,7 @@
 
 import functools
 import random
+import warnings
 from collections import deque
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import respondcam as rc
-from respondcam.errors import LayerError, ModelError, TargetError
+from respondcam.errors import InputError, LayerError, ModelError, PlacementWarning, TargetError
 from respondcam.network.state import undisturbed
 
 WIDE = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -248,6 +249,52 @@ def test_slices_folded_into_the_batch_have_a_path_of_their_own(batch) -> None:
     torch.testing.assert_close(explanation.maps[-1:], alone.maps, rtol=1e-4, atol=1e-6)
 
 
+def test_slices_read_one_after_the_other_are_found_where_no_layer_is_named() -> None:
+    """The steps of the LSTM look like tokens, and those of the pooling have one voxel each."""
+
+    class Slices(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l, self.pool = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), nn.AvgPool2d(10)
+            self.lstm, self.head = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            b, c, d, h, w = x.shape
+            slices = self.pool(self.l(x.transpose(1, 2).reshape(b * d, c, h, w)))
+            return self.head(self.lstm(slices.view(b, d, -1))[0][:, -1])
+
+    found = rc.explain(Slices().eval(), WIDE.expand(2, 1, 12, 12, 12), target=1)
+    assert (found.layer, found.grid.shape) == ("l", (12, 10, 10))
+
+
+@pytest.mark.parametrize("layer", [None, "l", "input"])
+@pytest.mark.parametrize("values", [False, True])
+def test_an_image_without_a_batch_is_refused(layer, values) -> None:
+    def way(net, x):
+        x = x / x.max().item() if values else x  # which a pass without data cannot do
+        return net.head(net.l(x).mean((1, 2, 3)))
+
+    net = Net(way).eval()
+    with pytest.raises(InputError, match=r"\(1, 12, 12, 12\) has no batch.*Conv3d.*unsqueeze"):
+        rc.explain(net, WIDE[0], layer=layer, target=0)
+    with pytest.raises(InputError, match="no batch"):
+        rc.inspect(net, WIDE[0])
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda net, x: plain_way(net, x[:, None]),  # one channel, whose axis it makes itself
+        lambda net, x: plain_way(net, x.transpose(0, 1)[None]),  # slices of one volume
+        lambda net, x: net.head(net.l(x.transpose(0, 1)).mean((1, 2, 3)))[None],
+    ],
+)
+def test_slices_that_a_network_puts_together_are_no_image_without_a_batch(way) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlacementWarning)
+        rc.explain(Net(way).eval(), torch.rand(5, 1, 8, 8), layer="input", target=0)
+
+
 # ------------------------------------------------------------------ gradients
 
 
@@ -478,19 +525,39 @@ def behind_a_function(size, device):
 SEEN = {}
 
 
-def in_the_module(size, device):
-    return SEEN.setdefault(size, torch.arange(size, device=device).float())
+def in_the_module(x):
+    return SEEN.setdefault(x.shape, torch.arange(x.shape[-1], device=x.device).float())
 
 
-@pytest.mark.parametrize("table", [behind_a_function, in_the_module])
+def of_one_shape(x):
+    return SEEN.setdefault(x.shape, torch.linspace(0, 1, 12) + torch.zeros_like(x))
+
+
+def of_one_kind(x):
+    if x.shape not in SEEN:
+        SEEN[x.shape] = x.new_ones(x.shape[-1])
+        SEEN[x.shape][2:4] = 3
+    return SEEN[x.shape]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda x: behind_a_function(x.shape[-1], x.device),
+        in_the_module,
+        of_one_shape,
+        of_one_kind,
+    ],
+)
 @pytest.mark.parametrize("layer", [None, "l"])
 def test_tables_that_are_kept_outside_of_a_network_have_numbers(table, layer) -> None:
     """As those of Video Swin's masks: made in the first pass, used in all that follow."""
     behind_a_function.cache_clear()
     SEEN.clear()
-    net = Net(lambda net, x: net.head(pooled(net.l(x) * table(x.shape[-1], x.device)))).eval()
+    net = Net(lambda net, x: net.head(pooled(net.l(x) * table(x)))).eval()
     found = rc.explain(net, WIDE, layer=layer, target=1)
-    assert type(table(12, WIDE.device)) is torch.Tensor
+    assert type(table(WIDE)) is torch.Tensor
+    assert not table(WIDE).is_meta
     torch.testing.assert_close(found.scores[:, 0], net(WIDE)[:, 1])
 
 
@@ -523,6 +590,37 @@ def test_what_lies_inside_of_attributes_is_as_it_was() -> None:
             assert (net.state.calls, net.state.last, net.state.table) == (0, None, None)
     rc.inspect(net, WIDE)
     assert (net.recent.maxlen, net.state.calls, net.state.table) == (2, 0, None)
+
+
+@pytest.mark.parametrize("layer", [None, "l"])
+@pytest.mark.parametrize("method", ["respond", "ablation", "eigen"])
+def test_tensors_that_are_no_buffers_are_as_they_were(method, layer) -> None:
+    def way(net, x):
+        features = net.l(x)
+        net.count.add_(1)
+        net.means["l"].mul_(0.9).add_(0.1 * features.mean((0, 2, 3, 4)))
+        return net.head(pooled(features))
+
+    net = Net(way, count=torch.zeros(2), means={"l": torch.zeros(4)}).eval()
+    count, mean = net.count, net.means["l"]
+    for _ in range(2):
+        rc.explain(net, WIDE, layer=layer, target=1, method=method)
+        assert (net.count is count, net.means["l"] is mean) == (True, True)
+        assert not count.any()
+        assert not mean.any()
+        assert not mean.requires_grad
+
+
+def test_a_pass_without_a_trace_leaves_tensors_too() -> None:
+    def way(net, x):
+        net.count.add_(1)
+        return plain_way(net, x)
+
+    net = Net(way, count=torch.zeros(2)).eval()
+    for _ in range(2):
+        with undisturbed(net):
+            net(WIDE)
+        assert not net.count.any()
 
 
 def test_weights_cached_by_a_parametrization_keep_their_graph() -> None:

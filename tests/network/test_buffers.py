@@ -25,6 +25,8 @@ class Writing(nn.Module):
         y = self.norm(self.first(x)).relu()
         if self.how == "in place":
             self.mean[:4].mul_(0.9).add_(0.1)
+        elif self.how == "from the features":
+            self.mean[:4].add_(y.mean((0, 2, 3, 4)))
         elif self.how == "data":
             self.mean.data[:4] += 1
         else:
@@ -35,7 +37,7 @@ class Writing(nn.Module):
 METHODS = ["respond", "integrated-respond", "ablation", "grad", "score", "eigen"]
 
 
-@pytest.mark.parametrize("how", ["in place", "data", "replaced"])
+@pytest.mark.parametrize("how", ["in place", "from the features", "data", "replaced"])
 @pytest.mark.parametrize("method", METHODS)
 def test_buffers_are_what_they_were(how: str, method: str) -> None:
     model, x = Writing(how).eval(), torch.randn(1, 1, 8, 8, 8)
@@ -44,6 +46,7 @@ def test_buffers_are_what_they_were(how: str, method: str) -> None:
     found = [explainer(x, target=1) for _ in range(2)]
     assert model.mean is buffer
     assert not model.mean.any()
+    assert not model.mean.requires_grad
     # and so the same input has the same map, however often it is explained
     torch.testing.assert_close(found[0].maps, found[1].maps, rtol=0, atol=0)
     with torch.no_grad():

@@ -146,6 +146,23 @@ def test_a_lost_layout_is_estimated_from_gradients():
     assert not found.bypassed
 
 
+class Scanner(nn.Module):
+    """An image from what a scanner measures of it: every voxel depends on all numbers."""
+
+    def forward(self, x):
+        return torch.fft.ifftn(x, dim=(2, 3, 4)).abs()
+
+
+def test_gradients_all_over_the_input_are_no_grid():
+    torch.manual_seed(25)  # whose centroids would lie on a line
+    conv = nn.Conv3d(1, 4, 3, padding=1)
+    model = nn.Sequential(Scanner(), conv, nn.ReLU())
+    image = torch.rand(1, 1, 12, 12, 12)
+    with pytest.warns(PlacementWarning, match="form no grid"):
+        found = trace_layers(model, {"end": model[2]}, torch.fft.fftn(image, dim=(2, 3, 4)))["end"]
+    assert found.grid.origin == "even"
+
+
 class Stranger(nn.Module):
     def forward(self, x):
         return Strange.apply(x)

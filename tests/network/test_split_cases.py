@@ -264,6 +264,14 @@ def test_a_cut_gradient_is_named(cut: str) -> None:
         split(model, {"conv": model.conv}, image())
 
 
+@pytest.mark.filterwarnings("ignore")  # those of torch about its own quantisation
+def test_a_quantised_head_has_no_gradient() -> None:
+    model = cnn()
+    model[-1] = torch.ao.nn.quantized.dynamic.Linear(6, 4)
+    with pytest.raises(LayerError, match=r"does not depend on layer '4'.*quantised layer"):
+        split(model, {"4": model[4]}, image())
+
+
 def test_a_layer_that_is_not_called_lists_those_that_are() -> None:
     class Spare(nn.Module):
         def __init__(self) -> None:
@@ -561,6 +569,29 @@ def test_everything_is_restored_after_an_exception(error: type[BaseException], w
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert torch.equal(torch.get_rng_state(), rng)
     assert all(p.grad is None for p in model.parameters())
+
+
+class Sealed(nn.Identity):
+    """Once it is part of a network, its flags cannot be set."""
+
+    sealed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.sealed:
+            raise BoomError("sealed")
+        super().__setattr__(name, value)
+
+
+def test_a_module_that_refuses_to_be_switched_leaves_the_others_as_they_were() -> None:
+    model = nn.Sequential(*cnn(), Sealed()).train()
+    vars(model[-1])["sealed"] = True
+    with pytest.raises(BoomError):
+        split(model, {"4": model[4]}, image())
+    assert all(m.training for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    vars(model[-1])["sealed"] = False
+    split(model, {"4": model[4]}, image())
+    assert all(m.training for m in model.modules())
 
 
 def test_the_input_is_never_written_to() -> None:

@@ -12,6 +12,7 @@ from respondcam._kinds import is_mapping
 from respondcam.errors import InputError
 from respondcam.network.split import scattered
 from respondcam.network.trees import image_tensor, plain, tensors
+from respondcam.network.unbatched import refuse_unbatched
 from respondcam.volume import Volume
 
 Inputs = Any  # Tensor (batch, channel, *spatial), Volume, or a tuple or dict of these
@@ -25,7 +26,7 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
     Raises
     ------
     InputError
-        For anything that is neither a tensor nor a volume, and for an empty batch.
+        For anything that is neither a tensor nor a volume, for an empty batch, and for none.
     """
     parameter = next(model.parameters(), None)
 
@@ -60,7 +61,9 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
             f"The input has shape {', '.join(map(str, shapes))}; expected (batch, channel, "
             f"*spatial) with at least one spatial axis and no empty one."
         )
-    return scattered(model, found)
+    found = scattered(model, found)
+    refuse_unbatched(model, found)
+    return found
 
 
 def _is_annotated(tensor: Tensor) -> bool:

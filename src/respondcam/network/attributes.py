@@ -2,7 +2,8 @@
 
 A cache that is made while a map is made would lack the graph that training needs, or hold tensors
 without data. Looking through all attributes costs about as much as a small network's inference, so
-it is done when a network is traced; passes after that look at those alone that were seen to change.
+it is done when a network is traced and in its first passes on data; passes after that look at those
+alone that were seen to change.
 """
 
 import weakref
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
+from respondcam.network.buffers import copied_values, write_back
 
 _CONTAINERS = (list, dict, set, deque)
 # Anything else may belong to a framework that keeps its own state in a module.
@@ -22,7 +25,8 @@ _DATA = (
     *(*_CONTAINERS, tuple, bool, int, float, str, bytes, type(None)),
     *(Tensor, np.ndarray, np.generic),
 )
-_COPIED = 1 << 20  # bytes; a larger array is not copied to see whether it is written to
+_COPIED = 1 << 20  # bytes in one attribute; more is not copied to see whether it is written to
+_OF_MODULES = ("_parameters", "_buffers")  # dictionaries whose tensors are looked after elsewhere
 _ABSENT: Any = object()
 _written: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
 
@@ -36,7 +40,7 @@ class KeptAttribute:
     owner, name, value
         Of the attribute.
     copies
-        Each container or array in it, and a shallow copy.
+        Each container, array or tensor in it, and a shallow copy.
     """
 
     owner: nn.Module
@@ -98,11 +102,14 @@ def _ours(name: str) -> bool:
 
 def _kept(module: nn.Module, name: str) -> KeptAttribute:
     value = vars(module).get(name, _ABSENT)
-    return KeptAttribute(module, name, value, tuple((x, _copy(x)) for x in _changeable(value)))
+    found = list(_changeable(value))
+    if name in _OF_MODULES:
+        found = [held for held in found if not isinstance(held, Tensor)]
+    return KeptAttribute(module, name, value, tuple((held, _copy(held)) for held in found))
 
 
 def _changeable(value: Any) -> Iterator[Any]:
-    """Containers and arrays in an attribute, itself included, and the attributes of an object.
+    """Containers, arrays and tensors in an attribute, itself included, and those of an object.
 
     Objects that lie deeper may lead anywhere: a trainer's, for example, to all of its data.
     """
@@ -110,11 +117,15 @@ def _changeable(value: Any) -> Iterator[Any]:
     if not isinstance(value, (*_DATA, nn.Module)) and not callable(value):
         pending = [getattr(value, "__dict__", None)]
     seen: set[int] = set()
+    left = _COPIED
     while pending:
         held: Any = pending.pop()
         kind = cast("type[Any]", type(held))
-        if issubclass(kind, np.ndarray) and held.nbytes <= _COPIED:
-            yield held
+        if issubclass(kind, np.ndarray) or (kind is Tensor and _has_numbers(held)):
+            if held.nbytes <= left and id(held) not in seen:
+                seen.add(id(held))
+                left -= held.nbytes
+                yield held
         elif issubclass(kind, (*_CONTAINERS, tuple)) and id(held) not in seen:
             seen.add(id(held))
             if not issubclass(kind, tuple):
@@ -122,10 +133,18 @@ def _changeable(value: Any) -> Iterator[Any]:
             pending += held.values() if issubclass(kind, dict) else held
 
 
+def _has_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor can be written to, and then back."""
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+    return dense and not tensor.is_meta and not tensor.is_inference()
+
+
 def _copy(value: Any) -> Any:
     """A shallow copy, whatever a subclass takes one for."""
     if isinstance(value, np.ndarray):
         return cast("np.ndarray", value).copy()
+    if isinstance(value, Tensor):
+        return copied_values(value)
     return dict(value) if is_mapping(value) else list(value)
 
 
@@ -145,6 +164,8 @@ def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
 def _refill(value: Any, copy: Any) -> None:
     if isinstance(value, np.ndarray):
         value[...] = copy
+    elif isinstance(value, Tensor):
+        write_back(value, copy)
     elif is_mapping(value):
         # one by one: of an object's attributes none may be missing, not for a moment
         changed: Any = value
@@ -162,6 +183,8 @@ def _holds_the_same(value: Any, copy: Any) -> bool:
     """Whether a container holds the very objects that its copy holds, in the same order."""
     if isinstance(value, np.ndarray):
         return np.array_equal(cast("np.ndarray", value), copy)
+    if isinstance(value, Tensor):
+        return value.requires_grad == copy.requires_grad and torch.equal(value, copy)
     if len(value) != len(copy):
         return False
     if is_mapping(value):

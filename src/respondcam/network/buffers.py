@@ -62,7 +62,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
                 continue
             small = tensor.numel() * tensor.element_size() <= _COPIED
             copied = small or name in _changing.get(module, ())
-            values = tensor.detach().clone() if copied else None
+            values = copied_values(tensor) if copied else None
             kept.append(KeptBuffer(module, name, tensor, tensor._version, values))
     return kept
 
@@ -78,6 +78,19 @@ def restore_buffers(kept: Sequence[KeptBuffer], *, real: bool = True) -> None:
             _calm.add(owner)
 
 
+def copied_values(tensor: Tensor) -> Tensor:
+    """A copy that `write_back` takes."""
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def write_back(tensor: Tensor, values: Tensor) -> None:
+    """Give a tensor its values back, without the graph of what was written to it since."""
+    if tensor.requires_grad and not values.requires_grad and not tensor._is_view():
+        tensor.detach_()
+    with torch.no_grad():
+        tensor.copy_(values)
+
+
 def _restore(one: KeptBuffer) -> bool:
     """Whether a buffer had changed."""
     replaced = one.owner._buffers.get(one.name) is not one.tensor
@@ -87,8 +100,7 @@ def _restore(one: KeptBuffer) -> bool:
     if one.values is not None:
         changed = changed or _differs(one)
         if changed:
-            with torch.no_grad():
-                one.tensor.copy_(one.values)
+            write_back(one.tensor, one.values)
     elif changed:
         _changing.setdefault(one.owner, set()).add(one.name)
         warnings.warn(

@@ -62,10 +62,10 @@ def _chosen(model: nn.Module, inputs: Any, found: Survey, read: Read | None) -> 
     example = image_tensor(inputs)
     rank = 0 if example is None else example.ndim - 2
     tokens = [one for one in _own(found) if len(one.shape) == 2 < 1 + rank and one.shape[0] > 1]
-    if tokens:
-        return _with_tokens(model, inputs, found, tokens, read) or found.choice()
+    if tokens and (known := _with_tokens(model, inputs, found, tokens, read)):
+        return known
     if not found.chosen:
-        own = [one for one in _own(found) if len(one.shape) > 2]
+        own = [one for one in _own(found) if len(one.shape) > 2 and prod(one.shape[1:]) > 1]
         if gridded := list(_gridded(model, inputs, own)):
             return gridded[-1], _TRACED
     return found.choice()

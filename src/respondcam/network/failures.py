@@ -25,8 +25,8 @@ def no_gradient(name: str) -> LayerError:
         f"The score does not depend on layer {name!r}: no gradient leads from the score to it. "
         f"Either this target does not use the layer, or the network cuts the gradient after it "
         f"(.detach(), .data, torch.inference_mode(), an operation without a gradient such as "
-        f"argmax, or reentrant activation checkpointing). Choose another layer or target; "
-        f"{lists()} lists the layers that gradient reaches."
+        f"argmax or a quantised layer, or reentrant activation checkpointing). Choose another "
+        f"layer or target; {lists()} lists the layers that gradient reaches."
     )
 
 

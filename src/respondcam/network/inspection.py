@@ -14,6 +14,7 @@ from respondcam.network.layout import LayerTrace, trace_layers
 from respondcam.network.split import scattered, unwrap
 from respondcam.network.survey import SurveyedLayer, survey
 from respondcam.network.typed import named_modules
+from respondcam.network.unbatched import refuse_unbatched
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
     ------
     ModelError
         If the model does not run on the example.
+    InputError
+        If the example has no batch axis.
 
     Examples
     --------
@@ -120,6 +123,7 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
     """
     example = scattered(model, example)
     model = unwrap(model)
+    refuse_unbatched(model, example)
     found = survey(model, example)
     modules = named_modules(model, every_name=True)
     with warnings.catch_warnings():

@@ -19,7 +19,7 @@ from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
-from respondcam.network.state import backward_noted, undisturbed
+from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
@@ -109,8 +109,7 @@ def split_pass(
     model = unwrap(model)
     refuse_unhookable(model)
     with (
-        backward_noted(model),
-        undisturbed(model, constant_parameters=not create_graph),
+        undisturbed(model, constant_parameters=not create_graph, backward=True),
         _twice_differentiable(create_graph),
     ):
         call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
@@ -367,16 +366,22 @@ def _node(tensor: Tensor) -> Any:
 
 
 def _reachable(scores: Tensor) -> set[Any]:
-    """All nodes of the graph below `scores`."""
+    """All nodes of the graph below `scores` that gradient reaches."""
     seen: set[Any] = set()
     pending = [scores.grad_fn]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
+        if node is None or node in seen or _has_none(node):
             continue
         seen.add(node)
         pending += [below for below, _ in node.next_functions]
     return seen
+
+
+def _has_none(node: Any) -> bool:
+    """Whether a node stands for an operator without a gradient, such as a quantised layer's."""
+    own = type(node).__name__ == "CppFunction"  # others may call anything a name
+    return own and node.name().endswith("WarnNotImplemented")
 
 
 def _backward(

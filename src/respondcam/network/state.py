@@ -36,6 +36,7 @@ _lock = threading.RLock()
 @dataclass
 class _Flags:
     passes: int = 0
+    thorough: bool = False
     training: set[nn.Module] = field(default_factory=set[nn.Module])
     trainable: list[Tensor] = field(default_factory=list[Tensor])
     buffers: list[KeptBuffer] = field(default_factory=list[KeptBuffer])
@@ -43,7 +44,9 @@ class _Flags:
 
 
 _held: "weakref.WeakKeyDictionary[nn.Module, _Flags]" = weakref.WeakKeyDictionary()
-_noted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+# Whose attributes were all compared around a pass on data: without, and with a backward pass.
+_forward_noted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+_backward_noted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _eager_passes = 0
 _eager_exit = contextlib.ExitStack()
 _unfused_passes = 0
@@ -52,7 +55,11 @@ _fused_before = True
 
 @contextlib.contextmanager
 def undisturbed(
-    model: nn.Module, *, constant_parameters: bool = True, real: bool = True
+    model: nn.Module,
+    *,
+    constant_parameters: bool = True,
+    real: bool = True,
+    backward: bool = False,
 ) -> Generator[None, None, None]:
     """Run a block with `model` in evaluation mode and autograd off, and restore everything after.
 
@@ -71,6 +78,9 @@ def undisturbed(
     real
         Whether the block runs the network on data: only then does what it leaves alone tell
         anything.
+    backward
+        Whether the block has a backward pass, in which hooks of the network may write to it, such
+        as a gradient they keep. A trace does not see that.
     """
     devices = {p.device for p in weights(model) if p.device.type == "cuda"}
     with (
@@ -83,28 +93,9 @@ def undisturbed(
         _parametrizations(),
         _eager(),
         _unfused_attention(),
-        _evaluation(model, constant_parameters, real),
+        _evaluation(model, constant_parameters, real, backward),
     ):
         yield
-
-
-@contextlib.contextmanager
-def backward_noted(model: nn.Module) -> Generator[None, None, None]:
-    """Undo what hooks of the network write to it in a backward pass, such as a gradient they keep.
-
-    A trace, which has no backward pass, does not see it. So all attributes are compared around the
-    first one; of later ones `undisturbed` undoes what changed then.
-    """
-    if model in _noted:
-        yield
-        return
-    modules = modules_of(model)
-    attributes = keep_all(modules)
-    try:
-        yield
-    finally:
-        restore_all(modules, attributes)
-        _noted.add(model)
 
 
 @contextlib.contextmanager
@@ -220,24 +211,27 @@ def _parametrizations() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _evaluation(
-    model: nn.Module, constant_parameters: bool, real: bool
+    model: nn.Module, constant_parameters: bool, real: bool, backward: bool
 ) -> Generator[None, None, None]:
+    noted = _backward_noted if backward else _forward_noted
     with _lock:
         flags = _held.setdefault(model, _Flags())
-        flags.passes += 1
         modules = modules_of(model)
-        if flags.passes == 1:
+        if flags.passes == 0:
             flags.buffers = keep_buffers(modules)
-            flags.attributes = keep_written(modules)
-        flags.training.update(m for m in modules if m.training)
-        for module in flags.training:
-            module.training = False
-        if constant_parameters:
-            found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
-            flags.trainable += found
-            for parameter in found:
-                parameter.requires_grad_(False)
+            flags.thorough = real and model not in noted
+            flags.attributes = (keep_all if flags.thorough else keep_written)(modules)
+        flags.passes += 1
     try:
+        with _lock:
+            flags.training.update(m for m in modules if m.training)
+            for module in flags.training:  # one may refuse to be switched
+                module.training = False
+            if constant_parameters:
+                found = [p for p in weights(model) if p.requires_grad and p.is_leaf]
+                flags.trainable += found
+                for parameter in found:
+                    parameter.requires_grad_(False)
         yield
     finally:
         with _lock:
@@ -245,7 +239,12 @@ def _evaluation(
             # each pass of several begins with the same ones
             restore_buffers(flags.buffers, real=real)
             if flags.passes == 0:
-                restore_written(flags.attributes)
+                if flags.thorough:
+                    restore_all(modules, flags.attributes)
+                    noted.add(model)
+                    _forward_noted.add(model)
+                else:
+                    restore_written(flags.attributes)
                 for module in modules:  # a network may switch them itself
                     if module.training != (module in flags.training):
                         module.training = not module.training

@@ -27,6 +27,7 @@ from respondcam.network.trees import is_float, map_tensors, plain, private_copy,
 
 _ROUNDS = 100
 _SETTLED = 1e-3
+_SPREAD = 2 / 3  # where less than this lies in the nearer half of an axis, there is no place
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _forward(probe: Probe) -> tuple[Tensor, Tensor]:
 
 
 def _marginals(slope: Tensor) -> list[Tensor]:
-    energy = slope.detach().to("cpu", torch.float64).square().sum(dim=1)
+    energy = slope.detach().abs().to("cpu", torch.float64).square().sum(dim=1)
     axes = range(1, energy.ndim)
     return [energy.sum(dim=[a for a in axes if a != axis]) if energy.ndim > 2 else energy
             for axis in axes]  # fmt: skip
@@ -179,6 +180,23 @@ def centroid(energy: Float[Tensor, " size"], start: float) -> float | None:
             return moved
         centre = moved
     return centre
+
+
+def nearby(energy: Float[Tensor, " size"], centre: float) -> float:
+    """Share of the energy in the half of the axis that lies nearest to a place.
+
+    Examples
+    --------
+    >>> nearby(torch.tensor([0.0, 1, 2, 1, 0, 0], dtype=torch.float64), 2.0)
+    1.0
+    >>> nearby(torch.ones(6, dtype=torch.float64), 1.0)
+    0.5
+    """
+    size, places = len(energy), torch.arange(len(energy), dtype=torch.float64)
+    half = size / 4
+    centre = min(max(centre, half - 0.5), size - 0.5 - half)
+    inside = (half + 0.5 - (places - centre).abs()).clamp(0, 1) * energy
+    return float(inside.sum() / energy.sum())
 
 
 def central_voxels(grid: LayerGrid) -> list[tuple[int, ...]]:
@@ -256,7 +274,8 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
     Returns
     -------
     LayerGrid or None
-        None where the centroids do not form a grid.
+        None where the centroids do not form a grid, or where voxels look at the whole input: on an
+        even spread a centroid stays wherever it is looked for.
 
     Examples
     --------
@@ -273,12 +292,16 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
         places = sorted({round(k * (count - 1) / 8) for k in range(9)})
         voxels = [(*middle[:axis], place, *middle[axis + 1 :]) for place in places]
         points: list[tuple[int, float]] = []
+        shares: list[float] = []
         for place, marginals in zip(places, receptive_energy(probe, voxels), strict=True):
             expected = even.offset[axis] + even.stride[axis] * place
-            found = [centroid(energy, expected) for energy in marginals[axis]]
-            points += [(place, value) for value in found if value is not None]
+            for energy in marginals[axis]:
+                value = centroid(energy, expected)
+                if value is not None:
+                    points.append((place, value))
+                    shares.append(nearby(energy, value))
         line = _line(points, even.stride[axis])
-        if line is None:
+        if line is None or (count > 1 and median(shares) < _SPREAD):
             return None
         lines.append(line)
     return LayerGrid(

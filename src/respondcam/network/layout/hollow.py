@@ -1,8 +1,9 @@
 """Tensors without data: shapes, types and strides only, on torch's ``meta`` device.
 
 What does not come from the image, such as tables of coordinates, is made with data all the same, on
-the device that the image is really on. A network may keep it where nobody finds it, behind
-``functools.lru_cache`` or in a dictionary of its module, and use it ever after.
+the device that the image is really on: also what takes no more than its shape from the image. A
+network may keep it where nobody finds it, behind ``functools.lru_cache`` or in a dictionary of its
+module, and use it ever after.
 
 Convolutions and norms get their result's shape here. torch would find the same by decomposing them
 into many operators, which takes about as long as all the rest of a trace.
@@ -22,6 +23,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from respondcam.network.layout.rules import base_name, named, spatial
 from respondcam.network.trees import tensors
+
+# results that depend on the shape of their argument only
+FACTORIES = {
+    "empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like",
+    "randint_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided",
+}  # fmt: skip
 
 
 def hollow(tensor: Tensor) -> Tensor:
@@ -44,9 +51,9 @@ def home(inputs: Any) -> torch.device:
 class HollowRun:
     """Runs operators on tensors without data, and never writes to a tensor from outside.
 
-    An operator with an argument without data runs without data altogether. Others (index tables,
-    reparametrised weights) run as usual. A tensor from outside the pass, such as a buffer, is
-    replaced by a copy for the rest of the pass before it is written to.
+    An operator with an argument without data runs without data altogether, unless it asks only for
+    its shape. Others (index tables, reparametrised weights) run as usual. A tensor from outside the
+    pass, such as a buffer, is replaced by a copy for the rest of the pass before it is written to.
 
     Parameters
     ----------
@@ -64,7 +71,8 @@ class HollowRun:
         self, name: str, func: Any, arguments: Mapping[str, Any], targets: list[Tensor]
     ) -> Any:
         """Run one operator."""
-        empty = any(self._current(tensor).is_meta for tensor in tensors(dict(arguments)))
+        made = name in FACTORIES
+        empty = not made and any(self._current(t).is_meta for t in tensors(dict(arguments)))
         for tensor in targets:
             if empty:
                 self.emptied(tensor)
@@ -73,8 +81,9 @@ class HollowRun:
                     self._replaced[tensor] = tensor.clone()
         stand_in = self._without_data if empty else self._current_or_other
         given = tree_map(stand_in, dict(arguments))
-        if given.get("device") is not None:
-            given["device"] = self._placed(given["device"], empty)
+        device = given.get("device") or (given["self"].device if made else None)
+        if device is not None:
+            given["device"] = self._placed(device, empty)
         result = SHAPES[name](given) if empty and name in SHAPES else None
         if result is None:
             result = _called(func, given)
@@ -95,6 +104,8 @@ class HollowRun:
         """From here on, a tensor has no data: something without data was written to it."""
         if not self._current(tensor).is_meta:
             self._replaced[tensor] = hollow(tensor)
+        if tensor._is_view() and tensor._base is not None:
+            self.emptied(tensor._base)
 
     def _current(self, tensor: Tensor) -> Tensor:
         replaced = self._replaced.get(tensor)

@@ -18,17 +18,13 @@ from respondcam.network.layout import (  # noqa: F401
     rules_spatial,  # pyright: ignore[reportUnusedImport]
 )
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
-from respondcam.network.layout.hollow import HollowRun, written
+from respondcam.network.layout.hollow import FACTORIES, HollowRun, written
 from respondcam.network.layout.joining import joined
 from respondcam.network.layout.rules import RULES, Call, base_name, named, pointwise
 from respondcam.network.trees import tensors
 
-# results that depend on the shape of their argument only
-FACTORIES = {
-    "empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like",
-    "randint_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided",
-    "sym_size", "sym_stride", "sym_numel", "device", "zero",
-}  # fmt: skip
+# what depends on the shape of its argument only
+_SHAPE_ONLY = {*FACTORIES, "sym_size", "sym_stride", "sym_numel", "device", "zero"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ class Tracker(TorchDispatchMode):
         else:
             result = self.run(name, func, arguments, targets)
         tracks = [track for track in map(self.track, tensors(dict(arguments))) if track is not None]
-        if tracks and name not in FACTORIES:
+        if tracks and name not in _SHAPE_ONLY:
             self._follow(func, Call(name, arguments, result, self._layout), tracks, targets)
         if name in ("slice", "select", "narrow") and isinstance(result, Tensor):
             self._link(name, arguments, result)
