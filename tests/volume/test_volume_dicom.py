@@ -318,7 +318,11 @@ def test_packed_pixels_are_read(tmp_path):
 
 
 def test_dicom_under_another_name_is_refused(tmp_path):
-    write_slice(tmp_path / "ct.nrrd", STORED[0], ORIGIN)
+    """ITK would take the reader that suits the content, and nothing would have been checked."""
+    write_slice(tmp_path / "ct.dcm", STORED[0], ORIGIN)
+    header = b"NRRD0004\n\n"  # the first 128 bytes of DICOM may be anything
+    data = header + (tmp_path / "ct.dcm").read_bytes()[len(header) :]
+    (tmp_path / "ct.nrrd").write_bytes(data)
     with pytest.raises(VolumeError, match=r"ct\.nrrd.*cannot be read"):
         read_volume(tmp_path / "ct.nrrd")
 
