@@ -239,6 +239,16 @@ def test_an_interruption_leaves_nothing(cli, nets, cube, tmp_path, monkeypatch):
     assert_nothing_left(tmp_path)
 
 
+def test_an_interruption_within_generated_code(tmp_path):
+    """As that of dataclasses, while libraries are imported."""
+    (tmp_path / "nets.py").write_text("def net():\n    exec('raise KeyboardInterrupt')\n")
+    command = [sys.executable, "-m", "respondcam", "layers", "--model", "nets.py:net"]
+    command += ["--shape", "1,8,8,8"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 130
+    assert run.stderr == "respondcam: Interrupted. Nothing was written.\n"
+
+
 def test_a_pattern_without_files(cli, nets, tmp_path):
     assert_refused(cli("explain", "nothing-*.mrc", "--model", f"{nets}:net"), "No file matches")
     assert_nothing_left(tmp_path)

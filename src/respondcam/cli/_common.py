@@ -157,6 +157,9 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as stop:
+            # CPython remembers an interruption within an exec (of dataclasses, say) until the next
+            # one, and would end the process by the signal in place of our exit code
+            exec("")
             out = kwargs.get("out")
             name = getattr(command, "__name__", "")
             told = str(stop) if isinstance(stop, Interrupted) else ""
