@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -80,15 +81,32 @@ def _beside(target: Path) -> Generator[Path, None, None]:
     try:
         folder = tempfile.mkdtemp(prefix=".respondcam-", dir=target.parent)
     except OSError as error:
-        message = (
-            f"Cannot write {str(target)!r}: {error.strerror or error}. "
-            f"Give a path in an existing folder that you may write to."
-        )
-        raise InputError(message) from error
+        raise InputError(f"Cannot write {str(target)!r}: {why_unwritten(error)}") from error
     try:
         yield Path(folder) / target.name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+REMEDIES = {
+    errno.ENOSPC: "Make room on that disk, or give a folder on another one.",
+    errno.EDQUOT: "Delete files of yours on that disk, or give a folder on another one.",
+    errno.ENAMETOOLONG: "Give shorter names: results are named after input, layer and class.",
+}
+"""What to do about errors of the system that only writing has, by their numbers."""
+
+
+def why_unwritten(error: OSError) -> str:
+    """Why something could not be written, and what to do about it.
+
+    Examples
+    --------
+    >>> why_unwritten(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device. Make room on that disk, or give a folder on another one.'
+    """
+    otherwise = "Give a path in an existing folder that you may write to."
+    remedy = REMEDIES.get(error.errno or 0, otherwise)
+    return f"{error.strerror or error}. {remedy}"
 
 
 def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.") -> Path:
@@ -159,6 +177,8 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
+# a string is passed over as a whole; one that does not end takes the rest with it
+_BRACKETS = re.compile(r'[\[{\]}]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _DEEPEST = 200  # no record of ours goes down further
 _LONGEST_INTEGER = 300  # digits; floats end after 308
 _LARGEST = 1 << 28  # bytes; none is longer
@@ -201,12 +221,12 @@ def parse_json(text: str) -> Any:
 
     Examples
     --------
-    >>> parse_json('["a", {"b": 1}]')
-    ['a', {'b': 1}]
+    >>> parse_json('["[a", {"b": 1}]')
+    ['[a', {'b': 1}]
     """
     level = deepest = 0
-    for bracket in re.finditer(r"[\[{\]}]", text):
-        level += 1 if bracket[0] in "[{" else -1
+    for bracket in _BRACKETS.finditer(text):
+        level += (bracket[0] in "[{") - (bracket[0] in "]}")  # neither: it is a string
         deepest = max(deepest, level)
     if deepest > _DEEPEST:
         raise ValueError(f"it goes down {deepest} levels")

@@ -185,8 +185,39 @@ def test_a_failure_while_writing_leaves_nothing(cli, nets, cube, tmp_path, monke
 
     monkeypatch.setattr("respondcam.cli._writing.save_figure", full)
     result = cli("explain", cube, "--model", f"{nets}:net")
-    assert_refused(result, "No space left on device")
+    assert_refused(result, "the results", "respondcam-maps", "No space left on device", "Make room")
     assert_nothing_left(tmp_path)
+
+
+def test_a_name_that_is_too_long(cli, nets, make, tmp_path):
+    long = make.mrc(tmp_path / f"{'long' * 60}.mrc", make.blob((8, 8, 8)))
+    result = cli("explain", long, "--model", f"{nets}:net")
+    assert_refused(result, "longlong", "into 'respondcam-maps'", "too long", "shorter names")
+    assert_nothing_left(tmp_path)
+    result = cli("explain", long, "--model", f"{nets}:net", "--out", "long" * 70)
+    assert_refused(result, "--out", "too long")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("explain", "cube.mrc", "--model", "demo"),
+        ("compare", "cube.mrc", "--model", "demo"),
+        ("average", "particles.star", "--model", "demo"),
+        ("report", "respondcam-maps"),
+        ("reproduce", "table1"),
+        ("simulate",),
+        ("train",),
+        ("demo",),
+    ],
+)
+def test_an_output_folder_of_an_empty_name(cli, tmp_path, command):
+    before = sorted(tmp_path.iterdir())
+    result = cli(*command, "--out", "")
+    assert result.code == 2
+    assert "--out" in result.err
+    assert "is empty" in result.err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_fault_of_the_network_s_own_code(cli, nets, cube, tmp_path):
@@ -206,6 +237,16 @@ def test_an_interruption_leaves_nothing(cli, nets, cube, tmp_path, monkeypatch):
     assert result.code == 130
     assert "Interrupted" in result.err
     assert_nothing_left(tmp_path)
+
+
+def test_an_interruption_within_generated_code(tmp_path):
+    """As that of dataclasses, while libraries are imported."""
+    (tmp_path / "nets.py").write_text("def net():\n    exec('raise KeyboardInterrupt')\n")
+    command = [sys.executable, "-m", "respondcam", "layers", "--model", "nets.py:net"]
+    command += ["--shape", "1,8,8,8"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 130
+    assert run.stderr == "respondcam: Interrupted. Nothing was written.\n"
 
 
 def test_a_pattern_without_files(cli, nets, tmp_path):

@@ -145,6 +145,14 @@ def test_class_numbers_may_be_written_as_fractions(tmp_path):
             "numbers",
         ),
         (
+            HEAD + "_rlnPixelSize #5\n_rlnImageSize #6\na.mrc 1 2 3 4 8.5\n",
+            "gives 8.5 for rlnImageSize",
+        ),
+        (
+            HEAD + "_rlnPixelSize #5\n_rlnImageSize #6\na.mrc 1 2 3 4 1e300\n",
+            "whole numbers of voxels up to 65536",
+        ),
+        (
             HEAD + "_rlnPixelSize #5\n_rlnImageSize #6\na.mrc 1 2 3 4 8\nb.mrc 1 2 3 5 8\n",
             "2 values",
         ),

@@ -64,21 +64,25 @@ def _arrays(folder: Path) -> dict[str, bytes]:
 
 
 def _dicom(folder: Path) -> dict[str, bytes]:
-    """Two slices of a series: one stays as it is, one becomes hostile."""
-    for name, z in (("neighbour", 0.0), ("good", 2.0)):
-        _slice(folder / f"{name}.dcm", z)
-    data = (folder / "good.dcm").read_bytes()
-    (folder / "good.dcm").unlink()
-    return {".dcm": data}
+    """Two slices of a series, plain and packed: one stays as it is, one becomes hostile."""
+    seeds: dict[str, bytes] = {}
+    for packed in (False, True):
+        _slice(folder / f"neighbour-{packed}.dcm", 0.0, packed=packed)
+        good = folder / "good.dcm"
+        _slice(good, 2.0, packed=packed)
+        seeds["-rle.dcm" if packed else ".dcm"] = good.read_bytes()
+        good.unlink()
+    return seeds
 
 
-def _slice(path: Path, z: float) -> None:
+def _slice(path: Path, z: float, *, packed: bool) -> None:
     import pydicom
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
     data = pydicom.Dataset()
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"1.2.3.{int(z)}"
-    data.SeriesInstanceUID, data.StudyInstanceUID, data.Modality = "1.2.3.4", "1.2.3.5", "CT"
+    data.SeriesInstanceUID = "1.2.3.6" if packed else "1.2.3.4"
+    data.StudyInstanceUID, data.Modality = "1.2.3.5", "CT"
     data.ImagePositionPatient, data.PixelSpacing = [0, 0, z], [1, 1]
     data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     data.Rows, data.Columns, data.SamplesPerPixel = 12, 20, 1
@@ -89,6 +93,8 @@ def _slice(path: Path, z: float) -> None:
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = CTImageStorage
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    if packed:
+        data.compress(RLELossless)
     data.save_as(path, enforce_file_format=True)
 
 

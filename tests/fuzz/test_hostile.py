@@ -305,6 +305,16 @@ def test_a_chunk_that_says_it_unpacks_to_far_more(tmp_path):
         read_volume(tmp_path / "a.ome.zarr")
 
 
+def test_brackets_in_texts_go_nowhere():
+    from respondcam._files import parse_json
+
+    names = [f'kind [{number} "of\\' for number in range(300)]
+    assert parse_json(json.dumps(names)) == names
+    for hostile in ('"' + "[" * 300, '"\\', "]" * 300 + "[" * 900, '["a", ' * 300):
+        with pytest.raises(ValueError, match=r"line|levels"):
+            parse_json(hostile)
+
+
 def test_json_that_goes_down_without_end(tmp_path):
     from respondcam.large.manifest import read_manifest
 

@@ -1,15 +1,24 @@
 """DICOM series that pydicom writes: order, spacing, rescaling, place; and series that are none."""
 
+import itertools
+import struct
+import subprocess
+import sys
+
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -215,6 +224,107 @@ def test_packed_pixels_are_bounded(tmp_path):
         data.save_as(path)
     with pytest.raises(VolumeError, match=r"60000 x 60000 pixels"):
         read_volume(folder)
+
+
+def runs(count, *begins, body=b"junk" * 20):
+    return struct.pack("<16I", count, *begins, *[0] * (15 - len(begins))) + body
+
+
+def jpeg_ls(rows, columns):
+    frame = struct.pack(">HBHHBBBB", 11, 8, rows, columns, 1, 1, 0x11, 0)
+    scan = struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 0, 0)
+    return b"\xff\xd8\xff\xf7" + frame + b"\xff\xda" + scan + bytes(200) + b"\xff\xd9"
+
+
+def write_packed(path, syntax, fragments, **tags):
+    write_slice(path, STORED[0], ORIGIN, **tags)
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate(fragments) if fragments else b"\xfe\xff\x00\xe0" + bytes(4)
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    data.save_as(path)
+
+
+READ = """
+import sys
+from respondcam.errors import VolumeError
+from respondcam.volume import read_volume
+for path in sys.argv[1:]:
+    print("reading", path, flush=True)
+    try:
+        read_volume(path)
+    except VolumeError as error:
+        print(error, flush=True)
+    else:
+        print("was read", flush=True)
+"""
+
+
+JUNK = [
+    (RLELossless, [bytes(64) + b"junk" * 20]),  # no segments: GDCM would divide by zero
+    (RLELossless, [runs(2, 64, 80), bytes(64)]),
+    (RLELossless, [runs(16, *range(64, 79))]),
+    (RLELossless, [runs(2, 80, 64)]),
+    (RLELossless, [runs(2, 64, 4000)]),
+    (RLELossless, [runs(1, 0)]),
+    (RLELossless, [runs(3, 64, 80, 100)]),  # of pixels of two bytes
+    (RLELossless, [b"ju"]),
+    (RLELossless, []),
+    (JPEGLSLossless, [jpeg_ls(4, 0)]),  # would be written to where nothing is
+    (JPEGLSLossless, [jpeg_ls(0, 6)]),
+    (JPEGLSLossless, [jpeg_ls(60000, 60000)]),
+    (JPEGLSLossless, [b"\xff\xd8\xff\xff", b"\xff"]),
+    (JPEGBaseline8Bit, [b"\xff\xd8\xff\xc0" + b"junk" * 20]),
+    (JPEGBaseline8Bit, []),
+    (JPEG2000Lossless, [b"\xff\x4f\xff\x51" + b"junk" * 20]),
+]
+UNUSUAL = [
+    {},
+    {"Rows": 20000, "Columns": 20000},
+    {"Rows": 0},
+    {"BitsAllocated": 7},
+    {"SamplesPerPixel": 0},
+    {"PlanarConfiguration": 7},
+    {"NumberOfFrames": 0},
+]
+
+
+def test_junk_among_packed_pixels_is_refused(tmp_path):
+    """In a process of its own, which GDCM would end."""
+    paths = []
+    drawn = zip(JUNK * 2, itertools.cycle(UNUSUAL), strict=False)
+    for number, ((syntax, junk), tags) in enumerate(drawn):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        paths.append(folder / "00.dcm")
+        write_packed(paths[-1], syntax, junk, **tags)
+        write_slice(folder / "01.dcm", STORED[1], ORIGIN + ROTATION[:, 2])
+    run = subprocess.run(
+        [sys.executable, "-c", READ, *paths], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout.count("reading")) == (0, len(paths)), run.stdout
+    assert "was read" not in run.stdout
+
+
+def test_packed_pixels_are_read(tmp_path):
+    sections = np.random.default_rng(3).integers(0, 3000, (2, 40, 60)).astype(np.uint16)
+    for number, section in enumerate(sections):
+        path = tmp_path / f"{number}.dcm"
+        write_slice(path, section, ORIGIN + ROTATION[:, 2] * number)
+        data = pydicom.dcmread(path)
+        data.compress(RLELossless)
+        data.save_as(path)
+    np.testing.assert_allclose(read_volume(tmp_path).voxels, sections - 1024.0)
+
+
+def test_dicom_under_another_name_is_refused(tmp_path):
+    """ITK would take the reader that suits the content, and nothing would have been checked."""
+    write_slice(tmp_path / "ct.dcm", STORED[0], ORIGIN)
+    header = b"NRRD0004\n\n"  # the first 128 bytes of DICOM may be anything
+    data = header + (tmp_path / "ct.dcm").read_bytes()[len(header) :]
+    (tmp_path / "ct.nrrd").write_bytes(data)
+    with pytest.raises(VolumeError, match=r"ct\.nrrd.*cannot be read"):
+        read_volume(tmp_path / "ct.nrrd")
 
 
 def test_what_is_no_slice_of_the_series_is_passed_over(tmp_path):

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import inspect
 import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -379,6 +380,20 @@ def test_what_follows_the_voxels_is_read_on_only_so_far(tmp_path, monkeypatch):
     (tmp_path / "c.nii.gz").write_bytes(gzip.compress(raw + bytes(1 << 21)))
     with pytest.raises(VolumeError, match="goes on for more than 1 MiB"):
         read_volume(tmp_path / "c.nii.gz")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_packing_without_end_is_given_up_early(tmp_path, pack):
+    """What a header that lies says is not unpacked for long."""
+    write_volume(tmp_path / "a.mrc", Volume(np.ones((4, 4, 4)), unit="angstrom"))
+    raw = (tmp_path / "a.mrc").read_bytes()
+    path = tmp_path / "b.mrc.gz"
+    path.write_bytes(pack(raw + bytes(1 << 25)))
+    with pytest.raises(VolumeError, match="goes on for more than 16 MiB"):
+        read_volume(path)
+    path.write_bytes(pack(raw[:92] + struct.pack("<i", 1 << 30) + raw[96:] + bytes(1 << 20)))
+    with pytest.raises(VolumeError, match="extended header of 1073741824 bytes"):
+        read_volume(path)
 
 
 def test_a_link_that_leads_nowhere_is_named_as_such(tmp_path):

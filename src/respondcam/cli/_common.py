@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from respondcam._files import parse_json
+from respondcam._files import REMEDIES, parse_json, why_unwritten
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam._readers import at_the_command_line
 from respondcam.cli._interrupting import Interrupted, exit_code_of, left_behind
@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 
 # what moves a terminal's cursor, colours, or turns the direction of what follows; not the line feed
 _COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+
+
+def folder_option(summary: str) -> Any:
+    """An option for the folder of the results."""
+    return typer.Option(metavar="DIR", help=summary, parser=_named_folder)
+
+
+def _named_folder(name: str | Path) -> Path:
+    if not str(name):
+        raise typer.BadParameter(
+            "it is empty, perhaps from a variable of the shell that is not set. Give the name of "
+            "a folder; the current one is ."
+        )
+    return Path(name)
+
 
 ModelOption = Annotated[
     str,
@@ -142,6 +157,9 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as stop:
+            # CPython remembers an interruption within an exec (of dataclasses, say) until the next
+            # one, and would end the process by the signal in place of our exit code
+            exec("")
             out = kwargs.get("out")
             name = getattr(command, "__name__", "")
             told = str(stop) if isinstance(stop, Interrupted) else ""
@@ -172,7 +190,8 @@ def in_words(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
-        return f"{where}{error.strerror or error}."
+        known = error.errno in REMEDIES
+        return f"{where}{why_unwritten(error) if known else f'{error.strerror or error}.'}"
     if is_out_of_memory(error):
         return (
             "There is not enough memory. Explain the volume window by window (--window), or with "

@@ -2,17 +2,19 @@
 
 import json
 import math
+import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from respondcam import __version__
 from respondcam._differences import differences
-from respondcam._files import distinct, read_json, slug
+from respondcam._files import distinct, read_json, slug, why_unwritten
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.cli._common import to_json
@@ -90,8 +92,8 @@ def prepare_folder(folder: Path) -> bool:
     InputError
         If it cannot be created or written to.
     """
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -137,7 +139,7 @@ def write_explained(
         If a file is in the way or cannot be written.
     """
     made: list[OneMap] = []
-    with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
+    with _aside(folder) as aside:
         maps = _each_once(found, model)
         stems = _stems(found[0][1].source.name if found else "", [one[-1] for one in maps])
         together = [f"{stem}{_FURTHER['record']}" for stem in stems]
@@ -146,12 +148,25 @@ def write_explained(
             _check_free(files, record, overwrite=overwrite)
             record["files"] = {what: path.name for what, path in files.items()}
             record |= {"together": together, "limit": limit}
-            _write(Path(aside), files, explained, explanation, target, record, limit)
+            _write(aside, files, explained, explanation, target, record, limit)
             made.append(OneMap(record, files))
         for one in made:
             for path in one.files.values():
-                Path(aside, path.name).replace(path)
+                (aside / path.name).replace(path)
     return made
+
+
+@contextmanager
+def _aside(folder: Path) -> Generator[Path, None, None]:
+    """A folder for what is not whole yet; where the block cannot write, the error says what."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
+            yield Path(aside)
+    except OSError as error:
+        name = Path(os.fsdecode(error.filename)).name if error.filename else "the results"
+        raise InputError(
+            f"Cannot write {name} into {str(folder)!r}: {why_unwritten(error)}"
+        ) from error
 
 
 def _each_once(

@@ -17,6 +17,7 @@ from respondcam.cli._common import (
     QuietOption,
     TrustOption,
     WeightsOption,
+    folder_option,
 )
 
 
@@ -49,9 +50,7 @@ def average(
         int | None, typer.Option(metavar="N", help="Take only so many particles, the first ones.")
     ] = None,
     normalize: NormalizeOption = "none",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
-        "respondcam-average"
-    ),
+    out: Annotated[Path, folder_option("Where the results go.")] = Path("respondcam-average"),
     output: OutputOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = "auto",

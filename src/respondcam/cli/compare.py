@@ -18,6 +18,7 @@ from respondcam.cli._common import (
     QuietOption,
     TrustOption,
     WeightsOption,
+    folder_option,
 )
 
 
@@ -99,9 +100,9 @@ def compare(
     axes: AxesOption = "zyx",
     output: OutputOption = None,
     classes: ClassesOption = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the results go; a later run goes on there.")
-    ] = Path("respondcam-compare"),
+    out: Annotated[Path, folder_option("Where the results go; a later run goes on there.")] = Path(
+        "respondcam-compare"
+    ),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew in a folder of another comparison.")
     ] = False,

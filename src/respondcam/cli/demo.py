@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption, QuietOption, ReportOption
+from respondcam.cli._common import (
+    DeviceOption,
+    JSONOption,
+    QuietOption,
+    ReportOption,
+    folder_option,
+)
 
 
 def demo(
@@ -15,9 +21,7 @@ def demo(
             metavar="DIR", help="Use the real densities (MRC files) in this folder instead."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
-        "respondcam-demo"
-    ),
+    out: Annotated[Path, folder_option("Where the results go.")] = Path("respondcam-demo"),
     seed: Annotated[int, typer.Option(metavar="N", help="Which scene.", min=0)] = 0,
     device: DeviceOption = "auto",
     with_report: ReportOption = False,

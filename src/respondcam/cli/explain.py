@@ -19,6 +19,7 @@ from respondcam.cli._common import (
     ReportOption,
     TrustOption,
     WeightsOption,
+    folder_option,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def explain(
     ] = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(
-        "respondcam-maps"
-    ),
+    out: Annotated[Path, folder_option("Where the results go.")] = Path("respondcam-maps"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other runs in that folder.")
     ] = False,

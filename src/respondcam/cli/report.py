@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import JSONOption, QuietOption
+from respondcam.cli._common import JSONOption, QuietOption, folder_option
 
 
 def report(
@@ -15,9 +15,7 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Where the pages go; the folder of the first maps if not given."
-        ),
+        folder_option("Where the pages go; the folder of the first maps if not given."),
     ] = None,
     table: Annotated[
         list[Path] | None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption, PageOption, QuietOption
+from respondcam.cli._common import DeviceOption, JSONOption, PageOption, QuietOption, folder_option
 
 
 def reproduce(
@@ -21,9 +21,9 @@ def reproduce(
             "phantoms unless given. For natural-images: images, or folders of them.",
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where it goes; the same run is continued.")
-    ] = Path("respondcam-reproduction"),
+    out: Annotated[Path, folder_option("Where it goes; the same run is continued.")] = Path(
+        "respondcam-reproduction"
+    ),
     classes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Take only these, in this order.")
     ] = None,

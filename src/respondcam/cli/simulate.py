@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import JSONOption, QuietOption
+from respondcam.cli._common import JSONOption, QuietOption, folder_option
 
 
 def simulate(
@@ -18,9 +18,9 @@ def simulate(
             "All phantoms unless given.",
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the files go; the same run is continued.")
-    ] = Path("respondcam-simulation"),
+    out: Annotated[Path, folder_option("Where the files go; the same run is continued.")] = Path(
+        "respondcam-simulation"
+    ),
     classes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Take only these of the kinds.")
     ] = None,

@@ -11,6 +11,7 @@ from respondcam.cli._common import (
     ModelArgumentsOption,
     ModelOption,
     QuietOption,
+    folder_option,
 )
 
 
@@ -34,9 +35,9 @@ def train(
             "of volumes for each class.",
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where it goes; the same training is continued.")
-    ] = Path("respondcam-training"),
+    out: Annotated[Path, folder_option("Where it goes; the same training is continued.")] = Path(
+        "respondcam-training"
+    ),
     classes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Take only these, in this order.")
     ] = None,

@@ -28,6 +28,8 @@ _COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
 _ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _VOXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnTomoTiltSeriesPixelSize")
 
+_LARGEST_BOX = 1 << 16  # voxels along an axis
+
 
 @dataclass(frozen=True, eq=False)
 class ParticleList:
@@ -132,7 +134,7 @@ def read_particles(path: str | os.PathLike[str]) -> ParticleList:
     optics = tables.get("optics")
     voxel = _from_either(rows, optics, _VOXEL_SIZES, path)
     boxed = "rlnImageName" in rows
-    box = int(_from_either(rows, optics, ("rlnImageSize",), path)) if boxed else None
+    box = _box_size(_from_either(rows, optics, ("rlnImageSize",), path), path) if boxed else None
     return ParticleList(
         files=_files(rows, path),
         classes=_classes(rows, tables, path),
@@ -251,6 +253,15 @@ def _from_either(
                     f"optics group to a file of its own"
                 )
     raise InputError(f"{str(path)!r} has none of the columns {', '.join(names)}; add one of them")
+
+
+def _box_size(size: float, path: str | os.PathLike[str]) -> int:
+    if size != int(size) or size > _LARGEST_BOX:
+        raise InputError(
+            f"{str(path)!r} gives {size:g} for rlnImageSize, the size of the boxes; accepted are "
+            f"whole numbers of voxels up to {_LARGEST_BOX}"
+        )
+    return int(size)
 
 
 def _numbers(

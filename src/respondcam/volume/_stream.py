@@ -28,7 +28,8 @@ DEFLATE_RATIO = 1032
 # Bytes that a file can yield when nothing is known: only the machine's memory is the limit then.
 UNBOUNDED = 1 << 62
 
-_LONGEST_REST = 1 << 30  # bytes that are read behind the voxels, for the checksum after them
+# Bytes that are read behind the voxels, for the checksum after them; as many as before it, if more
+_LONGEST_REST = 1 << 24
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
@@ -215,12 +216,13 @@ def read_rest(stream: BufferedIOBase, path: Path) -> bool:
     more = stream.read(1)
     if not isinstance(stream, gzip.GzipFile | bz2.BZ2File | zipfile.ZipExtFile):
         return bool(more)
+    longest = max(_LONGEST_REST, stream.tell())
     passed = len(more)
     while piece := stream.read(_PIECE):
         passed += len(piece)
-        if passed > _LONGEST_REST:
+        if passed > longest:
             raise VolumeError(
-                f"{str(path)!r} is damaged: it goes on for more than {_LONGEST_REST >> 20} MiB "
+                f"{str(path)!r} is damaged: it goes on for more than {longest >> 20} MiB "
                 f"behind the voxels that its header declares"
             )
     return passed > 0

@@ -17,7 +17,7 @@ import numpy as np
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
-from respondcam.volume.dicom_pixels import check_pixels
+from respondcam.volume.dicom_pixels import check_pixels, check_runs
 from respondcam.volume.geometry import LPS_TO_RAS
 from respondcam.volume.itk import read_information, reason, simple_itk
 from respondcam.volume.volume import Volume
@@ -79,7 +79,7 @@ def has_dicom_stamp(path: Path) -> bool:
 
 def _find_series(path: Path) -> _Files:
     """Files of the series that a path means, with what ITK knows about each."""
-    wanted = None if path.is_dir() else _tag(read_information(path), _SERIES, path).strip(" \0")
+    wanted = None if path.is_dir() else _tag(_information(path), _SERIES, path).strip(" \0")
     series, unreadable = _group(path if path.is_dir() else path.parent)
     if wanted is not None:
         series = {wanted: series.get(wanted, [])}
@@ -113,13 +113,18 @@ def _group(folder: Path) -> tuple[dict[str, _Files], list[Path]]:
         if not file.is_file() or not (file.suffix.lower() in _SUFFIXES or has_dicom_stamp(file)):
             continue
         try:
-            info = read_information(file)
+            info = _information(file)
             identifier = _tag(info, _SERIES, file).strip(" \0")
         except VolumeError:
             unreadable.append(file)
         else:
             series.setdefault(identifier, []).append((file, info))
     return series, unreadable
+
+
+def _information(path: Path) -> Any:
+    check_runs(path)
+    return read_information(path, "GDCMImageIO")
 
 
 def _head(path: Path) -> bytes:
@@ -228,7 +233,7 @@ def _pixels(one: _Slice) -> np.ndarray:
     """Rescaled grey values (row, column)."""
     sitk = simple_itk()
     try:
-        image = sitk.ReadImage(str(one.path))
+        image = sitk.ReadImage(str(one.path), imageIO="GDCMImageIO")
     except RuntimeError as error:
         raise VolumeError(f"{str(one.path)!r} cannot be read: {reason(error)}") from error
     # a copy: a view would outlive the image that owns its memory

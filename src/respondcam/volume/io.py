@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from respondcam._files import whole_file, whole_folder
+from respondcam._files import whole_file, whole_folder, why_unwritten
 from respondcam.errors import VolumeError
 from respondcam.volume._wording import IMAGES
 from respondcam.volume.volume import Volume
@@ -146,7 +146,7 @@ def write_volume(path: str | os.PathLike[str], volume: Volume) -> None:
     except VolumeError as error:
         raise VolumeError(f"Cannot write {str(target)!r}: {error}") from error
     except OSError as error:
-        raise VolumeError(f"Cannot write {str(target)!r}: {error}") from error
+        raise VolumeError(f"Cannot write {str(target)!r}: {why_unwritten(error)}") from error
 
 
 def read_suffixes() -> tuple[str, ...]:

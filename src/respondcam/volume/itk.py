@@ -57,8 +57,11 @@ def simple_itk() -> Any:
     return require("SimpleITK", extra="imaging", purpose="read and write this kind of file")
 
 
-def read_information(path: Path) -> Any:
+def read_information(path: Path, kind: str = "") -> Any:
     """Read a file's header alone; give the reader that knows size, place and tags.
+
+    `kind` is the only one of ITK's readers to be asked. Unless it is given, ITK takes whichever of
+    all its readers the content suits, whatever the name says.
 
     Raises
     ------
@@ -66,6 +69,7 @@ def read_information(path: Path) -> Any:
         If ITK finds no image in the file.
     """
     reader = simple_itk().ImageFileReader()
+    reader.SetImageIO(kind)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

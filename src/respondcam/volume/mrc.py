@@ -32,6 +32,7 @@ from respondcam.volume.mrc_geometry import (
 from respondcam.volume.volume import Unit, Volume
 
 _HEADER_BYTES = 1024
+_LONGEST_EXTENDED = 1 << 26  # bytes; packed files are unpacked to their end
 _TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _OTHER_MODES = {3: "complex integers", 4: "complex floats", 101: "4-bit integers"}
 _IMOD_STAMP, _IMOD_SIGNED_BYTES = 1146047817, 1
@@ -185,13 +186,16 @@ def _skip_extended_header(
     stream: BufferedIOBase, header: Any, shape: tuple[int, ...], dtype: np.dtype, path: Path
 ) -> None:
     length = int(header["nsymbt"])
-    if length < 0:
-        raise VolumeError(f"{str(path)!r} declares an extended header of {length} bytes")
     voxels = int(np.prod(shape)) * dtype.itemsize
-    if length and path.stat().st_size == _HEADER_BYTES + voxels:
+    if length > 0 and path.stat().st_size == _HEADER_BYTES + voxels:
         _warn(path, f"declares an extended header of {length} bytes that is not there")
-    else:
+    elif 0 <= length <= _LONGEST_EXTENDED:
         stream.seek(_HEADER_BYTES + length)
+    else:
+        raise VolumeError(
+            f"{str(path)!r} has a damaged header: it declares an extended header of {length} "
+            f"bytes; accepted are up to {_LONGEST_EXTENDED}"
+        )
 
 
 def _warn(path: Path, what: str) -> None:

@@ -31,7 +31,7 @@ from respondcam.volume.volume import Unit, Volume
 
 _NO_UNIT = "unit: voxel"
 _TOLERANCE = 1e-3  # voxels
-_LARGEST_OFFSET = 1 << 30  # bytes; packed files are unpacked to there, and extensions are short
+_LARGEST_OFFSET = 1 << 26  # bytes; packed files are unpacked to there, and extensions are short
 # NIfTI's unit -> our unit, and how many of ours make one of it
 _UNITS: dict[str, tuple[Unit, float]] = {
     "unknown": ("mm", 1.0),

@@ -35,7 +35,7 @@ def read(path: Path) -> Volume:
     """
     sitk = simple_itk()
     apart = _files_apart(path, _lines(path))
-    info = read_information(path)
+    info = read_information(path, "NrrdImageIO")
     size, channels = info.GetSize(), info.GetNumberOfComponents()
     if len(size) not in (3, 4) or (len(size) == 4 and channels > 1):
         raise VolumeError(
@@ -54,7 +54,7 @@ def read(path: Path) -> Volume:
         path, (channels, *size[::-1]), itemsize, _bytes_at_most(path, apart, fields, header_length)
     )
     try:
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO")
     except RuntimeError as error:
         raise VolumeError(f"{str(path)!r} cannot be read: {reason(error)}") from error
     array = sitk.GetArrayViewFromImage(image)  # valid as long as the image is
