@@ -116,6 +116,12 @@ _PARTS = {
 }
 
 
+_LAYER_COLUMNS = (
+    "calls: how often the layer runs in one pass; head memory: what a map of it keeps in memory, "
+    "per volume, of the network behind it."
+)
+
+
 def layer_table(layers: "LayerTable") -> None:
     """Print the layers of a network with the chosen one in bold."""
     titles, rows = layers.cells()
@@ -124,6 +130,7 @@ def layer_table(layers: "LayerTable") -> None:
     bold = [number for number, layer in enumerate(layers.rows) if layer.chosen]
     spare = ("calls", "offset", "kind")
     print_fitting(titles, rows, left=len(titles), spare=spare, grouped=False, bold=bold)
+    print_plain(_LAYER_COLUMNS)
     if layers.chosen:
         print_plain(f"Chosen when no layer is named: {layers.chosen}, {layers.reason}.")
     else:
