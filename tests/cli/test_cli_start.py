@@ -57,6 +57,38 @@ def test_nothing_heavy_is_loaded(code):
     assert not loaded_after(code) & set(HEAVY)
 
 
+WRONG = """
+import sys
+from respondcam.cli import main
+sys.modules["captum"] = None
+open("notes.docx", "w").write("text")
+open("a.mrc", "w").write("text")
+sys.argv = ["respondcam", *{arguments!r}, "--model", "demo"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+"""
+
+
+@pytest.mark.parametrize("command", ["explain", "audit", "compare"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("none*.mrc",),
+        ("none.mrc", "notes.docx"),
+        ("a.mrc", "--method", "gradcam"),
+        ("a.mrc", "--method", "occlusion"),
+    ],
+    ids=" ".join,
+)
+def test_files_and_methods_that_nothing_can_be_done_with_are_told_at_once(
+    command, wrong, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert "torch" not in loaded_after(WRONG.format(arguments=(command, *wrong)))
+
+
 def processor_seconds(code: str) -> float:
     """Time that a fresh process computes: unlike the wall's clock, blind to what else runs."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

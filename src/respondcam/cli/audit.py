@@ -68,13 +68,15 @@ def audit(
     by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv. Tables and pages
     of an earlier audit are written anew; any other file is left alone unless --overwrite.
     """
+    from respondcam.cli._beforehand import check_beforehand
+
+    sources = check_beforehand(files, method or ())
     from respondcam.cli import _auditing
     from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import Settings, advice, class_list, make_explainer, open_model
-    from respondcam.cli._inputs import find_sources, left_out, without_channel_files
+    from respondcam.cli._inputs import left_out, without_channel_files
 
-    sources = find_sources(files)
     check_files(csv_file, page, overwrite=overwrite)
     layers = (layer,) if layer else ()
     names = class_list(classes)

@@ -125,11 +125,14 @@ def compare(
     compare.json, compare.png, with --report compare.html, and one record per volume, so that a run
     that was stopped goes on.
     """
+    from respondcam.cli._beforehand import check_beforehand
+
+    sources = check_beforehand(files, method or (), every=True)
     from respondcam.cli import _compare_report
     from respondcam.cli._batch import run_batch
     from respondcam.cli._comparing import Asked, Comparison, open_comparison
     from respondcam.cli._explaining import class_list
-    from respondcam.cli._inputs import find_sources, left_out
+    from respondcam.cli._inputs import left_out
 
     asked = Asked(
         methods=tuple(method or ("respond", "grad")),
@@ -151,7 +154,6 @@ def compare(
         method_arguments=tuple(method_arg or ()),
         precision=precision,
     )
-    sources = find_sources(files)
     comparison: Comparison = open_comparison(
         asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
     )

@@ -187,6 +187,9 @@ def explain(
     targets as channels, with the score of every window in it, and .section.png, the section of the
     highest value, and --resume need not be given.
     """
+    from respondcam.cli._beforehand import check_beforehand
+
+    sources = check_beforehand(files, method or ())
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (
         Settings,
@@ -196,7 +199,7 @@ def explain(
         make_explainer,
         open_model,
     )
-    from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
+    from respondcam.cli._inputs import Source, left_out, without_channel_files
     from respondcam.cli._resuming import Finished
     from respondcam.cli._several import settings_of
     from respondcam.cli._writing import limit_of, model_record, prepare_folder, write_explained
@@ -240,6 +243,7 @@ def explain(
         network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
         _large.explain_windows(
             files,
+            sources,
             network,
             asked,
             vars(each[0]),
@@ -249,7 +253,6 @@ def explain(
             as_json=as_json,
         )
         return
-    sources = find_sources(files)
     new = prepare_folder(out)
     try:
         loaded, notes = open_model(
