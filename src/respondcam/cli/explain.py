@@ -198,11 +198,18 @@ def explain(
         explain_source,
         make_explainer,
         open_model,
+        sha256_of,
     )
     from respondcam.cli._inputs import Source, left_out, without_channel_files
-    from respondcam.cli._resuming import Finished
+    from respondcam.cli._resuming import Finished, names_of, record_names
     from respondcam.cli._several import settings_of
-    from respondcam.cli._writing import limit_of, model_record, prepare_folder, write_explained
+    from respondcam.cli._writing import (
+        check_before,
+        limit_of,
+        model_record,
+        prepare_folder,
+        write_explained,
+    )
     from respondcam.errors import InputError
 
     settings = Settings(
@@ -265,9 +272,14 @@ def explain(
         files_each = loaded.preparation.channel_files if loaded.preparation else 1
         kept = Finished(out, each, identity, colours, channel_files=files_each) if resume else None
 
+        there = [] if overwrite else record_names(out)
+
         def work(source: Source) -> "list[OneMap]":
             if kept is not None and (before := kept.maps_of(source)):
                 return before
+            if source.path.exists() and (own := names_of(there, source)):
+                now = {"input": {"sha256": sha256_of(source.path)}, "model": identity}
+                check_before(own, out, each, now)
             found = [
                 (
                     one,
