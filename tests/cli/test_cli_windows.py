@@ -38,7 +38,7 @@ def test_one_volume(cli, base, tmp_path):
     assert "everything is there already" in again.err
     other = cli(*base, "--target", "0,2", "--overlap", "0.25")
     assert other.code == 2
-    assert "settings.overlap was 0.5, is 0.25" in other.err
+    assert "begun by another run: --overlap was 0.5, is 0.25. Give" in other.err
     assert "--overwrite" in other.err
 
 
