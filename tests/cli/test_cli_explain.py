@@ -180,6 +180,14 @@ def test_axes_xyz_gives_the_network_nibabel_s_array(cli, nets, nifti, tmp_path):
     np.testing.assert_allclose(coarse.get_fdata(), expected.detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize(("axes", "order"), [("zyx", "(z, y, x)"), ("xyz", "(x, y, z)")])
+def test_how_far_a_measured_map_was_moved_is_said_along_named_axes(cli, nets, nifti, axes, order):
+    given = ("--layer", "second", "--target", "0", "--align", "measured", "--axes", axes)
+    result = cli("explain", nifti, "--model", f"{nets}:net", *given)
+    assert result.code == 0, result.err
+    assert f" voxels {order} against the layout, measured on" in " ".join(result.out.split())
+
+
 def test_layers_targets_and_methods(cli, nets, mrc, tmp_path):
     result = cli(
         "explain",
