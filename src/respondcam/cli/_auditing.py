@@ -25,7 +25,7 @@ from respondcam.cli._explaining import Explained, Settings, explain_source
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
 from respondcam.cli._remarks import notes_on
-from respondcam.cli._tables import in_order, print_notes, print_plain
+from respondcam.cli._tables import account_cells, in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.evidence import (
     AuditSummary,
@@ -227,8 +227,8 @@ def _print_tables(
     cells: list[tuple[Source, list[str]]] = []
     for source, rows in batch.done:
         for row in rows:
-            values = [row.account[name] for name in FIGURES[:4]]
-            figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
+            figures, _ = account_cells(row.account)
+            figures += [number(row.figures.l1), number(row.figures.tau)]
             head = (source.label, row.method, row.predicted)
             cells.append((source, [*head, *figures, percent(row.figures.relative_gap)]))
     cells += [(source, [source.label, "failed", *[""] * 8]) for source, _ in batch.failed]
