@@ -1,6 +1,7 @@
 """Help and import answer at once and load nothing heavy, proved in fresh processes."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -130,6 +131,31 @@ def test_the_help_names_every_command_and_no_markup_is_left_in_it(cli):
         text = cli(command, "--help").out
         assert "Usage:" in text
         assert "``" not in text
+
+
+@pytest.mark.parametrize("command", ["explain", "compare", "audit", "simulate", "train", "average"])
+def test_many_options_stand_under_headings_each_once(cli, command):
+    from typer.main import get_command
+
+    text = cli(command, "--help").out.partition(":\n")[2]  # behind the words on the command
+    assert "\nRuns and results:\n" in text
+    assert "\nOptions:\n" not in text
+    for parameter in get_command(app).commands[command].params:
+        if parameter.param_type_name == "option":
+            assert len(re.findall(rf"(?m)^  (-\w, )?{parameter.opts[0]}(?![\w-])", text)) == 1
+
+
+def test_few_options_stand_in_one_list(cli):
+    for command in ("layers", "reproduce"):
+        assert "\nOptions:\n" in cli(command, "--help").out
+
+
+def test_help_in_front_of_a_command_works_too():
+    def said(*arguments):
+        return fresh(HELP.format(arguments=list(arguments)))
+
+    assert said("help", "layers") == said("layers", "--help")
+    assert said("help") == said("--help")
 
 
 @pytest.mark.parametrize("command", ["explain", "audit", "average"])

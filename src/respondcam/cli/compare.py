@@ -19,6 +19,7 @@ from respondcam.cli._common import (
     TrustOption,
     WeightsOption,
 )
+from respondcam.cli._panels import MEASURED, RUNS, WHAT
 
 
 def compare(
@@ -35,6 +36,7 @@ def compare(
             metavar="NAME",
             help="Method; may be repeated; all. The others are compared with the first. "
             "[default: respond and grad]",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     method_arg: Annotated[
@@ -44,16 +46,25 @@ def compare(
             metavar="[METHOD.]NAME=VALUE",
             help="An option of one method, such as integrated-respond.nodes=32, or without its "
             "name of all that have it; may be repeated.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            "--layer", metavar="NAME", help="Layer; may be repeated; chosen and said if not given."
+            "--layer",
+            metavar="NAME",
+            help="Layer; may be repeated; chosen and said if not given.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     target: Annotated[
-        str, typer.Option(metavar="CLASS", help="What is explained, as for explain; one of each.")
+        str,
+        typer.Option(
+            metavar="CLASS",
+            help="What is explained, as for explain; one of each.",
+            rich_help_panel=WHAT,
+        ),
     ] = "predicted",
     metric: Annotated[
         list[str] | None,
@@ -63,6 +74,7 @@ def compare(
             help="account, deletion, insertion, drop, road, arcc, location, boxes, classes, "
             "stability, randomised; may be repeated; all. [default: account, deletion, insertion, "
             "drop, and location where there are masks]",
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     masks: Annotated[
@@ -70,45 +82,75 @@ def compare(
         typer.Option(
             metavar="DIR|PATTERN",
             help="Masks of what should be found, on the volumes' grids, named like them.",
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     mask_label: Annotated[
-        int | None, typer.Option(metavar="N", help="Which value of the masks counts. [any but 0]")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Which value of the masks counts. [any but 0]",
+            rich_help_panel=MEASURED,
+        ),
     ] = None,
     background: Annotated[
         str | None,
         typer.Option(
             metavar="DIR|PATTERN",
             help="Masks of what does not count, such as padding; named like the volumes.",
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     fill: Annotated[
         str,
         typer.Option(
-            metavar="zero|mean|blur|noise", help="What stands in for voxels that are taken away."
+            metavar="zero|mean|blur|noise",
+            help="What stands in for voxels that are taken away.",
+            rich_help_panel=MEASURED,
         ),
     ] = "mean",
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of a curve.")] = 20,
+    steps: Annotated[
+        int, typer.Option(metavar="N", help="Steps of a curve.", rich_help_panel=MEASURED)
+    ] = 20,
     controls: Annotated[
         bool,
-        typer.Option(help="Also measure the controls: uniform, centre and channel-sum."),
+        typer.Option(
+            help="Also measure the controls: uniform, centre and channel-sum.",
+            rich_help_panel=MEASURED,
+        ),
     ] = True,
-    batch: Annotated[int, typer.Option(metavar="N", help="Volumes per inference.")] = 8,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of all that is drawn.")] = 0,
+    batch: Annotated[
+        int, typer.Option(metavar="N", help="Volumes per inference.", rich_help_panel=RUNS)
+    ] = 8,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of all that is drawn.", rich_help_panel=MEASURED)
+    ] = 0,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     output: OutputOption = None,
     classes: ClassesOption = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the results go; a later run goes on there.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where the results go; a later run goes on there.",
+            rich_help_panel=RUNS,
+        ),
     ] = Path("respondcam-compare"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew in a folder of another comparison.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Start anew in a folder of another comparison.",
+            rich_help_panel=RUNS,
+        ),
     ] = False,
     precision: Annotated[
         str,
         typer.Option(
-            metavar="fp32|bf16", help="bf16 runs the network up to the layer in bfloat16."
+            metavar="fp32|bf16",
+            help="bf16 runs the network up to the layer in bfloat16.",
+            rich_help_panel=RUNS,
         ),
     ] = "fp32",
     device: DeviceOption = "auto",
