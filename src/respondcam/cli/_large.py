@@ -153,7 +153,7 @@ def explain_windows(
         return
     done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite, quiet=quiet)
     if not quiet or as_json:
-        _report(done, notes, settings, as_json=as_json)
+        _report(done, notes, settings, out, as_json=as_json)
     done.leave()
 
 
@@ -299,7 +299,7 @@ def _notes_on(one: Outcome, settings: LargeSettings) -> list[str]:
 
 
 def _report(
-    batch: Batch[Outcome], notes: list[str], settings: LargeSettings, *, as_json: bool
+    batch: Batch[Outcome], notes: list[str], settings: LargeSettings, out: Path, *, as_json: bool
 ) -> None:
     said = {source.label: _notes_on(one, settings) for source, one in batch.done}
     if as_json:
@@ -334,7 +334,7 @@ def _report(
                 markup=False,
             )
         for path in (one.store, *one.exported, *one.figures):
-            screen.print(f"  {path}", markup=False)
+            screen.print(f"  {out / path.name}", markup=False, soft_wrap=True)
         if not one.exported:
             screen.print(
                 "  The image opens in napari; for other programs give --export mrc or nii.gz."
