@@ -128,6 +128,7 @@ def test_the_map_lies_over_its_mrc_source(cli, nets, mrc, tmp_path):
         assert written.data.shape == source.data.shape
         for field in ("origin", "cella", "nxstart", "nystart", "nzstart", "mapc", "mapr", "maps"):
             assert written.header[field] == source.header[field]
+        assert bytes(written.header.label[0]).endswith(b": respond, layer second, class 0")
 
 
 def test_the_map_lies_over_its_nifti_source(cli, nets, nifti, tmp_path):
@@ -137,6 +138,9 @@ def test_the_map_lies_over_its_nifti_source(cli, nets, nifti, tmp_path):
     whole = nibabel.load(out / "brain.respond.second.class-0.input.nii.gz")
     coarse = nibabel.load(out / "brain.respond.second.class-0.layer.nii.gz")
     np.testing.assert_allclose(whole.affine, source.affine, atol=1e-4)
+    for map in (whole, coarse):
+        said = map.header["descrip"].tobytes().rstrip(b"\0")
+        assert said.endswith(b": respond, layer second, class 0")
     assert whole.shape == source.shape
     assert coarse.shape == (6, 5, 4)
     # pooling by two: the first cell's centre lies between the first two voxels

@@ -2,6 +2,7 @@
 
 import json
 
+import mrcfile
 import numpy as np
 import pytest
 import zarr
@@ -33,6 +34,8 @@ def test_one_volume(cli, base, tmp_path):
     np.testing.assert_allclose(total, store["windows/mapped/0"][...].sum(axis=(1, 2, 3)), rtol=1e-5)
     names = {path.name for path in (tmp_path / "respondcam-maps").iterdir()}
     assert names == {f"ribo.respond.second.{end}" for end in (*ENDS, *SECTIONS)}
+    with mrcfile.open(tmp_path / "respondcam-maps/ribo.respond.second.0,2.class-2.mrc") as map:
+        assert bytes(map.header.label[0]).endswith(b": respond, layer second, class 2")
     again = cli(*base, "--target", "0,2", "--stitch", "sum")
     assert "0 explained now" in again.out
     assert "\n  respondcam-maps/ribo.respond.second.class-0.section.png\n" in again.out
