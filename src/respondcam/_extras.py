@@ -1,6 +1,7 @@
 """Late import of packages that serve one task and sit behind an extra."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from respondcam.errors import MissingExtraError
@@ -34,11 +35,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise  # the package is there, but something that it needs itself is not
-        message = (
-            f"The package {module!r} is needed to {purpose} and is not installed. "
-            f"Install it with: pip install 'respondcam[{extra}]'"
-        )
-        raise MissingExtraError(message, name=module) from None
+        raise _missing(module, extra, purpose) from None
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         # such as "operator torchvision::nms does not exist", of builds that were mixed
         said = " ".join(str(error).split())
@@ -49,3 +46,32 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"them again in one command: pip install --upgrade 'respondcam[{extra}]'"
         )
         raise MissingExtraError(message, name=module) from error
+
+
+def check_installed(package: str, *, extra: str, purpose: str) -> None:
+    """Say which extra brings a package that is not installed, without importing it.
+
+    Parameters
+    ----------
+    package, extra, purpose
+        As for `require`.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+
+    Examples
+    --------
+    >>> check_installed("json", extra="imaging", purpose="read JSON")
+    """
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, extra, purpose)
+
+
+def _missing(module: str, extra: str, purpose: str) -> MissingExtraError:
+    message = (
+        f"The package {module!r} is needed to {purpose} and is not installed. "
+        f"Install it with: pip install 'respondcam[{extra}]'"
+    )
+    return MissingExtraError(message, name=module)

@@ -601,6 +601,10 @@ def test_the_layer_table() -> None:
     assert rows["net.0"].head_bytes > rows["net.2"].head_bytes
     assert rows["net.4"].note == "a single voxel"
     assert rows["net.6"].note == "no voxels to map"
+    titles, cells = table.cells()
+    shown = {row[0]: dict(zip(titles, row, strict=True)) for row in cells}
+    assert shown["net.6"]["stride"] == shown["net.6"]["offset"] == ""
+    assert shown["net.2"]["stride"] == "4"
     assert "chosen" in str(table)
     assert "net.3" in table._repr_html_()
     assert model.training

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 from scipy import stats
@@ -114,13 +115,29 @@ def test_classes_and_intervals_are_reported_and_few_volumes_are_told(cli, nets, 
     )
 
 
+def maps_of_all(cli, nets, folder):
+    """The scores of all classes of each volume, as explain records them."""
+    result = cli("explain", folder, "--model", f"{nets}:net", "--target", "all", "--json")
+    by_volume = {}
+    for one in json.loads(result.out)["maps"]:
+        by_volume.setdefault(one["input"]["path"], []).append(one["account"]["score"])
+    return list(by_volume.values())
+
+
 def test_intervals_of_many_volumes(cli, nets, folder, make):
     for seed in range(4, 9):
         make.mrc(folder / f"v{seed}.mrc", make.blob((8, 8, 8), seed=seed))
     result = cli("audit", folder, "--model", f"{nets}:net", "--layer", "first")
     assert result.code == 0, result.err
     assert "95 % intervals of the means: L1 " in result.out
+    assert " (predicted) " in next(line for line in result.out.splitlines() if "v3.mrc" in line)
+    ends = re.findall(r"(\S+) to (\S+)", result.out)
+    assert all(low != high for low, high in ends)
     document = json.loads(cli("audit", folder, "--model", f"{nets}:net", "--json").out)
+    scores = [abs(s) for one in maps_of_all(cli, nets, folder) for s in one]
+    zeros = document["summary"]["respond"]["l1_of_zeros"]
+    assert zeros == pytest.approx(sum(scores) / len(scores), rel=1e-5)
+    assert f"(a map of zeros: {zeros:.4g})" in result.out
     interval = document["summary"]["respond"]["intervals"]["l1"]
     assert interval["low"] <= document["summary"]["respond"]["l1"]["mean"] <= interval["high"]
 

@@ -128,6 +128,7 @@ def test_the_map_lies_over_its_mrc_source(cli, nets, mrc, tmp_path):
         assert written.data.shape == source.data.shape
         for field in ("origin", "cella", "nxstart", "nystart", "nzstart", "mapc", "mapr", "maps"):
             assert written.header[field] == source.header[field]
+        assert bytes(written.header.label[0]).endswith(b": respond, layer second, class 0")
 
 
 def test_the_map_lies_over_its_nifti_source(cli, nets, nifti, tmp_path):
@@ -137,6 +138,9 @@ def test_the_map_lies_over_its_nifti_source(cli, nets, nifti, tmp_path):
     whole = nibabel.load(out / "brain.respond.second.class-0.input.nii.gz")
     coarse = nibabel.load(out / "brain.respond.second.class-0.layer.nii.gz")
     np.testing.assert_allclose(whole.affine, source.affine, atol=1e-4)
+    for map in (whole, coarse):
+        said = map.header["descrip"].tobytes().rstrip(b"\0")
+        assert said.endswith(b": respond, layer second, class 0")
     assert whole.shape == source.shape
     assert coarse.shape == (6, 5, 4)
     # pooling by two: the first cell's centre lies between the first two voxels
@@ -178,6 +182,14 @@ def test_axes_xyz_gives_the_network_nibabel_s_array(cli, nets, nifti, tmp_path):
     expected = torch.einsum("c,czyx->zyx", model.scores.weight[0], kept["a"][0]) / cells
     coarse = nibabel.load(tmp_path / "respondcam-maps/brain.respond.second.class-0.layer.nii.gz")
     np.testing.assert_allclose(coarse.get_fdata(), expected.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("axes", "order"), [("zyx", "(z, y, x)"), ("xyz", "(x, y, z)")])
+def test_how_far_a_measured_map_was_moved_is_said_along_named_axes(cli, nets, nifti, axes, order):
+    given = ("--layer", "second", "--target", "0", "--align", "measured", "--axes", axes)
+    result = cli("explain", nifti, "--model", f"{nets}:net", *given)
+    assert result.code == 0, result.err
+    assert f" voxels {order} against the layout, measured on" in " ".join(result.out.split())
 
 
 def test_layers_targets_and_methods(cli, nets, mrc, tmp_path):

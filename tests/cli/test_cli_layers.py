@@ -11,6 +11,8 @@ def test_the_layers_of_a_network_by_shape(cli, nets):
     for word in ("first", "second", "scores"):
         assert word in result.out
     assert "chosen" in result.out.lower()
+    assert "calls: how often the layer runs" in result.out
+    assert "head memory: what a map of it keeps" in result.out
 
 
 def test_what_explain_would_choose(cli, nets, mrc, tmp_path):
@@ -31,6 +33,7 @@ def test_what_explain_would_choose(cli, nets, mrc, tmp_path):
         (("--shape", "1,0,8,8"), "--shape is"),
         (("--input", "none.mrc"), "none.mrc"),
         (("--shape", "2,8,8,8"), "2, 8, 8, 8"),
+        (("--shape", "8,8,8"), "--shape is C,Z,Y,X; did you mean 1,8,8,8?"),
         (("--shape", "1,8,8,8", "--axes", "abc"), "--axes is 'abc'"),
     ],
 )

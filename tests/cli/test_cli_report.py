@@ -1,6 +1,7 @@
 """``respondcam report``: pages from what explain left behind, one volume or many."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,23 @@ def test_a_later_run_into_the_same_folder_lists_the_volumes_of_both(cli, nets, m
     text = summary.read_text("utf-8")
     assert f'href="{second.name}"' not in text
     assert "is not there any more" in text
+
+
+def test_settings_that_differ_between_maps_are_told_map_by_map(cli, nets, mrc):
+    one = ("explain", mrc, "--model", f"{nets}:named", "--layer", "second")
+    assert cli(*one, "--target", "0,1").code == 0
+    assert cli("report", "respondcam-maps").code == 0
+    page = Path("respondcam-maps/ribo.mrc.report.html")
+    assert "different settings" not in page.read_text("utf-8")
+    assert cli(*one, "--target", 2, "--normalize", "zscore", "--report").code == 0
+    text = page.read_text("utf-8")
+    assert "maps of this page were made with different settings: normalize<" in text
+    rows = re.findall(r"settings: normalize</th><td>(\w+) \(of (.*?)\)</td>", text)
+    assert {value: set(maps.split("; ")) for value, maps in rows} == {
+        "none": {"[red]ribosome, second", "20S proteasome, second"},
+        "zscore": {"ferritin, second"},
+    }
+    assert "different networks" not in text
 
 
 def test_a_volume_that_changed_or_went_is_told_and_stops_no_other(cli, nets, mrc, nifti, make):

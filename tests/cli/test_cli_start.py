@@ -1,6 +1,7 @@
 """Help and import answer at once and load nothing heavy, proved in fresh processes."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -57,6 +58,38 @@ def test_nothing_heavy_is_loaded(code):
     assert not loaded_after(code) & set(HEAVY)
 
 
+WRONG = """
+import sys
+from respondcam.cli import main
+sys.modules["captum"] = None
+open("notes.docx", "w").write("text")
+open("a.mrc", "w").write("text")
+sys.argv = ["respondcam", *{arguments!r}, "--model", "demo"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+"""
+
+
+@pytest.mark.parametrize("command", ["explain", "audit", "compare"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("none*.mrc",),
+        ("none.mrc", "notes.docx"),
+        ("a.mrc", "--method", "gradcam"),
+        ("a.mrc", "--method", "occlusion"),
+    ],
+    ids=" ".join,
+)
+def test_files_and_methods_that_nothing_can_be_done_with_are_told_at_once(
+    command, wrong, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert "torch" not in loaded_after(WRONG.format(arguments=(command, *wrong)))
+
+
 def processor_seconds(code: str) -> float:
     """Time that a fresh process computes: unlike the wall's clock, blind to what else runs."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -98,6 +131,31 @@ def test_the_help_names_every_command_and_no_markup_is_left_in_it(cli):
         text = cli(command, "--help").out
         assert "Usage:" in text
         assert "``" not in text
+
+
+@pytest.mark.parametrize("command", ["explain", "compare", "audit", "simulate", "train", "average"])
+def test_many_options_stand_under_headings_each_once(cli, command):
+    from typer.main import get_command
+
+    text = cli(command, "--help").out.partition(":\n")[2]  # behind the words on the command
+    assert "\nRuns and results:\n" in text
+    assert "\nOptions:\n" not in text
+    for parameter in get_command(app).commands[command].params:
+        if parameter.param_type_name == "option":
+            assert len(re.findall(rf"(?m)^  (-\w, )?{parameter.opts[0]}(?![\w-])", text)) == 1
+
+
+def test_few_options_stand_in_one_list(cli):
+    for command in ("layers", "reproduce"):
+        assert "\nOptions:\n" in cli(command, "--help").out
+
+
+def test_help_in_front_of_a_command_works_too():
+    def said(*arguments):
+        return fresh(HELP.format(arguments=list(arguments)))
+
+    assert said("help", "layers") == said("layers", "--help")
+    assert said("help") == said("--help")
 
 
 @pytest.mark.parametrize("command", ["explain", "audit", "average"])

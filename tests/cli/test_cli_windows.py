@@ -2,13 +2,15 @@
 
 import json
 
+import mrcfile
 import numpy as np
 import pytest
 import zarr
 
 import respondcam as rc
 
-ENDS = ("ome.zarr", "run", *(f"class-{n}.{end}" for n in (0, 2) for end in ("mrc", "section.png")))
+ENDS = ("0,2.ome.zarr", "0,2.run", *(f"0,2.class-{n}.mrc" for n in (0, 2)))
+SECTIONS = [f"class-{n}.section.png" for n in (0, 2)]
 
 
 @pytest.fixture
@@ -31,14 +33,17 @@ def test_one_volume(cli, base, tmp_path):
     assert one["highest"][1][1] == middle
     np.testing.assert_allclose(total, store["windows/mapped/0"][...].sum(axis=(1, 2, 3)), rtol=1e-5)
     names = {path.name for path in (tmp_path / "respondcam-maps").iterdir()}
-    stem = "ribo.respond.second.0,2"
-    assert names == {f"{stem}.{end}" for end in ENDS}
+    assert names == {f"ribo.respond.second.{end}" for end in (*ENDS, *SECTIONS)}
+    with mrcfile.open(tmp_path / "respondcam-maps/ribo.respond.second.0,2.class-2.mrc") as map:
+        assert bytes(map.header.label[0]).endswith(b": respond, layer second, class 2")
     again = cli(*base, "--target", "0,2", "--stitch", "sum")
     assert "0 explained now" in again.out
+    assert "\n  respondcam-maps/ribo.respond.second.class-0.section.png\n" in again.out
     assert "everything is there already" in again.err
     other = cli(*base, "--target", "0,2", "--overlap", "0.25")
     assert other.code == 2
-    assert "settings.overlap was 0.5, is 0.25" in other.err
+    changes = '--overlap was 0.5, is 0.25; --stitch was "sum", is "mean"'
+    assert f"begun by another run: {changes}. Give" in other.err
     assert "--overwrite" in other.err
 
 
@@ -166,6 +171,8 @@ def test_an_estimate_counts_the_chunks_that_the_run_counts(cli, base):
     estimated = cli(*base, "--dry-run", "--target", "1").out
     ran = cli(*base, "--target", "1").err
     assert "1 chunk, 1 target" in estimated
+    assert "MiB\n" in estimated.split("output ")[1]
+    assert "0 MiB" not in estimated.split("output ")[1].split("MiB", 1)[1]
     assert "1 of 1 chunks" in ran
 
 
@@ -184,7 +191,7 @@ def test_a_section_of_the_map_is_drawn_over_the_volume(cli, base, tmp_path, monk
     packed = tmp_path / "ribo.nii.gz"
     given = rc.read_volume(base[1])
     rc.write_volume(packed, rc.Volume(given.voxels, given.affine, "mm"))
-    result = cli("explain", packed, *base[2:], "--target", "1", "--out", "packed")
+    result = cli("explain", packed, *base[2:], "--target", "1", "--out", tmp_path / "packed")
     assert result.code == 0, result.err
     (picture,) = (tmp_path / "packed").glob("*.section.png")
     assert str(picture) in result.out.replace("\n", "")

@@ -146,6 +146,26 @@ def test_the_account_by_hand():
     assert account(1e4, 0.0, -12345.6).line().startswith("score 1e+04 = baseline 0.000 + mapped -1")
 
 
+def test_rounding_is_no_gap_and_no_zero_has_a_minus():
+    line = "score 2.000 = baseline 0.000 + mapped 2.000 + gap 0.000 (0.0 %)"
+    assert account(2.0, -1e-9, 2.0 + 1e-6).line() == line
+    assert account(2.0, 0.0, 2.0004).line().endswith("gap 0.000 (0.0 %)")
+    assert account(2.0, 0.0, 2.002).line().endswith("gap -0.002 (0.1 %)")
+    exact = account(2.0, 0.0, 2.0 - 1e-6)
+    assert exact.gap.item() > 0  # only what is shown is rounded
+
+
+def test_an_account_prints_its_lines_and_not_its_tensors():
+    one = account(5.0, 1.0, 2.0)
+    assert str(one) == one.line()
+    assert repr(one) == f"ScoreAccount(samples=1, targets=1; the first: {one.line()})"
+    values = torch.arange(30, dtype=F64).reshape(2, 15)
+    many = ScoreAccount(values, torch.zeros_like(values), values)
+    lines = str(many).splitlines()
+    assert lines[16] == f"sample 1, target 1: {many.line(1, 1)}"
+    assert lines[20:] == ["... and 10 more: line(sample, target)"]
+
+
 def test_the_line_is_of_the_sample_and_target_asked_for():
     values = torch.arange(4, dtype=F64).reshape(2, 2)
     several = ScoreAccount(values, torch.zeros_like(values), values)

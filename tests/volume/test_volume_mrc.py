@@ -237,6 +237,19 @@ def test_a_written_map_is_valid_and_places_its_voxels_for_mrcfile(tmp_path, suff
     assert read_volume(path).unit == "angstrom"
 
 
+@pytest.mark.parametrize("title", ["respond, layer conv5, GroEL", "é\n" + "αβ" * 50, ""])
+def test_the_first_label_says_what_the_map_is_as_far_as_there_is_room(tmp_path, title):
+    path = tmp_path / "map.mrc"
+    write_volume(path, Volume(ARRAY, unit="mm", header={"title": title}))
+    with mrcfile.open(path) as file:
+        said = bytes(file.header.label[0]).decode("ascii")
+    assert said.startswith("respondcam ")
+    assert said.partition(": ")[2].startswith(
+        title[:28].replace("\n", "?") if title.isascii() else "??"
+    )
+    assert read_volume(path).unit == "mm"
+
+
 def test_a_companion_of_a_map_with_start_indices_has_them_too(tmp_path, shared_data):
     source = read_volume(shared_data / "densities" / "1bxn.mrc")
     write_volume(tmp_path / "same.mrc", source)

@@ -316,3 +316,13 @@ def test_a_quaternion_that_is_no_rotation_does_not_matter_beside_a_good_sform(tm
     np.testing.assert_allclose(np.diag(volume.affine), [2, 3, 4, 1])
     write_volume(tmp_path / "map.nii", volume)
     np.testing.assert_allclose(nib.load(tmp_path / "map.nii").affine, volume.affine)
+
+
+@pytest.mark.parametrize("title", ["respond, layer conv5, GroEL", "αβ" * 50, ""])
+def test_the_description_says_what_the_map_is_as_far_as_there_is_room(tmp_path, title):
+    path = tmp_path / "map.nii.gz"
+    write_volume(path, Volume(ARRAY, header={"title": title}))
+    said = nib.load(path).header["descrip"].tobytes().rstrip(b"\0").decode()  # no half letter
+    assert said.startswith("respondcam ")
+    assert title.startswith(said.partition(": voxel")[2].removeprefix(": "))
+    assert read_volume(path).unit == "voxel"

@@ -15,7 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from respondcam._rounding import without_noise
 from respondcam.errors import InputError
+
+_MOST_LINES = 20  # of an account that is printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +70,29 @@ class ScoreAccount:
             )
         at = (sample, target)
         score, baseline, mapped = (
-            f"{float(t[at]):.4g}" if abs(float(t[at])) >= 1e4 else f"{float(t[at]):.3f}"
+            f"{float(t[at]):.4g}" if abs(float(t[at])) >= 1e4 else f"{float(t[at]):z.3f}"
             for t in (self.score, self.baseline, self.mapped)
         )
-        gap = float(self.gap[at])
-        share = 100 * float(self.relative_gap[at])
+        gap = without_noise(float(self.gap[at]), float((self.score - self.baseline)[at]))
+        share = 100 * float(self.relative_gap[at]) if gap else 0.0
         return (
-            f"score {score} = baseline {baseline} + mapped {mapped} + gap {gap:.3f} ({share:.1f} %)"
+            f"score {score} = baseline {baseline} + mapped {mapped} + gap {gap:z.3f} "
+            f"({share:.1f} %)"
         )
+
+    def __str__(self) -> str:
+        samples, targets = self.score.shape
+        if samples * targets == 1:
+            return self.line()
+        places = [(s, t) for s in range(samples) for t in range(targets)]
+        lines = [f"sample {s}, target {t}: {self.line(s, t)}" for s, t in places[:_MOST_LINES]]
+        more = len(places) - len(lines)
+        return "\n".join([*lines, f"... and {more} more: line(sample, target)"] if more else lines)
+
+    def __repr__(self) -> str:
+        samples, targets = self.score.shape
+        first = f"; the first: {self.line()}" if samples and targets else ""
+        return f"ScoreAccount(samples={samples}, targets={targets}{first})"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,9 @@ class ChannelContributions:
             cells = "".join(f" {_zero(values[row]):8.3f}" for values in columns.values())
             body.append(f"{name:{width}}{cells}")
         through = score - baseline
-        head = f"score {score:.3f} = baseline {baseline:.3f} + {through:.3f} through the channels"
+        head = (
+            f"score {score:z.3f} = baseline {baseline:z.3f} + {through:z.3f} through the channels"
+        )
         return "\n".join([head, f"{'channel':{width}}{titles}", *body])
 
     def columns(self, sample: int = 0, target: int = 0) -> dict[str, list[float]]:

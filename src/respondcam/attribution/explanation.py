@@ -180,18 +180,20 @@ class Explanation:
         else:
             raise InputError(f"resolution={resolution!r} is neither 'layer' nor 'input'.")
         array = voxels[0, 0].detach().float().cpu().numpy()
+        title = {"title": f"{self.method}, layer {self.layer}, {self.targets[target]}"}
         if self.source is None:
-            return Volume(array, affine, "voxel")
+            return Volume(array, affine, "voxel", header=title)
         volume = Volume(
             array,
             self.source.affine @ affine,
             self.source.unit,
             source=self.source.source,
-            header=self.source.header,
+            header={**(self.source.header or {}), **title},
         )
         if self.original is None or resolution == "layer":
             return volume
-        return put_back(volume, self.original, keep=keep)
+        whole = put_back(volume, self.original, keep=keep)
+        return replace(whole, header={**(whole.header or {}), **title})
 
     def save(
         self,

@@ -14,6 +14,7 @@ from typer.core import TyperArgument, TyperCommand
 
 from respondcam.cli._common import guarded, print_json
 from respondcam.cli._interrupting import on_sigterm
+from respondcam.cli._panels import MOST_IN_ONE, ORDER, RUNS
 from respondcam.cli.audit import audit
 from respondcam.cli.average import average
 from respondcam.cli.compare import compare
@@ -28,14 +29,27 @@ from respondcam.errors import InputError
 
 
 class _Command(TyperCommand):
-    """A command whose help calls arguments by their names alone, not FILES <list[str]>."""
+    """A command whose help calls arguments by their names alone, not FILES <list[str]>.
+
+    Many options stand under headings, in plain text too.
+    """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write what the options and arguments are."""
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
+        sections: dict[str, list[Any]] = {"Arguments": [], **{panel: [] for panel in ORDER}}
+        for parameter in self.get_params(ctx):
+            argument = isinstance(parameter, TyperArgument)
+            if argument:
                 setattr(parameter, "display_type_rich", lambda ctx: None)  # noqa: B010
-        super().format_options(ctx, formatter)
+            panel = getattr(parameter, "rich_help_panel", None) or RUNS  # of --help
+            sections["Arguments" if argument else panel].append(parameter.get_help_record(ctx))
+        if sum(map(len, sections.values())) - len(sections["Arguments"]) <= MOST_IN_ONE:
+            super().format_options(ctx, formatter)
+            return
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 # plain help: laying it out in boxes would take longer than everything else together
@@ -100,4 +114,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows only ASCII gets a "?"
     signal.signal(signal.SIGTERM, on_sigterm)
-    app(prog_name="respondcam")
+    asked = sys.argv[1:]
+    if asked[:1] == ["help"]:
+        asked = [*asked[1:2], "--help"]
+    app(asked, prog_name="respondcam")

@@ -1,6 +1,6 @@
 """The audit class by class: table, cells and records of ``respondcam audit``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,16 @@ def interval_text(interval: Interval) -> str:
     >>> nothing = float("nan")
     >>> interval_text(Interval(2.0, 1.0, 3.0, 9)), interval_text(Interval(2.0, nothing, nothing, 1))
     ('1 to 3', '-')
+    >>> interval_text(Interval(2.0, 2.00001, 2.00002, 9))
+    '2'
     """
-    if number(interval.low) == "-":
-        return "-"
-    return f"{number(interval.low)} to {number(interval.high)}"
+    return _range(interval, number)
+
+
+def _range(interval: Interval, written: Callable[[float], str]) -> str:
+    """From where to where; once where both ends look alike."""
+    low, high = written(interval.low), written(interval.high)
+    return low if low in ("-", high) else f"{low} to {high}"
 
 
 def interval_words(summary: AuditSummary) -> str:
@@ -124,13 +130,8 @@ def interval_words(summary: AuditSummary) -> str:
     parts, notes = [], []
     for key, interval in summary.intervals.items():
         if interval_text(interval) != "-":
-            low, high = interval.low, interval.high
-            words = (percent(low), percent(high)) if key == "relative_gap" else None
-            parts.append(
-                f"{names[key]} {words[0]} to {words[1]}"
-                if words
-                else f"{names[key]} {interval_text(interval)}"
-            )
+            written = percent if key == "relative_gap" else number
+            parts.append(f"{names[key]} {_range(interval, written)}")
         elif interval.note:
             notes.append(interval.note)
     told = "; ".join(dict.fromkeys(notes))

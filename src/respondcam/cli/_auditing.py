@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from respondcam._files import whole_file
@@ -25,7 +26,7 @@ from respondcam.cli._explaining import Explained, Settings, explain_source
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
 from respondcam.cli._remarks import notes_on
-from respondcam.cli._tables import in_order, print_notes, print_plain
+from respondcam.cli._tables import account_cells, in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record
 from respondcam.evidence import (
     AuditSummary,
@@ -68,6 +69,12 @@ class Row:
     figures: SumToScore
     every: AllClasses
     notes: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The predicted class as ``explain`` calls it; of a single score its name."""
+        name = self.predicted.removesuffix(" (predicted)")
+        return f"{name} (predicted)" if len(self.every.labels) > 1 else name
 
 
 def rows_of(
@@ -227,17 +234,18 @@ def _print_tables(
     cells: list[tuple[Source, list[str]]] = []
     for source, rows in batch.done:
         for row in rows:
-            values = [row.account[name] for name in FIGURES[:4]]
-            figures = [number(value) for value in (*values, row.figures.l1, row.figures.tau)]
-            head = (source.label, row.method, row.predicted)
+            figures, _ = account_cells(row.account)
+            figures += [number(row.figures.l1), number(row.figures.tau)]
+            head = (source.label, row.method, row.shown)
             cells.append((source, [*head, *figures, percent(row.figures.relative_gap)]))
     cells += [(source, [source.label, "failed", *[""] * 8]) for source, _ in batch.failed]
     print_fitting(titles, in_order(cells, batch.order), left=3, spare=("baseline", "mapped"))
     print_classes(classes)
     for method, summary in summaries.items():
+        zeros = number(_l1_of_zeros(batch, method))
         spreads = [
-            f"{name} {_spread(spread)}"
-            for name, spread in (("L1", summary.l1), ("tau", summary.tau))
+            f"L1 {_spread(summary.l1)} (a map of zeros: {zeros})",
+            f"tau {_spread(summary.tau)}",
         ]
         volumes = "1 volume" if summary.images == 1 else f"{summary.images} volumes"
         print_plain("")
@@ -246,6 +254,12 @@ def _print_tables(
         )
         print_plain(interval_words(summary))
         print_plain(summary.verdict)
+
+
+def _l1_of_zeros(batch: Batch[list[Row]], method: str) -> float:
+    """What L1 would be were all maps zero: the mean of |score| over classes and volumes."""
+    rows = [row for _, rows in batch.done for row in rows if row.method == method]
+    return fmean(fmean(map(abs, row.every.score)) for row in rows)
 
 
 def _spread(spread: Spread) -> str:
@@ -275,6 +289,7 @@ def _document(
             method: {
                 "images": summary.images,
                 "l1": vars(summary.l1),
+                "l1_of_zeros": _l1_of_zeros(batch, method),
                 "tau": vars(summary.tau),
                 "open_share": vars(summary.relative_gap),
                 "intervals": {

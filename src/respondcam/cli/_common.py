@@ -19,6 +19,7 @@ from respondcam._files import REMEDIES, parse_json, why_unwritten
 from respondcam._methods import METHOD_SUMMARIES
 from respondcam._readers import at_the_command_line
 from respondcam.cli._interrupting import Interrupted, exit_code_of, left_behind
+from respondcam.cli._panels import FIGURES, GOES_IN, NETWORK, RUNS, WHAT
 from respondcam.errors import InputError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 _COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
 
 
-def folder_option(summary: str) -> Any:
-    """An option for the folder of the results."""
-    return typer.Option(metavar="DIR", help=summary, parser=_named_folder)
+def folder_option(summary: str, panel: str | None = None) -> Any:
+    """An option for the folder of the results, under a heading if the command has some."""
+    return typer.Option(metavar="DIR", help=summary, parser=_named_folder, rich_help_panel=panel)
 
 
 def _named_folder(name: str | Path) -> Path:
@@ -51,12 +52,16 @@ ModelOption = Annotated[
         help="The network: package.module:factory, path/to/file.py:factory, a TorchScript file "
         "(.pt, .ts), a torch.export archive (.pt2), onnx:FILE, keras:FILE, nnunet:MODEL_DIR, "
         "monai:BUNDLE_DIR, paper:cnn-1, paper:cnn-2 or demo.",
+        rich_help_panel=NETWORK,
     ),
 ]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        "--weights", metavar="FILE", help="Its weights: safetensors, a state dict or a checkpoint."
+        "--weights",
+        metavar="FILE",
+        help="Its weights: safetensors, a state dict or a checkpoint.",
+        rich_help_panel=NETWORK,
     ),
 ]
 ModelArgumentsOption = Annotated[
@@ -65,11 +70,17 @@ ModelArgumentsOption = Annotated[
         "--model-arg",
         metavar="NAME=VALUE",
         help="An argument of the factory, its value as JSON; may be repeated.",
+        rich_help_panel=NETWORK,
     ),
 ]
 MethodOption = Annotated[
     str,
-    typer.Option("--method", metavar="NAME", help=f"Method: {', '.join(METHOD_SUMMARIES)}."),
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help=f"Method: {', '.join(METHOD_SUMMARIES)}.",
+        rich_help_panel=WHAT,
+    ),
 ]
 MethodArgumentsOption = Annotated[
     list[str] | None,
@@ -78,14 +89,25 @@ MethodArgumentsOption = Annotated[
         metavar="NAME=VALUE",
         help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
         "denominator=paper, where=input; may be repeated.",
+        rich_help_panel=WHAT,
     ),
 ]
 TrustOption = Annotated[
     bool,
-    typer.Option("--trust", help="Allow weights that can run code when they are opened (pickles)."),
+    typer.Option(
+        "--trust",
+        help="Allow weights that can run code when they are opened (pickles).",
+        rich_help_panel=NETWORK,
+    ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda[:n]", help="Where the network runs.")
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:n]",
+        help="Where the network runs.",
+        rich_help_panel=RUNS,
+    ),
 ]
 NormalizeOption = Annotated[
     str,
@@ -93,6 +115,7 @@ NormalizeOption = Annotated[
         "--normalize",
         metavar="none|zscore|minmax|percentile",
         help="What is done to the intensities first; as the network was trained.",
+        rich_help_panel=GOES_IN,
     ),
 ]
 AxesOption = Annotated[
@@ -102,6 +125,7 @@ AxesOption = Annotated[
         metavar="zyx|xyz",
         help="Order of the spatial axes that the network was trained on: zyx as in NumPy and MRC, "
         "xyz as in arrays from nibabel (MONAI).",
+        rich_help_panel=GOES_IN,
     ),
 ]
 OutputOption = Annotated[
@@ -111,6 +135,7 @@ OutputOption = Annotated[
         metavar="KEY",
         help="Which part of the network's output holds the scores, where it has several: a key, "
         "an attribute, or a number counted from 0.",
+        rich_help_panel=WHAT,
     ),
 ]
 ClassesOption = Annotated[
@@ -119,23 +144,34 @@ ClassesOption = Annotated[
         "--classes",
         metavar="A,B,...",
         help="Names of the classes, one for each score in their order, instead of the network's.",
+        rich_help_panel=WHAT,
     ),
 ]
 JSONOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document for machines instead of text.")
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON document for machines instead of text.", rich_help_panel=RUNS
+    ),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
+    bool,
+    typer.Option("--quiet", "-q", help="Print nothing but what went wrong.", rich_help_panel=RUNS),
 ]
 ReportOption = Annotated[
     bool,
     typer.Option(
-        "--report", help="Also write a web page for each volume, with an interactive viewer."
+        "--report",
+        help="Also write a web page for each volume, with an interactive viewer.",
+        rich_help_panel=FIGURES,
     ),
 ]
 PageOption = Annotated[
     bool,
-    typer.Option("--report", help="Also write a web page with the figures and tables."),
+    typer.Option(
+        "--report",
+        help="Also write a web page with the figures and tables.",
+        rich_help_panel=FIGURES,
+    ),
 ]
 
 P = ParamSpec("P")

@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -28,6 +28,7 @@ from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._remarks import intensities, on_intensities
 from respondcam.errors import InputError
+from respondcam.network.calibration import AXIS_ORDER
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, builds, load_model
 from respondcam.network.weights import file_sha256
@@ -285,6 +286,8 @@ def explain_source(
         )
         found = explainer(inputs, target=goal)
         found = found if isinstance(found, tuple) else (found,)
+        if turned:
+            found = tuple(map(_said_of_turned, found))
         check_names(settings.classes, found[0].score_count)
         explanations = tuple(explanation.named(class_names) for explanation in found)
         for explanation in explanations:
@@ -294,6 +297,12 @@ def explain_source(
         notes.append(source.note)
     notes = [with_names(note, class_names) for note in notes if note]
     return Explained(source, volume, explanations, turned, tuple(notes), channels)
+
+
+def _said_of_turned(explanation: Explanation) -> Explanation:
+    """What is said of an explanation's axes, in the order in which the network has them."""
+    note = explanation.grid.note.replace(AXIS_ORDER, "(x, y, z)")
+    return replace(explanation, grid=replace(explanation.grid, note=note))
 
 
 def _channels(

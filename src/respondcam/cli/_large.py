@@ -21,7 +21,7 @@ from respondcam.cli._common import (
     say_when,
 )
 from respondcam.cli._explaining import AXES, noted, open_model
-from respondcam.cli._inputs import Source, find_sources, left_out
+from respondcam.cli._inputs import Source, left_out
 from respondcam.cli._interrupting import Interrupted
 from respondcam.cli._large_figures import draw_sections
 from respondcam.cli._remarks import on_choice, on_grid, on_intensities, on_open_part
@@ -101,6 +101,7 @@ class Network:
 
 def explain_windows(
     files: Sequence[str],
+    sources: Sequence[Source],
     network: Network,
     asked: Asked,
     common: dict[str, Any],
@@ -114,6 +115,8 @@ def explain_windows(
 
     Parameters
     ----------
+    files, sources
+        As they were typed, and the volumes that they stand for.
     common
         The options that explaining whole volumes has too.
     """
@@ -128,7 +131,6 @@ def explain_windows(
         raise InputError("--channels is for volumes that are explained whole, without --window.")
     if asked.workers is not None and asked.scheduler is not None:
         raise InputError("--workers makes a cluster, --scheduler uses one. Give one of them.")
-    sources = find_sources(files)
     loaded, notes = open_model(
         network.spec,
         network.weights,
@@ -151,7 +153,7 @@ def explain_windows(
         return
     done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite, quiet=quiet)
     if not quiet or as_json:
-        _report(done, notes, settings, as_json=as_json)
+        _report(done, notes, settings, out, as_json=as_json)
     done.leave()
 
 
@@ -297,7 +299,7 @@ def _notes_on(one: Outcome, settings: LargeSettings) -> list[str]:
 
 
 def _report(
-    batch: Batch[Outcome], notes: list[str], settings: LargeSettings, *, as_json: bool
+    batch: Batch[Outcome], notes: list[str], settings: LargeSettings, out: Path, *, as_json: bool
 ) -> None:
     said = {source.label: _notes_on(one, settings) for source, one in batch.done}
     if as_json:
@@ -332,7 +334,7 @@ def _report(
                 markup=False,
             )
         for path in (one.store, *one.exported, *one.figures):
-            screen.print(f"  {path}", markup=False)
+            screen.print(f"  {out / path.name}", markup=False, soft_wrap=True)
         if not one.exported:
             screen.print(
                 "  The image opens in napari; for other programs give --export mrc or nii.gz."

@@ -23,7 +23,7 @@ _LONGEST = 2048  # voxels along an edge of a picture
 
 
 def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[Path]:
-    """Write ``NAME.METHOD.LAYER.TARGET.section.png``: z-sections through the highest values.
+    """Write ``NAME.METHOD.LAYER.CLASS.section.png``: z-sections through the highest values.
 
     Parameters
     ----------
@@ -34,12 +34,13 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
     volume
         What was explained, still on disk; a section of it is read.
     """
-    stem = job.store.name.removesuffix(".ome.zarr")
-    names = distinct([slug(label) for label in job.labels])
+    typed = job.settings.target_name
+    asked = slug(str(job.settings.target) if typed is None else typed)
+    stem = job.store.name.removesuffix(".ome.zarr").removesuffix(f".{asked}")
+    names = distinct([slug(label.removesuffix(" (predicted)")) for label in job.labels])
     paths: list[Path] = []
     for target, name in enumerate(names[:_MOST]):
-        more = f".{name}" if len(names) > 1 else ""
-        path = job.store.with_name(f"{stem}{more}.section.png")
+        path = job.store.with_name(f"{stem}.{name}.section.png")
         z, what = z_of(levels, target)
         last = volume.space.shape[0] - 1
         caption = Caption(

@@ -14,6 +14,24 @@ from respondcam.cli._inputs import Source, channel_files
 from respondcam.cli._writing import Limit, OneMap, settings_record
 
 
+def record_names(folder: Path) -> list[str]:
+    """The JSON files of a folder, in order."""
+    return sorted(path.name for path in folder.glob("*.json"))
+
+
+def names_of(names: Sequence[str], source: Source) -> Sequence[str]:
+    """Those of a folder's `record_names` that begin like the maps of a source.
+
+    Examples
+    --------
+    >>> names_of(["a.x.json", "ab.x.json", "b.x.json"], Source(Path("a.mrc"), "a", ".mrc"))
+    ['a.x.json']
+    """
+    first = bisect.bisect_left(names, f"{source.name}.")
+    last = bisect.bisect_left(names, f"{source.name}/", first)  # "/" comes after "."
+    return names[first:last]
+
+
 class Finished:
     """The maps that the very same command left in a folder.
 
@@ -41,7 +59,7 @@ class Finished:
         channel_files: int = 1,
     ) -> None:
         self.folder = folder
-        self.names = sorted(path.name for path in folder.glob("*.json"))
+        self.names = record_names(folder)
         # as they are read back
         self.model = json.loads(to_json(model))
         self.each = [json.loads(to_json(settings_record(one))) for one in each]
@@ -53,7 +71,8 @@ class Finished:
         masks = any(one["target"].strip().startswith("mask:") for one in self.each)
         if masks or len(channel_files(source.path, self.channel_files)) > 1:
             return None  # of these files nothing is recorded but their names
-        records = {name: record for name in self._of(source) if (record := self._read(name))}
+        names = names_of(self.names, source)
+        records = {name: record for name in names if (record := self._read(name))}
         if not records or not source.path.exists():
             return None
         wanted = sha256_of(source.path)
@@ -72,12 +91,6 @@ class Finished:
             return []
         what = "1 volume was" if self.count == 1 else f"{self.count} volumes were"
         return [f"{what} explained before by the same command, and not again"]
-
-    def _of(self, source: Source) -> list[str]:
-        start = f"{source.name}."
-        first = bisect.bisect_left(self.names, start)
-        last = bisect.bisect_left(self.names, f"{source.name}/", first)  # "/" comes after "."
-        return self.names[first:last]
 
     def _read(self, name: str) -> dict[str, Any] | None:
         """A record of this very command whose files are there."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from respondcam._rounding import without_noise
 from respondcam.cli._common import console, number, percent, shown
 from respondcam.cli._fitting import print_fitting
 
@@ -77,13 +78,20 @@ _ACCOUNT_TITLES = [
 
 def _account_cells(source: "Source", one: "OneMap", *, several: bool) -> list[str]:
     account = one.record["account"]
-    figures = [number(account[name]) for name in ("score", "baseline", "mapped", "gap")]
-    relative = percent(account["relative_gap"])
+    figures, relative = account_cells(account)
     if not account.get("adds_up", True):
         figures[2:], relative = ["-", "-"], "-"
     method = [one.record["settings"]["method"]] if several else []
     names = [source.label, *method, one.record["layer"], one.record["target"]["name"]]
     return [*names, *figures, relative]
+
+
+def account_cells(account: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Score, baseline, mapped and gap for a table, and the gap's share; rounding is no gap."""
+    gap = without_noise(account["gap"], account["score"] - account["baseline"])
+    figures = [number(account[name]) for name in ("score", "baseline", "mapped")]
+    share = account["relative_gap"] if gap else 0.0
+    return [*figures, number(gap)], "-" if share is None else percent(share)  # None: not finite
 
 
 def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
@@ -116,6 +124,12 @@ _PARTS = {
 }
 
 
+_LAYER_COLUMNS = (
+    "calls: how often the layer runs in one pass; head memory: what a map of it keeps in memory, "
+    "per volume, of the network behind it."
+)
+
+
 def layer_table(layers: "LayerTable") -> None:
     """Print the layers of a network with the chosen one in bold."""
     titles, rows = layers.cells()
@@ -124,6 +138,7 @@ def layer_table(layers: "LayerTable") -> None:
     bold = [number for number, layer in enumerate(layers.rows) if layer.chosen]
     spare = ("calls", "offset", "kind")
     print_fitting(titles, rows, left=len(titles), spare=spare, grouped=False, bold=bold)
+    print_plain(_LAYER_COLUMNS)
     if layers.chosen:
         print_plain(f"Chosen when no layer is named: {layers.chosen}, {layers.reason}.")
     else:

@@ -287,6 +287,57 @@ def _stems(source: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     return distinct(stems)  # layers can be alike, too
 
 
+def check_before(
+    names: Sequence[str], folder: Path, each: Sequence[Settings], now: Mapping[str, Any]
+) -> None:
+    """Refuse before the work what `write_explained` would refuse after it, as far as it is known.
+
+    Known are layers and classes that are named; one that the network chooses counts as the one that
+    it chose for the same question.
+
+    Parameters
+    ----------
+    names
+        The records that the source has in the folder.
+    folder
+        Where the results go.
+    each
+        The settings of each method.
+    now
+        ``input`` and ``model`` of the records to come.
+
+    Raises
+    ------
+    InputError
+        If a map of another run would have to be replaced.
+    """
+    for settings in map(settings_record, each):
+        for name in names:
+            try:
+                before = read_json(folder / name)
+                if not _same_place(before, {**now, "settings": settings}):
+                    continue
+                files = {what: folder / Path(one).name for what, one in before["files"].items()}
+                record = {**before, **now, "settings": settings}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # no record of ours; what is in the way is found when it is written
+            _check_free({**files, "record": folder / name}, record, overwrite=False)
+
+
+def _same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a record's map would have the name of one that is asked for."""
+    then, asked, target = before["settings"], now["settings"], before["target"]
+    if then["method"] != asked["method"]:
+        return False
+    if asked["layers"]:
+        layer = before["layer"] in asked["layers"]
+    else:
+        layer = not then["layers"] and before["model"]["spec"] == now["model"]["spec"]
+    named = [one.strip() for one in asked["target"].split(",")]
+    same = asked["target"] == then["target"] or str(target["class"]) in named
+    return layer and (same or target["name"].removesuffix(" (predicted)") in named)
+
+
 def _names(stem: Path, suffix: str) -> dict[str, Path]:
     ends = {"input": f".input{suffix}", "layer": f".layer{suffix}"} | _FURTHER
     return {what: stem.with_name(f"{stem.name}{end}") for what, end in ends.items()}

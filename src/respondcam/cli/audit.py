@@ -19,6 +19,7 @@ from respondcam.cli._common import (
     TrustOption,
     WeightsOption,
 )
+from respondcam.cli._panels import FIGURES, RUNS, WHAT
 
 
 def audit(
@@ -34,25 +35,41 @@ def audit(
             "--method",
             metavar="NAME",
             help=f"Method; may be repeated: {', '.join(METHOD_SUMMARIES)}. [default: respond]",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer; chosen and said if not given.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Layer; chosen and said if not given.", rich_help_panel=WHAT
+        ),
     ] = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
     output: OutputOption = None,
     classes: ClassesOption = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.")
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Also write the table as CSV.", rich_help_panel=RUNS
+        ),
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE", help="Also write a web page with the tables."),
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Also write a web page with the tables.",
+            rich_help_panel=FIGURES,
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace files of these names that audit did not write."),
+        typer.Option(
+            "--overwrite",
+            help="Replace files of these names that audit did not write.",
+            rich_help_panel=RUNS,
+        ),
     ] = False,
     device: DeviceOption = "auto",
     model_arg: ModelArgumentsOption = None,
@@ -62,19 +79,22 @@ def audit(
 ) -> None:
     """Check over many volumes whether the sums of the maps follow the scores of all classes.
 
-    L1 is the mean over classes of |sum of the map - score|, tau is Kendall's rank correlation of
-    the two over classes (of one class: over volumes), and open is the share of what the volume
-    contributed to the scores that the maps leave open. Intervals are of the mean over volumes, 95 %
-    by bootstrap. With --csv A.csv the figures of each class go to A.classes.csv. Tables and pages
-    of an earlier audit are written anew; any other file is left alone unless --overwrite.
+    L1 is the mean over classes of |sum of the map - score| (for a map of zeros: of |score|), tau is
+    Kendall's rank correlation of the two over classes (of one class: over volumes), and open is the
+    share of what the volume contributed to the scores that the maps leave open. Intervals are of
+    the mean over volumes, 95 % by bootstrap. With --csv A.csv the figures of each class go to
+    A.classes.csv. Tables and pages of an earlier audit are written anew; any other file is left
+    alone unless --overwrite.
     """
+    from respondcam.cli._beforehand import check_beforehand
+
+    sources = check_beforehand(files, method or ())
     from respondcam.cli import _auditing
     from respondcam.cli._audit_files import check_files
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import Settings, advice, class_list, make_explainer, open_model
-    from respondcam.cli._inputs import find_sources, left_out, without_channel_files
+    from respondcam.cli._inputs import left_out, without_channel_files
 
-    sources = find_sources(files)
     check_files(csv_file, page, overwrite=overwrite)
     layers = (layer,) if layer else ()
     names = class_list(classes)

@@ -19,6 +19,7 @@ from respondcam.cli._common import (
     WeightsOption,
     folder_option,
 )
+from respondcam.cli._panels import GOES_IN, RUNS, WHAT
 
 
 def average(
@@ -32,25 +33,46 @@ def average(
     weights: WeightsOption = None,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="Which class of the list to average."),
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Which class of the list to average.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="Score to explain; the same class unless given."),
+        typer.Option(
+            metavar="CLASS",
+            help="Score to explain; the same class unless given.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer to explain; chosen if not given.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Layer to explain; chosen if not given.", rich_help_panel=WHAT
+        ),
     ] = None,
     method: MethodOption = "respond",
     box: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Voxels of the boxes to cut, for particles in tomograms."),
+        typer.Option(
+            metavar="N",
+            help="Voxels of the boxes to cut, for particles in tomograms.",
+            rich_help_panel=GOES_IN,
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Take only so many particles, the first ones.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Take only so many particles, the first ones.",
+            rich_help_panel=GOES_IN,
+        ),
     ] = None,
     normalize: NormalizeOption = "none",
-    out: Annotated[Path, folder_option("Where the results go.")] = Path("respondcam-average"),
+    out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-average"),
     output: OutputOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = "auto",

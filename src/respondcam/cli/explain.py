@@ -21,6 +21,7 @@ from respondcam.cli._common import (
     WeightsOption,
     folder_option,
 )
+from respondcam.cli._panels import FIGURES, GOES_IN, RUNS, WHAT, WINDOWS
 
 if TYPE_CHECKING:
     from respondcam.cli._batch import Batch
@@ -41,6 +42,7 @@ def explain(
             metavar="NAME",
             help="Layer to explain; may be repeated. "
             "Chosen and said if not given; see: respondcam layers.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     target: Annotated[
@@ -51,6 +53,7 @@ def explain(
             "probability:3, log-probability:3; value for a regression; of dense outputs "
             "mask:FILE@3, box:Z,Y,X-Z,Y,X@3, voxel:Z,Y,X@3, component:largest@3; of detectors "
             "detection:best@3.",
+            rich_help_panel=WHAT,
         ),
     ] = "predicted",
     method: Annotated[
@@ -59,6 +62,7 @@ def explain(
             "--method",
             metavar="NAME",
             help=f"Method: {', '.join(METHOD_SUMMARIES)}; may be repeated. [default: respond]",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     method_arg: Annotated[
@@ -69,23 +73,33 @@ def explain(
             help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
             "denominator=paper, where=input; of one of several methods "
             "integrated-respond.nodes=32; may be repeated.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     normalize: NormalizeOption = "none",
     axes: AxesOption = "zyx",
-    out: Annotated[Path, folder_option("Where the results go.")] = Path("respondcam-maps"),
+    out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-maps"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other runs in that folder.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace results of other runs in that folder.",
+            rich_help_panel=RUNS,
+        ),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep what the same command finished in that folder; do the rest."
+            "--resume",
+            help="Keep what the same command finished in that folder; do the rest.",
+            rich_help_panel=RUNS,
         ),
     ] = False,
     align: Annotated[
         str,
-        typer.Option(metavar="layout|measured", help="How the map is put in its place."),
+        typer.Option(
+            metavar="layout|measured", help="How the map is put in its place.", rich_help_panel=RUNS
+        ),
     ] = "layout",
     keep: Annotated[
         str,
@@ -93,29 +107,47 @@ def explain(
             metavar="value|sum",
             help="What the map in the volume's voxels keeps: its values, for looking at, or its "
             "sum, for how much of the score lies where.",
+            rich_help_panel=RUNS,
         ),
     ] = "value",
     output: OutputOption = None,
     classes: ClassesOption = None,
     nonfinite: Annotated[
-        str, typer.Option(metavar="error|zero", help="What to do about voxels that are NaN.")
+        str,
+        typer.Option(
+            metavar="error|zero",
+            help="What to do about voxels that are NaN.",
+            rich_help_panel=GOES_IN,
+        ),
     ] = "error",
     channels: Annotated[
         bool,
-        typer.Option("--channels", help="Also say how much comes through each input channel."),
+        typer.Option(
+            "--channels",
+            help="Also say how much comes through each input channel.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     channel_names: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Names of the channels, such as T1,T2,FLAIR."),
+        typer.Option(
+            metavar="NAME,...",
+            help="Names of the channels, such as T1,T2,FLAIR.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     channel_baseline: Annotated[
-        str, typer.Option(metavar="zero|mean", help="What a channel is compared with.")
+        str,
+        typer.Option(
+            metavar="zero|mean", help="What a channel is compared with.", rich_help_panel=WHAT
+        ),
     ] = "zero",
     precision: Annotated[
         str,
         typer.Option(
             metavar="fp32|bf16",
             help="bf16 runs the network up to the layer in bfloat16, and says what that costs.",
+            rich_help_panel=RUNS,
         ),
     ] = "fp32",
     device: DeviceOption = "auto",
@@ -126,41 +158,74 @@ def explain(
         typer.Option(
             metavar="N|Z,Y,X",
             help="Explain window by window, on disk, volumes of any size: voxels of a window.",
+            rich_help_panel=WINDOWS,
         ),
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="How much of a window the next covers too; 0.5."),
+        typer.Option(
+            metavar="SHARE",
+            help="How much of a window the next covers too; 0.5.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = None,
     stitch: Annotated[
         str | None,
         typer.Option(
             metavar="mean|sum",
             help="How windows are combined: a weighted mean, or a sum that keeps the account.",
+            rich_help_panel=WINDOWS,
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Windows in the network at a time; 8.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Windows in the network at a time; 8.", rich_help_panel=WINDOWS
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Work in N processes of this machine.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Work in N processes of this machine.", rich_help_panel=WINDOWS
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads of each process; all cores in sum.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Threads of each process; all cores in sum.", rich_help_panel=WINDOWS
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Work on a Dask cluster, such as tcp://node1:8786."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Dask cluster, such as tcp://node1:8786.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what --window will take, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what --window will take, and write nothing.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read back what is there; do damaged chunks again.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read back what is there; do damaged chunks again.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = False,
     export: Annotated[
         str | None,
-        typer.Option(metavar="mrc|nii.gz", help="Also write the whole map in this format."),
+        typer.Option(
+            metavar="mrc|nii.gz",
+            help="Also write the whole map in this format.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = None,
     limit: Annotated[
         str | None,
@@ -168,6 +233,7 @@ def explain(
             metavar="shared|VALUE",
             help="Value of the strongest colours in the figures: one for all classes of a volume, "
             "or a number. Each map's own unless given.",
+            rich_help_panel=FIGURES,
         ),
     ] = None,
     with_report: ReportOption = False,
@@ -186,6 +252,9 @@ def explain(
     targets as channels, with the score of every window in it, and .section.png, the section of the
     highest value, and --resume need not be given.
     """
+    from respondcam.cli._beforehand import check_beforehand
+
+    sources = check_beforehand(files, method or ())
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (
         Settings,
@@ -194,11 +263,18 @@ def explain(
         explain_source,
         make_explainer,
         open_model,
+        sha256_of,
     )
-    from respondcam.cli._inputs import Source, find_sources, left_out, without_channel_files
-    from respondcam.cli._resuming import Finished
+    from respondcam.cli._inputs import Source, left_out, without_channel_files
+    from respondcam.cli._resuming import Finished, names_of, record_names
     from respondcam.cli._several import settings_of
-    from respondcam.cli._writing import limit_of, model_record, prepare_folder, write_explained
+    from respondcam.cli._writing import (
+        check_before,
+        limit_of,
+        model_record,
+        prepare_folder,
+        write_explained,
+    )
     from respondcam.errors import InputError
 
     settings = Settings(
@@ -239,6 +315,7 @@ def explain(
         network = _large.Network(model, weights, model_arg, device, trust, settings.classes)
         _large.explain_windows(
             files,
+            sources,
             network,
             asked,
             vars(each[0]),
@@ -248,7 +325,6 @@ def explain(
             as_json=as_json,
         )
         return
-    sources = find_sources(files)
     new = prepare_folder(out)
     try:
         loaded, notes = open_model(
@@ -261,9 +337,14 @@ def explain(
         files_each = loaded.preparation.channel_files if loaded.preparation else 1
         kept = Finished(out, each, identity, colours, channel_files=files_each) if resume else None
 
+        there = [] if overwrite else record_names(out)
+
         def work(source: Source) -> "list[OneMap]":
             if kept is not None and (before := kept.maps_of(source)):
                 return before
+            if source.path.exists() and (own := names_of(there, source)):
+                now = {"input": {"sha256": sha256_of(source.path)}, "model": identity}
+                check_before(own, out, each, now)
             found = [
                 (
                     one,

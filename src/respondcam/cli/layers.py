@@ -1,5 +1,7 @@
 """``respondcam layers``: which layers can be explained, and which one would be."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -66,7 +68,7 @@ def layers(
         notes += [prepared.note, *said]
         example = prepared.window()
     where = next(loaded.module.parameters(), example).device
-    with noted() as more:
+    with noted() as more, _asking(shape):
         table = inspect(loaded.module, example.to(where))
     every = len(table)
     table = replace(table, rows=tuple(r for r in table if r.chosen or _listed(r.name, depth, name)))
@@ -107,10 +109,34 @@ def _example(file: str | None, shape: str | None, axes: str) -> "torch.Tensor":
     if file is not None:
         volume = read_volume(file)
         return (volume.transposed() if axes == "xyz" else volume).tensor()
-    sizes = [part.strip() for part in str(shape).replace("x", ",").split(",")]
+    sizes = _sizes(str(shape))
     if len(sizes) < 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise InputError(
             f"--shape is {shape!r}. Accepted: the number of channels and of voxels along each "
             f"axis, without the batch, such as 1,40,40,40."
         )
     return torch.zeros(1, *map(int, sizes))
+
+
+def _sizes(shape: str) -> list[str]:
+    return [part.strip() for part in shape.replace("x", ",").split(",")]
+
+
+@contextmanager
+def _asking(shape: str | None) -> Generator[None, None, None]:
+    """Where a network does not run on three numbers, ask whether the channel was forgotten.
+
+    Three can be meant as C,Y,X, so that only a failure tells.
+    """
+    from respondcam.errors import ModelError
+
+    try:
+        yield
+    except ModelError as error:
+        if shape is None or len(sizes := _sizes(shape)) != 3:
+            raise
+        voxels = ",".join(sizes)
+        raise ModelError(
+            f"--shape is C,Z,Y,X; did you mean 1,{voxels}? As C,Y,X the network does not take "
+            f"{voxels}: {error}"
+        ) from error

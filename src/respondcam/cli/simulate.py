@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from respondcam.cli._common import JSONOption, QuietOption, folder_option
+from respondcam.cli._panels import IMAGING, PARTICLES, RUNS
 
 
 def simulate(
@@ -16,61 +17,116 @@ def simulate(
             help="The kinds of particles: a map (MRC), an atomic structure (PDB, mmCIF), a folder "
             "of these, an identifier such as 1bxn or EMD-3001, a phantom by name; may be repeated. "
             "All phantoms unless given.",
+            rich_help_panel=PARTICLES,
         ),
     ] = None,
-    out: Annotated[Path, folder_option("Where the files go; the same run is continued.")] = Path(
-        "respondcam-simulation"
-    ),
+    out: Annotated[
+        Path, folder_option("Where the files go; the same run is continued.", RUNS)
+    ] = Path("respondcam-simulation"),
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Take only these of the kinds.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Take only these of the kinds.", rich_help_panel=PARTICLES
+        ),
     ] = None,
-    per_class: Annotated[int, typer.Option(metavar="N", help="Subtomograms of each kind.")] = 10,
+    per_class: Annotated[
+        int, typer.Option(metavar="N", help="Subtomograms of each kind.", rich_help_panel=PARTICLES)
+    ] = 10,
     snr: Annotated[
-        str, typer.Option(metavar="RATIO|inf", help="Variance of the signal over the noise's.")
+        str,
+        typer.Option(
+            metavar="RATIO|inf",
+            help="Variance of the signal over the noise's.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "0.1",
     tilt_range: Annotated[
-        str, typer.Option(metavar="LOW,HIGH", help="Smallest and largest tilt, in degrees.")
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Smallest and largest tilt, in degrees.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "-60,60",
     tilt_step: Annotated[
         float | None,
-        typer.Option(metavar="DEGREES", help="For --route projection; 3 if not given."),
+        typer.Option(
+            metavar="DEGREES",
+            help="For --route projection; 3 if not given.",
+            rich_help_panel=IMAGING,
+        ),
     ] = None,
     route: Annotated[
         str,
         typer.Option(
             metavar="fourier|projection",
             help="One filter in Fourier space (fast), or a tilt series that is reconstructed.",
+            rich_help_panel=IMAGING,
         ),
     ] = "fourier",
-    size: Annotated[int, typer.Option(metavar="N", help="Voxels along a subtomogram's axes.")] = 40,
-    voxel_size: Annotated[float, typer.Option(metavar="Å", help="Edge of a voxel.")] = 10.0,
+    size: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Voxels along a subtomogram's axes.", rich_help_panel=IMAGING
+        ),
+    ] = 40,
+    voxel_size: Annotated[
+        float, typer.Option(metavar="Å", help="Edge of a voxel.", rich_help_panel=IMAGING)
+    ] = 10.0,
     resolution: Annotated[
-        str, typer.Option(metavar="Å|none", help="Where the signal has fallen to one half.")
+        str,
+        typer.Option(
+            metavar="Å|none",
+            help="Where the signal has fallen to one half.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "40",
     defocus: Annotated[
-        str, typer.Option(metavar="UM|none", help="Underfocus in µm; none for no CTF.")
+        str,
+        typer.Option(
+            metavar="UM|none", help="Underfocus in µm; none for no CTF.", rich_help_panel=IMAGING
+        ),
     ] = "5",
     max_shift: Annotated[
-        float, typer.Option(metavar="VOXELS", help="Largest shift of a particle along each axis.")
+        float,
+        typer.Option(
+            metavar="VOXELS",
+            help="Largest shift of a particle along each axis.",
+            rich_help_panel=PARTICLES,
+        ),
     ] = 2.0,
     particles: Annotated[
         int | None,
-        typer.Option(metavar="N", help="In each box: 1 if not given, in each tomogram 20."),
+        typer.Option(
+            metavar="N",
+            help="In each box: 1 if not given, in each tomogram 20.",
+            rich_help_panel=PARTICLES,
+        ),
     ] = None,
     tomogram: Annotated[
         str | None,
-        typer.Option(metavar="ZxYxX", help="Crowded tomograms of so many voxels instead of boxes."),
+        typer.Option(
+            metavar="ZxYxX",
+            help="Crowded tomograms of so many voxels instead of boxes.",
+            rich_help_panel=PARTICLES,
+        ),
     ] = None,
-    tomograms: Annotated[int, typer.Option(metavar="N", help="How many with --tomogram.")] = 1,
+    tomograms: Annotated[
+        int, typer.Option(metavar="N", help="How many with --tomogram.", rich_help_panel=PARTICLES)
+    ] = 1,
     assembly: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|deposited",
             help="Biological assembly of atomic structures: the first listed unless given.",
+            rich_help_panel=PARTICLES,
         ),
     ] = None,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Write which particle each voxel belongs to, too.")
+        bool,
+        typer.Option(
+            "--masks", help="Write which particle each voxel belongs to, too.", rich_help_panel=RUNS
+        ),
     ] = False,
     file_format: Annotated[
         str,
@@ -78,11 +134,18 @@ def simulate(
             "--format",
             metavar="mrc|zarr",
             help="A file for each image and a STAR file, or one Zarr dataset.",
+            rich_help_panel=RUNS,
         ),
     ] = "mrc",
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", help="The same seed gives the same bytes.", rich_help_panel=RUNS),
+    ] = 0,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:n]", help="Where it is computed.")
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda[:n]", help="Where it is computed.", rich_help_panel=RUNS
+        ),
     ] = "auto",
     quiet: QuietOption = False,
     as_json: JSONOption = False,

@@ -13,6 +13,7 @@ from respondcam.cli._common import (
     QuietOption,
     folder_option,
 )
+from respondcam.cli._panels import IMAGING, PARTICLES, RUNS, TRAINING
 
 
 def train(
@@ -25,6 +26,7 @@ def train(
             help="The kinds of particles to simulate: a map (MRC), an atomic structure (PDB, "
             "mmCIF), a folder of these, an identifier such as 1bxn or EMD-3001, a phantom by name; "
             "may be repeated. All phantoms unless given.",
+            rich_help_panel=PARTICLES,
         ),
     ] = None,
     folder: Annotated[
@@ -33,53 +35,111 @@ def train(
             metavar="DIR",
             help="Train on these images instead: a folder that simulate wrote, or one sub-folder "
             "of volumes for each class.",
+            rich_help_panel=PARTICLES,
         ),
     ] = None,
-    out: Annotated[Path, folder_option("Where it goes; the same training is continued.")] = Path(
-        "respondcam-training"
-    ),
+    out: Annotated[
+        Path, folder_option("Where it goes; the same training is continued.", RUNS)
+    ] = Path("respondcam-training"),
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Take only these, in this order.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Take only these, in this order.", rich_help_panel=PARTICLES
+        ),
     ] = None,
     per_class: Annotated[
-        int, typer.Option(metavar="N", help="Poses of each kind; noise is drawn anew each time.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Poses of each kind; noise is drawn anew each time.",
+            rich_help_panel=PARTICLES,
+        ),
     ] = 300,
     held_out: Annotated[
-        int, typer.Option(metavar="N", help="Further poses of each kind to measure on.")
+        int,
+        typer.Option(
+            metavar="N", help="Further poses of each kind to measure on.", rich_help_panel=PARTICLES
+        ),
     ] = 20,
     snr: Annotated[
-        str, typer.Option(metavar="RATIO|inf", help="Variance of the signal over the noise's.")
+        str,
+        typer.Option(
+            metavar="RATIO|inf",
+            help="Variance of the signal over the noise's.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "0.1",
     tilt_range: Annotated[
-        str, typer.Option(metavar="LOW,HIGH", help="Smallest and largest tilt, in degrees.")
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Smallest and largest tilt, in degrees.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "-60,60",
-    size: Annotated[int, typer.Option(metavar="N", help="Voxels along the boxes' axes.")] = 40,
-    voxel_size: Annotated[float, typer.Option(metavar="Å", help="Edge of a voxel.")] = 10.0,
+    size: Annotated[
+        int,
+        typer.Option(metavar="N", help="Voxels along the boxes' axes.", rich_help_panel=IMAGING),
+    ] = 40,
+    voxel_size: Annotated[
+        float, typer.Option(metavar="Å", help="Edge of a voxel.", rich_help_panel=IMAGING)
+    ] = 10.0,
     resolution: Annotated[
-        str, typer.Option(metavar="Å|none", help="Where the signal has fallen to one half.")
+        str,
+        typer.Option(
+            metavar="Å|none",
+            help="Where the signal has fallen to one half.",
+            rich_help_panel=IMAGING,
+        ),
     ] = "40",
     defocus: Annotated[
-        str, typer.Option(metavar="UM|none", help="Underfocus in µm; none for no CTF.")
+        str,
+        typer.Option(
+            metavar="UM|none", help="Underfocus in µm; none for no CTF.", rich_help_panel=IMAGING
+        ),
     ] = "5",
     max_shift: Annotated[
-        float, typer.Option(metavar="VOXELS", help="Largest shift of a particle along each axis.")
+        float,
+        typer.Option(
+            metavar="VOXELS",
+            help="Largest shift of a particle along each axis.",
+            rich_help_panel=PARTICLES,
+        ),
     ] = 2.0,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Times it sees each image.")] = 12,
-    batch: Annotated[int, typer.Option(metavar="N", help="Images per step.")] = 64,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="Times it sees each image.", rich_help_panel=TRAINING)
+    ] = 12,
+    batch: Annotated[
+        int, typer.Option(metavar="N", help="Images per step.", rich_help_panel=TRAINING)
+    ] = 64,
     learning_rate: Annotated[
-        float, typer.Option(metavar="RATE", help="At the start; falls along a cosine.")
+        float,
+        typer.Option(
+            metavar="RATE", help="At the start; falls along a cosine.", rich_help_panel=TRAINING
+        ),
     ] = 0.01,
     patience: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Stop after so many epochs that bring no better accuracy."),
+        typer.Option(
+            metavar="N",
+            help="Stop after so many epochs that bring no better accuracy.",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            metavar="auto|fp32|bf16", help="auto tries both and takes what is faster here."
+            metavar="auto|fp32|bf16",
+            help="auto tries both and takes what is faster here.",
+            rich_help_panel=TRAINING,
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, poses, noise, order.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Of weights, poses, noise, order.", rich_help_panel=TRAINING
+        ),
+    ] = 0,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JSONOption = False,

@@ -50,12 +50,17 @@ class Estimate:
 
     def line(self, name: str) -> str:
         """In words."""
+        on_the_way = (
+            f", and while it runs up to {_size(self.tiles_bytes)} of disk for maps of windows that "
+            f"wait to be stitched"
+            if self.tiles_bytes >= 2**20
+            else ""
+        )
         return (
             f"{name}: {_count(self.windows, 'window')} in {_count(self.tiles, 'tile')}, "
             f"{_count(self.chunks, 'chunk')}, {_count(self.targets, 'target')}; "
             f"{self.windows_per_second:.1f} windows/s in one process, {clock(self.seconds)} in "
-            f"all; memory {_size(self.memory_bytes)}, output {_size(self.output_bytes)}, "
-            f"tiles on the way at most {_size(self.tiles_bytes)}"
+            f"all; memory {_size(self.memory_bytes)}, output {_size(self.output_bytes)}{on_the_way}"
         )
 
 

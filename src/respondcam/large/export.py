@@ -11,7 +11,6 @@ import mrcfile
 import numpy as np
 
 from respondcam._files import distinct, slug, whole_file
-from respondcam._version import __version__
 from respondcam.errors import InputError, VolumeError
 from respondcam.volume import Volume
 from respondcam.volume.lazy import placeholder
@@ -38,8 +37,15 @@ def check_export(kind: Export, space: Volume) -> None:
         raise InputError(f"--export {kind}: {error}") from error
 
 
-def export(levels: list[Any], labels: tuple[str, ...], space: Volume, stem: Path, kind: Export
-) -> list[Path]:  # fmt: skip
+def export(
+    levels: list[Any],
+    labels: tuple[str, ...],
+    space: Volume,
+    stem: Path,
+    kind: Export,
+    *,
+    title: str = "",
+) -> list[Path]:
     """Write the finest level beside the store.
 
     Parameters
@@ -54,6 +60,8 @@ def export(levels: list[Any], labels: tuple[str, ...], space: Volume, stem: Path
         Path without a suffix.
     kind
         ``"mrc"``: a file for each target; ``"nii.gz"``: one file, targets along its fourth axis.
+    title
+        What the files say of themselves, before the labels.
 
     Returns
     -------
@@ -63,13 +71,13 @@ def export(levels: list[Any], labels: tuple[str, ...], space: Volume, stem: Path
     array = levels[0]
     if kind == "nii.gz":
         path = stem.with_name(f"{stem.name}.nii.gz")
-        _export_nifti(array, space, path)
+        _export_nifti(array, space, path, ", ".join((title, *labels)))
         return [path]
     paths = []
     for target, name in enumerate(distinct([slug(label) for label in labels])):
         more = f".{name}" if len(labels) > 1 else ""
         path = stem.with_name(f"{stem.name}{more}.mrc")
-        _export_mrc(array, target, space, path)
+        _export_mrc(array, target, space, path, f"{title}, {labels[target]}")
         paths.append(path)
     return paths
 
@@ -93,7 +101,8 @@ def _mrc_place(space: Volume) -> np.ndarray:
     return affine
 
 
-def _export_mrc(array: Any, target: int, space: Volume, path: Path) -> None:
+def _export_mrc(array: Any, target: int, space: Volume, path: Path, title: str) -> None:
+    from respondcam.volume.mrc import ascii_label
     from respondcam.volume.mrc_geometry import place_in_header
 
     affine = _mrc_place(space)
@@ -103,7 +112,7 @@ def _export_mrc(array: Any, target: int, space: Volume, path: Path) -> None:
             unit_label = place_in_header(file.header, affine, space.unit, use_start=use_start)
             header: Any = file.header
             header.label, header.nlabl = b"", 0
-            file.add_label(f"respondcam {__version__}")
+            file.add_label(ascii_label({"title": title}))
             if unit_label:
                 file.add_label(unit_label)
             names = ("dmin", "dmax", "dmean", "rms")
@@ -127,12 +136,13 @@ def _statistics(array: Any, target: int) -> tuple[float, float, float, float]:
     return low, high, mean, float(np.sqrt(max(0.0, squares / count - mean**2)))
 
 
-def _export_nifti(array: Any, space: Volume, path: Path) -> None:
+def _export_nifti(array: Any, space: Volume, path: Path, title: str) -> None:
     from respondcam.volume.nifti import header_for
 
     targets = array.shape[0]
     shape = (targets, *space.shape) if targets > 1 else space.shape
-    whole = placeholder(shape, space.affine, space.unit, space.source, space.header)
+    facts = {**(space.header or {}), "title": title}
+    whole = placeholder(shape, space.affine, space.unit, space.source, facts)
     _, header = header_for(whole)
     header.set_data_offset(header.single_vox_offset)
     header["magic"] = header.single_magic

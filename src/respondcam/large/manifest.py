@@ -11,6 +11,7 @@ from torch import nn
 
 from respondcam._differences import differences
 from respondcam._files import read_json, whole_file
+from respondcam._readers import way
 from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.large.inputs import digest
@@ -125,12 +126,24 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], store: Pat
     --------
     >>> refuse_changes({"settings": {"batch": 8}}, {"settings": {"batch": 4}}, Path("a.ome.zarr"))
     Traceback (most recent call last):
-    respondcam.errors.InputError: 'a.ome.zarr' was begun ...: settings.batch was 8, is 4. Give ...
+    respondcam.errors.InputError: 'a.ome.zarr' was begun by another run: batch was 8, is 4. Give ...
     """
     now = json.loads(json.dumps(now))
-    changes = list(differences(before, now))
+    asked = list(differences(before.get("settings", {}), now["settings"]))
+    # the plan and what else follows from the settings says nothing more
+    told = ("settings", *(("plan", "grid", "targets") if asked else ()))
+    before, now = ({k: v for k, v in one.items() if k not in told} for one in (before, now))
+    changes = [*map(_in_words, asked), *differences(before, now)]
     if changes:
         raise InputError(
             f"{str(store)!r} was begun by another run: {'; '.join(changes)}. Give the same again "
             f"to continue it, another folder with --out, or begin anew with --overwrite."
         )
+
+
+def _in_words(change: str) -> str:
+    """A change of a setting, by the name under which it was given."""
+    if change.startswith("chunk "):  # no option
+        return change
+    option = change.replace("options.", "method-arg ", 1) if "options" in change else change
+    return way(python=change, command_line=f"--{option}")

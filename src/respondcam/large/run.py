@@ -188,8 +188,12 @@ def _carry_out(
     if tasks:
         say(progress.line())
     stem_of = job.store.with_name(job.store.name.removesuffix(".ome.zarr"))
+    title = f"{job.settings.method}, layer {job.layer}"
+    space = run.volume.space
     files = (
-        export(store.levels, job.labels, run.volume.space, stem_of, export_to) if export_to else []
+        export(store.levels, job.labels, space, stem_of, export_to, title=title)
+        if export_to
+        else []
     )
     notes = list(run.seen.notes)
     if progress.empty:

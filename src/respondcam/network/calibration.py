@@ -28,6 +28,9 @@ from respondcam.network.layout.trace import trace_layers
 from respondcam.network.split import call_model, unwrap
 from respondcam.network.trees import tensors
 
+AXIS_ORDER = "(z, y, x)"
+"""As it stands in the note of a grid with three axes."""
+
 
 def measure_grid(
     model: nn.Module,
@@ -112,8 +115,12 @@ def measure_grid(
             stacklevel=2,
         )
     shift = ", ".join(f"{b - a:+.2f}" for a, b in zip(grid.offset, offset, strict=True))
-    count = min((len(values) for values in seen), default=0)
-    note = f"offset measured from gradients, {count} or more per axis: {shift} from the layout"
+    count = min((len(values) for values in seen if values), default=0)
+    axes_words = f" {AXIS_ORDER}" if len(seen) == 3 else ""
+    note = (
+        f"the map was moved by {shift} voxels{axes_words} against the layout, measured on the "
+        f"gradients of at least {count} voxels per axis"
+    )
     return replace(
         grid,
         offset=tuple(offset),

@@ -170,9 +170,12 @@ def _note(layer: SurveyedLayer, grid: LayerGrid | None, problem: str) -> str:
 
 def _cells(row: LayerRow, reason: str) -> list[str]:
     shape = "x".join(map(str, row.shape))
-    stride, offset = (
-        ("-", "-") if row.grid is None else (_numbers(row.grid.stride), _numbers(row.grid.offset))
-    )
+    if len(row.shape) < 2:  # no axis along which voxels could lie
+        stride, offset = "", ""
+    elif row.grid is None:
+        stride, offset = "-", "-"
+    else:
+        stride, offset = _numbers(row.grid.stride), _numbers(row.grid.offset)
     note = f"chosen: {reason}" if row.chosen else row.note
     memory = f"{row.head_bytes / 2**20:.1f} MiB"
     return [row.name, row.kind, shape, stride, offset, str(row.calls), memory, note]

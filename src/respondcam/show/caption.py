@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from respondcam._rounding import without_noise
 from respondcam.show.theme import format_score, format_together, printable
 
 
@@ -22,7 +23,8 @@ class AccountLine:
 
     def terms(self) -> tuple[str, str, str, str]:
         """Write score, baseline, mapped and gap with equally many decimals, so that they add up."""
-        values = (self.score, self.baseline, self.mapped, self.gap)
+        gap = without_noise(self.gap, self.score - self.baseline)
+        values = (self.score, self.baseline, self.mapped, gap)
         score, baseline, mapped, gap = format_together(values)
         return score, baseline, mapped, gap
 

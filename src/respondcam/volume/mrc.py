@@ -8,6 +8,7 @@ Headers in the wild break the standard in many ways. What changes neither the vo
 """
 
 import warnings
+from collections.abc import Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,10 +17,9 @@ import mrcfile  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE  # pyright: ignore[reportMissingTypeStubs]
 
-from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
-from respondcam.volume._wording import IMAGES
+from respondcam.volume._wording import IMAGES, described
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.mrc_geometry import (
     array_order,
@@ -93,9 +93,14 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         unit_label = place_in_header(file.header, affine, volume.unit, use_start=use_start)
         # mrcfile's own first label holds the time of day: the same map would never be the same file
         file.header.label, file.header.nlabl = b"", 0
-        file.add_label(f"respondcam {__version__}")
+        file.add_label(ascii_label(volume.header))
         if unit_label:
             file.add_label(unit_label)
+
+
+def ascii_label(header: Mapping[str, Any] | None) -> str:
+    """What the file says of itself, in the letters that the format has."""
+    return described(header).encode("ascii", "replace").decode()
 
 
 def _read_layout(

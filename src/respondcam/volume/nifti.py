@@ -22,9 +22,9 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import check_size, open_stream, read_exactly, read_rest, read_voxels
+from respondcam.volume._wording import described
 from respondcam.volume.geometry import disagreement, scaled
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
@@ -136,7 +136,7 @@ def header_for(volume: Volume) -> tuple[Any, Any]:
     header.set_data_dtype(np.float32)
     header.set_xyzt_units(xyz=space_unit)
     note = f"; {_NO_UNIT}" if volume.unit == "voxel" else ""
-    header["descrip"] = f"respondcam {__version__}{note}".encode()
+    header["descrip"] = described(volume.header, note).encode()
     wanted = scaled(volume.affine, 1 / factor)
     _place(header, wanted, volume, facts)
     if not disagreement(wanted, header.get_best_affine(), volume.shape) < _TOLERANCE:

@@ -37,7 +37,8 @@ class Volume:
     source
         The file that it came from, or None.
     header
-        What the source's format needs to write a companion file (format-specific, may be empty).
+        What the source's format needs to write a companion file (format-specific, may be empty). A
+        ``title`` is written into MRC and NIfTI, as far as there is room.
 
     Raises
     ------

@@ -93,6 +93,8 @@ class Report:
         Evidence, where there is any.
     channel
         Of the volume.
+    notes
+        What a reader should know of all maps together.
     """
 
     name: str
@@ -101,3 +103,4 @@ class Report:
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[Table] = field(default=())
     channel: int = 0
+    notes: Sequence[str] = ()

@@ -100,8 +100,9 @@ def read_report(found: Found) -> Report:
         name=found.volume.name,
         volume=volume,
         maps=[read_map(path, record, volume.unit) for path, record in records],
-        facts=_facts(found.volume, [record for _, record in records]),
+        facts=_facts(found.volume, records),
         tables=[table for _, record in records for table in _tables(record)],
+        notes=_on_settings([record for _, record in records]),
     )
 
 
@@ -289,16 +290,52 @@ def _tables(record: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def _facts(volume: Path, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What is needed to repeat the maps; a setting that differs between them is listed as such."""
+def _facts(volume: Path, found: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """What is needed to repeat the maps; of a setting that differs, which maps have which value."""
+    records = [record for _, record in found]
+    names = [f"{one['target']['name']}, {one['layer']}" for one in records]
+    if len({one["settings"]["method"] for one in records}) > 1:
+        names = [f"{n}, {r['settings']['method']}" for n, r in zip(names, records, strict=True)]
+    if len(set(names)) < len(names):  # of several folders
+        names = [f"{name} ({path})" for name, (path, _) in zip(names, found, strict=True)]
     facts = [("volume", str(volume)), ("its SHA-256", str(records[0]["input"]["sha256"]))]
     for section in ("model", "settings"):
-        for key in records[0].get(section, {}):
-            if key != "class_names":
-                values = [_written(one.get(section, {}).get(key)) for one in records]
-                facts.append((f"{section}: {key}", "; ".join(dict.fromkeys(values))))
+        for key in dict.fromkeys(key for one in records for key in one.get(section, {})):
+            if (section, key) in (("model", "class_names"), ("settings", "method")):
+                continue
+            holders: dict[str, list[str]] = {}
+            for name, one in zip(names, records, strict=True):
+                holders.setdefault(_written(one.get(section, {}).get(key)), []).append(name)
+            for value, maps in holders.items():
+                which = f" (of {'; '.join(maps)})" if len(holders) > 1 else ""
+                facts.append((f"{section}: {key}", f"{value}{which}"))
+    methods = dict.fromkeys(one["settings"]["method"] for one in records)
     versions = dict.fromkeys(str(one.get("respondcam", "")) for one in records)
+    facts.append(("settings: method", "; ".join(methods)))
     return [*facts, ("maps made by respondcam", ", ".join(versions))]
+
+
+# these say which map it is, not how it was made
+_WHICH_MAP = ("method", "target", "layers", "classes")
+
+
+def _on_settings(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say that maps which stand side by side were not made in the same way, where it is so."""
+    differ = []
+    for key in dict.fromkeys(key for one in records for key in one["settings"]):
+        own = key == "method_arguments"  # each method has its own
+        values: dict[str, set[str]] = {}
+        for one in records:
+            group = one["settings"]["method"] if own else ""
+            values.setdefault(group, set()).add(_written(one["settings"].get(key)))
+        if key not in _WHICH_MAP and any(len(found) > 1 for found in values.values()):
+            differ.append(key)
+    notes = []
+    if len({_written(one.get("model", {}).get("state_sha256")) for one in records}) > 1:
+        notes.append("maps of this page were made by different networks")
+    if differ:
+        notes.append(f"maps of this page were made with different settings: {', '.join(differ)}")
+    return notes
 
 
 def _written(value: Any) -> str:

@@ -253,7 +253,7 @@ def _directions(volume: Volume) -> str:
 
 def _notes(report: Report, image: Packed | None, maps: Sequence[Packed]) -> list[str]:
     volume = report.volume
-    notes = []
+    notes = list(report.notes)
     if volume.unit == "voxel":
         notes.append("The voxel size of this volume is not known: lengths are in voxels.")
     if volume.channels > 1:

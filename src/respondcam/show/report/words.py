@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 from markupsafe import Markup
 
+from respondcam._rounding import without_noise
 from respondcam.show.caption import AccountLine, Caption
 from respondcam.show.notes import empty_map, mostly_open
 from respondcam.show.report.content import ReportMap, Table
@@ -65,7 +66,7 @@ def relative_gap(account: AccountLine) -> str:
     '99.9 %'
     """
     part = abs(account.score - account.baseline)
-    if abs(account.gap) <= 5e-6 * part:
+    if not without_noise(account.gap, part):
         return "0 %"
     if not part:
         return "–"
