@@ -15,7 +15,8 @@ import respondcam as rc
 def test_a_method_writes_a_map_and_its_account(cli, nets, mrc, tmp_path, method):
     if method == "occlusion":
         pytest.importorskip("captum")
-    result = cli("explain", mrc, "--model", f"{nets}:net", "--method", method, "--device", "cpu")
+    common = ("--method", method, "--keep", "sum", "--device", "cpu")
+    result = cli("explain", mrc, "--model", f"{nets}:net", *common)
     assert result.code == 0, result.err
     (path,) = (tmp_path / "respondcam-maps").glob("*.json")
     record = json.loads(path.read_text("utf-8"))

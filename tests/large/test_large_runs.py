@@ -85,9 +85,9 @@ def test_what_is_done_is_not_done_again(run):
 def test_other_settings_are_refused_and_shown(run, tomogram, bytes_of):
     first = run()
     before = bytes_of(first.store)
-    with pytest.raises(InputError, match=r"settings\.stitch was \"mean\", is \"sum\""):
+    with pytest.raises(InputError, match=r"stitch was \"mean\", is \"sum\""):
         run(stitch="sum")
-    with pytest.raises(InputError, match=r"settings\.threads was 1, is 2"):
+    with pytest.raises(InputError, match=r"threads was 1, is 2"):
         run(threads=2)
     run(threads=None)  # those of the run that is continued
     rc.write_volume(tomogram, rc.Volume(np.zeros((10, 12, 46)), unit="angstrom"))

@@ -139,7 +139,7 @@ def test_no_star_imports() -> None:
 
 
 def test_a_terminal_that_knows_only_ascii_gets_a_question_mark() -> None:
-    code = "import respondcam.cli as c; c.app = lambda **_: print('1 \\xb1 2'); c.main()"
+    code = "import respondcam.cli as c; c.app = lambda *_, **__: print('1 \\xb1 2'); c.main()"
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     run = subprocess.run(
         [sys.executable, "-c", code],

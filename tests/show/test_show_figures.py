@@ -105,7 +105,7 @@ def test_images_and_signals_are_drawn_in_the_input_voxels(axes):
     figure = explanation_figure(one, target=1, image=rng.random((3,) + (20,) * axes), limit=0.5)
     assert "ribosome, sample 0" in words(figure)
     assert figure.axes[-1].get_ylim() == (-0.5, 0.5)
-    placed = one.place()[0, 1]
+    placed = one.place("value")[0, 1]
     peak = np.unravel_index(int(placed.abs().argmax()), placed.shape)
     assert f"{('sample', 'row')[axes - 1]} {peak[0]}" in words(figure)
     assert "no image" in words(explanation_figure(one))

@@ -128,11 +128,11 @@ def _asking(shape: str | None) -> Generator[None, None, None]:
 
     Three can be meant as C,Y,X, so that only a failure tells.
     """
-    from respondcam.errors import ModelError
+    from respondcam.errors import InputError, ModelError
 
     try:
         yield
-    except ModelError as error:
+    except InputError as error:
         if shape is None or len(sizes := _sizes(shape)) != 3:
             raise
         voxels = ",".join(sizes)

@@ -12,6 +12,7 @@ def code_sha256(spec: str) -> str | None:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> file = Path(tempfile.mkdtemp(), "nets.py")
     >>> _ = file.write_bytes(b"abc")
     >>> code_sha256(f"{file}:build")[:8], code_sha256("demo")

@@ -207,7 +207,8 @@ def explanation_layers(
     for target in order:
         map = explanation.volume(sample, target, resolution, keep="value")
         caption = explanation_caption(explanation, sample=sample, target=target)
-        more = {"resolution": resolution, **(about or {})}
+        total = explanation.maps[sample, target].double().sum()  # of the raw map, as in the account
+        more = {"resolution": resolution, "sum": float(total), **(about or {})}
         map = map.transposed() if turned else map
         layers.append(map_layer(map, caption, about=more, visible=target == order[-1]))
     return layers
