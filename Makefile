@@ -7,7 +7,7 @@ TOOLS  ?= build/tools
 OLDEST ?= build/oldest
 JOBS   ?= 2
 # One thread for each test process: more would fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --durations=15
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=15
 
 # The folders whose every line and branch the tests are to reach, and the tests of them.
 CORE  := attribution network volume
