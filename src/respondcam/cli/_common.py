@@ -82,16 +82,6 @@ MethodOption = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
-MethodArgumentsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method-arg",
-        metavar="NAME=VALUE",
-        help="An option of the method, its value as JSON, such as nodes=32, baseline=mean, "
-        "denominator=paper, where=input; may be repeated.",
-        rich_help_panel=WHAT,
-    ),
-]
 TrustOption = Annotated[
     bool,
     typer.Option(

@@ -39,7 +39,6 @@ GROUPS: dict[str, str] = {
 }
 """What can be measured, by the name that a user gives."""
 NEED_MASK = ("location", "boxes")
-NEED_METHOD = ("account", "arcc", "classes", "stability", "randomised")  # a control is only a map
 
 
 @dataclass(frozen=True)
