@@ -81,7 +81,7 @@ def _guided(name: str, inputs: int, seed: int, keep: Path, folder: Path) -> None
     longest = 4 * max(len(good) for _, good in seeds) + 1
     options = [f"-max_len={longest}", f"-seed={seed}", "-rss_limit_mb=0"]
     options += ["-len_control=0", "-verbosity=0", f"-artifact_prefix={keep}/"]
-    with limits():
+    with reader.during(), limits():
         atheris.Setup([sys.argv[0], *options, str(corpus)], one, custom_mutator=change)
         atheris.Fuzz()
 

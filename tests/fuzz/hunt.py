@@ -61,7 +61,7 @@ def hunt(
             raise ValueError(f"the good {name_} file of {name!r} is not {expected}: {what}")
     gc.collect()
     gc.freeze()  # half a million objects of the libraries need not be gone through each time
-    with limits():
+    with reader.during(), limits():
         for _ in range(inputs):
             name_, good = random_.choice(seeds)
             data = hostile(good, random_, reader.header)

@@ -1,5 +1,6 @@
 """Readers of networks: ONNX, TorchScript, archives, checkpoints, nnU-Net, MONAI and Keras files."""
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -243,33 +245,39 @@ def _keras_files(folder: Path) -> dict[str, bytes]:
     return {suffix: (folder / f"good{suffix}").read_bytes() for suffix in (".keras", ".h5")}
 
 
-@cache
-def _one_server() -> None:
+@contextlib.contextmanager
+def _one_server() -> Iterator[None]:
     """Have one process fork for each file, where a user's file gets a process from its start."""
     from respondcam.network import hdf5
 
     folder = Path(__file__).parent
     script = Path(hdf5.__file__).with_name("hdf5_child.py")
     command = [sys.executable, "-P", str(folder / "fork_server.py"), str(script)]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    ask, answer = server.stdin, server.stdout
-    assert ask is not None
-    assert answer is not None
+    own = hdf5.run_child
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        ask, answer = server.stdin, server.stdout
+        assert ask is not None
+        assert answer is not None
 
-    def asked(request: list[object], patience: float) -> tuple[int, str]:
-        del patience  # the hunt has a clock of its own
-        ask.write(json.dumps(request) + "\n")
-        ask.flush()
-        status, said = json.loads(answer.readline())
-        return status, said
+        def asked(request: list[object], patience: float) -> tuple[int, str]:
+            del patience  # the hunt has a clock of its own
+            ask.write(json.dumps(request) + "\n")
+            ask.flush()
+            status, said = json.loads(answer.readline())
+            return status, said
 
-    hdf5.run_child = asked
+        hdf5.run_child = asked
+        try:
+            yield
+        finally:
+            hdf5.run_child = own
 
 
 def _keras(path: Path) -> object:
     from respondcam.network.keras_files import load_keras
 
-    _one_server()
     return load_keras(path)
 
 
@@ -282,5 +290,5 @@ NETWORK_READERS = {
     "nnunet": Reader(_nnunet, _nnunet_files, 3000, folder="nnunet/model"),
     "bundle": Reader(_bundle, _bundle_files, 3000, folder="bundle"),
     "metadata": Reader(_trusted_bundle, _described_bundle, 3000, folder="bundle"),
-    "keras": Reader(_keras, _keras_files, 4000),
+    "keras": Reader(_keras, _keras_files, 4000, during=_one_server),
 }

@@ -1,6 +1,7 @@
 """What is fed with hostile files."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Reader:
         What is read where that is a folder, below the given one; one of its files is hostile.
     opens
         Whether good files are read; otherwise they are refused, as hostile ones must be.
+    during
+        What holds while many files are read, to make it faster.
     """
 
     read: Callable[[Path], object]
@@ -29,6 +32,7 @@ class Reader:
     header: int = 1024
     folder: str = ""
     opens: bool = True
+    during: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def store(self, where: Path, name: str, data: bytes) -> Path:
         """Put a file in its place; what is to be read."""
