@@ -17,6 +17,7 @@ import numpy as np
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
+from respondcam.volume.dicom_elements import check_elements
 from respondcam.volume.dicom_pixels import check_pixels, check_runs
 from respondcam.volume.geometry import LPS_TO_RAS
 from respondcam.volume.itk import read_information, reason, simple_itk
@@ -29,7 +30,7 @@ _POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
 # Tags (7fe0,0010) and (0028,0010) in little-endian byte order: files that have them are images
 _PIXEL_DATA, _ROWS = b"\xe0\x7f\x10\x00", b"\x28\x00\x10\x00"
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # of files that may lack the stamp
-_HEAD_BYTES = 1 << 18
+_STAMP_END = 132  # bytes
 _UNEVEN = 0.02  # of the distance between slices
 
 
@@ -74,7 +75,8 @@ def read(path: Path) -> Volume:
 
 def has_dicom_stamp(path: Path) -> bool:
     """Say whether a file has 128 bytes of anything and then DICM (DICOM PS3.10)."""
-    return _head(path)[128:132] == b"DICM"
+    with path.open("rb") as stream:
+        return stream.read(_STAMP_END)[-4:] == b"DICM"
 
 
 def _find_series(path: Path) -> _Files:
@@ -96,8 +98,8 @@ def _find_series(path: Path) -> _Files:
         rb"(?<![0-9.])" + re.escape(os.fsencode(identifier)) + rb"(?![0-9.])"
     )
     for file in unreadable:
-        head = _head(file)
-        if whole_identifier.search(head) and (_PIXEL_DATA in head or _ROWS in head):
+        data = file.read_bytes()
+        if whole_identifier.search(data) and (_PIXEL_DATA in data or _ROWS in data):
             raise VolumeError(
                 f"{str(file)!r} is a slice of the series and damaged. Fetch it anew, or move it "
                 f"away to read the series without it"
@@ -123,14 +125,9 @@ def _group(folder: Path) -> tuple[dict[str, _Files], list[Path]]:
 
 
 def _information(path: Path) -> Any:
+    check_elements(path)
     check_runs(path)
     return read_information(path, "GDCMImageIO")
-
-
-def _head(path: Path) -> bytes:
-    """As much of a file as the tags before the pixels take, and more."""
-    with path.open("rb") as stream:
-        return stream.read(_HEAD_BYTES)
 
 
 def _describe(files: _Files) -> str:

@@ -37,7 +37,7 @@ def check_runs(path: Path) -> None:
         Before GDCM opens it, which unpacks RLE even where only the tags are asked for.
     """
     with path.open("rb") as stream:
-        syntaxes = _syntaxes(stream.read(_HEAD_BYTES))
+        syntaxes = transfer_syntaxes(stream.read(_HEAD_BYTES))
     if not syntaxes & _RLE:
         return
     fragments = chain.from_iterable(_packed(path.read_bytes()))
@@ -58,7 +58,7 @@ def check_pixels(path: Path, size: tuple[int, ...], bits: int) -> None:
     """
     declared = -(-prod(size) * bits // 8)
     data = path.read_bytes()
-    syntaxes = _syntaxes(data)
+    syntaxes = transfer_syntaxes(data)
     if not syntaxes or syntaxes & _PLAIN:
         held = _holds(data, declared)
     else:
@@ -70,8 +70,8 @@ def check_pixels(path: Path, size: tuple[int, ...], bits: int) -> None:
         )
 
 
-def _syntaxes(data: bytes) -> set[str]:
-    """What may be meant: one, unless a file is made to mislead."""
+def transfer_syntaxes(data: bytes) -> set[str]:
+    """How a file that begins so may be meant: one way, unless it is made to mislead."""
     return {found.decode() for found in _SYNTAX.findall(data[:_HEAD_BYTES])}
 
 
