@@ -12,9 +12,10 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from respondcam.cli._common import guarded, print_json
+from respondcam.cli._failures import guarded
 from respondcam.cli._interrupting import on_sigterm
 from respondcam.cli._panels import MOST_IN_ONE, ORDER, RUNS
+from respondcam.cli._printing import print_json
 from respondcam.cli.audit import audit
 from respondcam.cli.average import average
 from respondcam.cli.compare import compare

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from respondcam.cli._common import console, number, percent
+from respondcam.cli._printing import console, number, percent
 from respondcam.cli._tables import add_row, new_table, print_plain
 from respondcam.evidence import AuditSummary, ClassAudit, Interval, audit_classes
 

@@ -21,10 +21,10 @@ from respondcam.cli._audit_classes import (
 )
 from respondcam.cli._audit_files import COLUMNS, FIGURES, OVER_CLASSES, TITLE
 from respondcam.cli._batch import Batch
-from respondcam.cli._common import for_csv, number, percent, print_json
 from respondcam.cli._explaining import Explained, Settings, explain_source
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._inputs import Source
+from respondcam.cli._printing import for_csv, number, percent, print_json
 from respondcam.cli._remarks import notes_on
 from respondcam.cli._tables import account_cells, in_order, print_notes, print_plain
 from respondcam.cli._writing import account_record

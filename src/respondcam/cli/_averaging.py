@@ -16,13 +16,13 @@ from respondcam._files import read_json, slug, whole_file
 from respondcam.attribution import Explanation
 from respondcam.attribution.naming import check_names
 from respondcam.attribution.targets.words import parse_target
-from respondcam.cli._common import console, number, print_json, say, to_json
 from respondcam.cli._explaining import (
     Settings,
     make_explainer,
     noted,
     sha256_of,
 )
+from respondcam.cli._printing import console, number, print_json, say, to_json
 from respondcam.cli._tables import print_notes
 from respondcam.cli._writing import model_record, prepare_folder
 from respondcam.cryoet.averaging import FrameMean, Particle, cut_particles

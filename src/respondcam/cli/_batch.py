@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import typer
 
-from respondcam.cli._common import console, exit_code, in_words, say, say_when, shown
+from respondcam.cli._failures import exit_code, in_words
 from respondcam.cli._inputs import Source
+from respondcam.cli._printing import console, say, say_when, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

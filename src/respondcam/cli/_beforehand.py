@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from respondcam._extras import check_installed
 from respondcam._methods import METHOD_SUMMARIES, ON_INPUT
-from respondcam.cli._common import choice
 from respondcam.cli._inputs import Source, find_sources
+from respondcam.cli._options import choice
 from respondcam.errors import InputError
 
 _MOST = 3  # reasons that are told

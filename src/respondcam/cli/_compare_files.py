@@ -10,7 +10,7 @@ import numpy as np
 
 from respondcam._differences import differences
 from respondcam._files import make_folder, read_json, whole_file
-from respondcam.cli._common import for_csv, to_json
+from respondcam.cli._printing import for_csv, to_json
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import METRICS, Compared, Result
 from respondcam.evidence.se3d import BINS, CUTS, Se3dCounts

@@ -7,9 +7,9 @@ from typing import Any
 
 from respondcam._files import whole_file
 from respondcam.cli._batch import Batch
-from respondcam.cli._common import console, number, print_json, to_json
 from respondcam.cli._compare_files import compared_cells, results_of, volume_cells, write_csv
 from respondcam.cli._comparing import NO_LAYER, Comparison
+from respondcam.cli._printing import console, number, print_json, to_json
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
 from respondcam.evidence.comparison import METRICS, Compared, Result, compare, controls_in_words
 from respondcam.evidence.controls import CONTROLS

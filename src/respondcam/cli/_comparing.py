@@ -15,7 +15,6 @@ from respondcam.attribution.methods import make as make_method
 from respondcam.attribution.naming import check_names
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import stage
-from respondcam.cli._common import choice, parse_arguments
 from respondcam.cli._compare_files import Folder, to_record
 from respondcam.cli._compare_masks import find_masks, read_mask
 from respondcam.cli._compare_options import check_precision, options_of
@@ -30,6 +29,7 @@ from respondcam.cli._explaining import (
     sha256_of,
 )
 from respondcam.cli._inputs import Source
+from respondcam.cli._options import choice, parse_arguments
 from respondcam.cli._remarks import intensities, on_intensities, on_map
 from respondcam.cli._writing import model_record
 from respondcam.errors import InputError

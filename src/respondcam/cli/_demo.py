@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from respondcam.cli._batch import Batch
-from respondcam.cli._common import print_json
 from respondcam.cli._explaining import Settings, explain_source
 from respondcam.cli._inputs import Source, find_sources
+from respondcam.cli._printing import print_json
 from respondcam.cli._tables import explain_table, print_plain
 from respondcam.cli._writing import OneMap, write_explained
 from respondcam.cryoet.demo import IMAGING, SIZE, demo_scene

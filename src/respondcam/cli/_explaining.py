@@ -24,8 +24,8 @@ from respondcam.attribution.naming import check_names, with_names
 from respondcam.attribution.outputs import output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
-from respondcam.cli._common import choice, parse_arguments, pick_device
 from respondcam.cli._inputs import Source, channel_files
+from respondcam.cli._options import choice, parse_arguments, pick_device
 from respondcam.cli._remarks import intensities, on_intensities
 from respondcam.errors import InputError
 from respondcam.network.calibration import AXIS_ORDER

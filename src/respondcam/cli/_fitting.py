@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from respondcam.cli._common import console
+from respondcam.cli._printing import console
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,21 +9,12 @@ from typing import Any, cast
 from respondcam._files import expanded
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import Batch, run_batch
-from respondcam.cli._common import (
-    choice,
-    console,
-    number,
-    parse_arguments,
-    percent,
-    pick_device,
-    print_json,
-    say,
-    say_when,
-)
 from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, left_out
 from respondcam.cli._interrupting import Interrupted
 from respondcam.cli._large_figures import draw_sections
+from respondcam.cli._options import choice, parse_arguments, pick_device
+from respondcam.cli._printing import console, number, percent, print_json, say, say_when
 from respondcam.cli._remarks import on_choice, on_grid, on_intensities, on_open_part
 from respondcam.cli._tables import print_notes
 from respondcam.errors import InputError

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from respondcam.cli._batch import Batch, run_batch
-from respondcam.cli._common import print_json
 from respondcam.cli._explaining import noted
 from respondcam.cli._inputs import Source, shown_names
+from respondcam.cli._printing import print_json
 from respondcam.cli._tables import print_plain
 from respondcam.cli._writing import prepare_folder
 from respondcam.errors import InputError

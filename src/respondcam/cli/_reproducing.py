@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from respondcam.cli import _simulating
-from respondcam.cli._common import choice, percent, pick_device, print_json, say
+from respondcam.cli._options import choice, pick_device
+from respondcam.cli._printing import percent, print_json, say
 from respondcam.cli._reporting import read_table
 from respondcam.cryoet.imaging import Imaging
 from respondcam.cryoet.simulation_plan import Simulation

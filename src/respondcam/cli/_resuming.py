@@ -8,9 +8,9 @@ from typing import Any
 
 from respondcam import __version__
 from respondcam._files import read_json
-from respondcam.cli._common import to_json
 from respondcam.cli._explaining import Settings, sha256_of
 from respondcam.cli._inputs import Source, channel_files
+from respondcam.cli._printing import to_json
 from respondcam.cli._writing import Limit, OneMap, settings_record
 
 

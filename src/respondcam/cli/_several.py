@@ -6,9 +6,9 @@ from typing import Any
 
 from respondcam._methods import ON_INPUT
 from respondcam.attribution import METHODS
-from respondcam.cli._common import choice
 from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import Settings
+from respondcam.cli._options import choice
 
 
 def settings_of(common: Settings, methods: Sequence[str]) -> list[Settings]:

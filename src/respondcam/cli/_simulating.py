@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from respondcam.cli._common import choice, console, number, pick_device, print_json, say
+from respondcam.cli._options import choice, pick_device
+from respondcam.cli._printing import console, number, print_json, say
 from respondcam.cryoet.imaging import CTF, Imaging
 from respondcam.cryoet.simulation import Simulation, Written, write_simulation
 from respondcam.cryoet.simulation_stores import STORES

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from respondcam._rounding import without_noise
-from respondcam.cli._common import console, number, percent, shown
 from respondcam.cli._fitting import print_fitting
+from respondcam.cli._printing import console, number, percent, shown
 
 if TYPE_CHECKING:
     from rich.table import Table

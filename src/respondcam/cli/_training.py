@@ -13,15 +13,8 @@ from typing import Any
 import torch
 
 from respondcam.cli import _simulating
-from respondcam.cli._common import (
-    choice,
-    console,
-    parse_arguments,
-    percent,
-    pick_device,
-    print_json,
-    say,
-)
+from respondcam.cli._options import choice, parse_arguments, pick_device
+from respondcam.cli._printing import console, percent, print_json, say
 from respondcam.cryoet.simulation_files import run_record
 from respondcam.cryoet.simulation_plan import Simulation
 from respondcam.cryoet.templates import stacked

@@ -17,12 +17,12 @@ from respondcam._differences import differences
 from respondcam._files import distinct, read_json, slug, why_unwritten
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
-from respondcam.cli._common import to_json
 from respondcam.cli._explaining import (
     Explained,
     Settings,
     sha256_of,
 )
+from respondcam.cli._printing import to_json
 from respondcam.cli._remarks import notes_on
 from respondcam.errors import InputError
 from respondcam.network.code import code_sha256

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from respondcam._methods import METHOD_SUMMARIES
-from respondcam.cli._common import (
+from respondcam.cli._options import (
     AxesOption,
     ClassesOption,
     DeviceOption,

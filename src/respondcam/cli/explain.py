@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from respondcam._methods import METHOD_SUMMARIES
-from respondcam.cli._common import (
+from respondcam.cli._options import (
     AxesOption,
     ClassesOption,
     DeviceOption,
@@ -378,7 +378,7 @@ def explain(
 def _report(
     batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path], *, as_json: bool
 ) -> None:
-    from respondcam.cli._common import print_json
+    from respondcam.cli._printing import print_json
     from respondcam.cli._several import notes_of
     from respondcam.cli._tables import channel_tables, explain_table, print_notes, print_plain
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from respondcam.cli._common import (
+from respondcam.cli._options import (
     AxesOption,
     DeviceOption,
     JSONOption,
@@ -53,8 +53,9 @@ def layers(
     as_json: JSONOption = False,
 ) -> None:
     """List the layers of a network, what explaining each one costs, and which one is chosen."""
-    from respondcam.cli._common import choice, print_json
     from respondcam.cli._explaining import AXES, noted, open_model, read_channels
+    from respondcam.cli._options import choice
+    from respondcam.cli._printing import print_json
     from respondcam.cli._tables import layer_table, print_notes, print_plain
     from respondcam.network.inspection import inspect
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import JSONOption, QuietOption, folder_option
+from respondcam.cli._options import JSONOption, QuietOption, folder_option
 
 
 def report(

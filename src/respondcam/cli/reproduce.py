@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import DeviceOption, JSONOption, PageOption, QuietOption, folder_option
+from respondcam.cli._options import DeviceOption, JSONOption, PageOption, QuietOption, folder_option
 
 
 def reproduce(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from respondcam.cli._common import (
+from respondcam.cli._options import (
     DeviceOption,
     JSONOption,
     ModelArgumentsOption,

@@ -8,17 +8,9 @@ import torch
 import typer
 
 from respondcam._extras import require
-from respondcam.cli._common import (
-    exit_code,
-    for_csv,
-    guarded,
-    in_words,
-    number,
-    parse_arguments,
-    percent,
-    pick_device,
-    to_json,
-)
+from respondcam.cli._failures import exit_code, guarded, in_words
+from respondcam.cli._options import parse_arguments, pick_device
+from respondcam.cli._printing import for_csv, number, percent, to_json
 from respondcam.errors import InputError, MissingExtraError
 
 
