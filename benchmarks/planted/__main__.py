@@ -21,8 +21,8 @@ from planted.page import page, places_lines, scene_lines
 from planted.scenes import particles, shapes
 from respondcam import __version__
 from respondcam._files import whole_file
-from respondcam.cli._printing import to_json
 from respondcam.cli._compare_files import compared_cells
+from respondcam.cli._printing import to_json
 from respondcam.evidence.comparison import compare
 
 HERE = Path(__file__).parent
