@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,17 @@ def test_a_terminal_that_knows_only_ascii_gets_a_question_mark() -> None:
         check=False,
     )
     assert (run.returncode, run.stdout) == (0, "1 ? 2\n"), run.stderr
+
+
+def test_version_changelog_and_citation_speak_of_the_same_release() -> None:
+    released = re.search(r"^## \[(\d\S*)\] - (\S+)$", read("CHANGELOG.md"), re.MULTILINE)
+    assert released is not None
+    version, date = released.groups()
+    assert rc.__version__.partition(".dev")[0] == version
+    assert {f"version: {version}", f"date-released: {date}"} <= set(
+        read("CITATION.cff").split("\n")
+    )
+
+
+def read(name: str) -> str:
+    return (SOURCE.parents[1] / name).read_text("utf-8")
