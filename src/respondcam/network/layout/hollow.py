@@ -4,15 +4,12 @@ What does not come from the image, such as tables of coordinates, is made with d
 the device that the image is really on: also what takes no more than its shape from the image. A
 network may keep it where nobody finds it, behind ``functools.lru_cache`` or in a dictionary of its
 module, and use it ever after.
-
-Convolutions and norms get their result's shape here. torch would find the same by decomposing them
-into many operators, which takes about as long as all the rest of a trace.
 """
 
 # What switches modes off for a moment has names with an underscore in torch.
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -21,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from respondcam.network.layout.rules import base_name, named, spatial
+from respondcam.network.layout.rules import base_name, named
+from respondcam.network.layout.shapes import result_of
 from respondcam.network.trees import tensors
 
 # results that depend on the shape of their argument only
@@ -84,7 +82,7 @@ class HollowRun:
         device = given.get("device") or (given["self"].device if made else None)
         if device is not None:
             given["device"] = self._placed(device, empty)
-        result = SHAPES[name](given) if empty and name in SHAPES else None
+        result = result_of(func, given) if empty else None
         if result is None:
             result = _called(func, given)
         if not any(value.alias_info for value in func._schema.returns) or any(
@@ -168,44 +166,3 @@ def _called(func: Any, given: Mapping[str, Any]) -> Any:
         else:
             args.append(given[argument.name])
     return func(*args, **kwargs)
-
-
-def _convolution(given: Mapping[str, Any]) -> Tensor | None:
-    x, weight = given["input"], given["weight"]
-    count = weight.ndim - 2
-    if x.ndim != weight.ndim:
-        return None
-    options = [spatial(given[key], count, d) for key, d in _CONVOLUTION]
-    sizes: list[int] = []
-    for n, k, s, p, d, more in zip(x.shape[2:], weight.shape[2:], *options, strict=True):
-        reach = d * (k - 1)
-        if given["transposed"]:
-            sizes.append((n - 1) * s - 2 * p + reach + more + 1)
-        else:
-            sizes.append((n + 2 * p - reach - 1) // s + 1)
-    channels = weight.shape[1] * given["groups"] if given["transposed"] else weight.shape[0]
-    if min(sizes) < 1 or x.shape[1] != _taken(weight, given):
-        return None  # torch words the error
-    return torch.empty((x.shape[0], channels, *sizes), dtype=x.dtype, device="meta")
-
-
-_CONVOLUTION = (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
-
-
-def _taken(weight: Tensor, given: Mapping[str, Any]) -> int:
-    """Return how many channels the convolution takes."""
-    return weight.shape[0] if given["transposed"] else weight.shape[1] * given["groups"]
-
-
-def _normalised(given: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    x = given["input"]
-    little = torch.empty(0, device="meta")
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta"), little, little
-
-
-SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "convolution": _convolution,
-    "native_batch_norm": _normalised,
-    "native_layer_norm": _normalised,
-    "native_group_norm": _normalised,
-}
