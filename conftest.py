@@ -1,4 +1,4 @@
-"""Shapes and types of every public function are checked while the tests run, and only then."""
+"""Shapes and types of every function are checked while the tests run, and only then."""
 
 import builtins
 import importlib.util
@@ -14,9 +14,9 @@ if not os.environ.get("RESPONDCAM_TEST_GPU"):
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from tests.watching import watch_package
 
-_hook = install_import_hook("respondcam", "beartype.beartype")
+watch_package("respondcam")
 
 # Another seed shows which tests lean on a lucky draw: none may.
 SEED = int(os.environ.get("RESPONDCAM_TEST_SEED", "0"))
