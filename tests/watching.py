@@ -66,7 +66,7 @@ def watch(module: ModuleType) -> None:
             continue
         for function in _functions(value):
             _leave_out_unknown(function)
-        if isinstance(value, FunctionType):
+        if _own(module.__name__, value):
             setattr(module, name, wrap(value))
         elif inspect.isclass(value) and wrap is beartype:
             beartype(value)
@@ -96,15 +96,23 @@ def _leave_out_unknown(function: FunctionType) -> None:
 def _watch_methods(of: type, wrap: Wrap) -> None:
     """What jaxtyping does not do for classes."""
     for name, value in list(vars(of).items()):
-        if _own(of, value):
+        if _own(of.__module__, value):
             setattr(of, name, wrap(value))
-        elif isinstance(value, classmethod | staticmethod) and _own(of, value.__func__):
+        elif isinstance(value, classmethod | staticmethod) and _own(of.__module__, value.__func__):
             setattr(of, name, type(value)(wrap(value.__func__)))
         elif isinstance(value, property):
             parts = (value.fget, value.fset, value.fdel)
             setattr(of, name, property(*(part and wrap(part) for part in parts), value.__doc__))
 
 
-def _own(of: type, value: Any) -> bool:
-    """Whether a function was written there, not made by dataclasses or for a protocol."""
-    return isinstance(value, FunctionType) and value.__module__ == of.__module__
+def _own(module: str, value: Any) -> bool:
+    """Whether it is a function as it was written there.
+
+    Not one that dataclasses or protocols made, nor one that a decorator turned into something else:
+    a context manager is annotated as the generator that it was.
+    """
+    return (
+        isinstance(value, FunctionType)
+        and value.__module__ == module
+        and not hasattr(value, "__wrapped__")
+    )

@@ -293,6 +293,15 @@ def test_montage_spreads_over_the_volume_and_contains_the_peak():
     assert [t.get_text() for t in figure.texts if t.get_text().startswith("z ")] == ["z 30", "z 31"]
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_peak_of_a_part_is_told_as_a_place_in_the_whole(axis: int) -> None:
+    values = np.zeros((2, 8, 8))
+    values[1, 1, 1] = 1.0
+    figure = slice_montage(Volume(np.zeros((2, 8, 8))), Volume(values), first=30, axis=axis)
+    place = ", ".join(str(1 + 30 * (axis == one)) for one in range(3))
+    assert any(f"at voxel {place} of the image" in t.get_text() for t in figure.texts)
+
+
 @pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage])
 def test_colours_are_parts_of_the_score_only_where_the_map_adds_up(draw):
     volume = Volume(np.arange(512.0).reshape(8, 8, 8))

@@ -39,6 +39,7 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
     stem = job.store.name.removesuffix(".ome.zarr").removesuffix(f".{asked}")
     names = distinct([slug(label.removesuffix(" (predicted)")) for label in job.labels])
     paths: list[Path] = []
+    thinned = _thinned(volume.space.shape)
     for target, name in enumerate(names[:_MOST]):
         path = job.store.with_name(f"{stem}.{name}.section.png")
         z, what = z_of(levels, target)
@@ -48,7 +49,10 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
             target=job.labels[target],
             method=job.settings.method,
             layer=job.layer,
-            notes=(f"section {z} of 0 to {last} along z, with the {what} value of the map",),
+            notes=(
+                f"section {z} of 0 to {last} along z, with the {what} value of the map",
+                *[f"every {thinned}. voxel along y and x, and counted so"] * (thinned > 1),
+            ),
             adds_up=not METHODS[job.settings.method].note,
         )
         below = volume.read((z, 0, 0), (z + 1, *volume.space.shape[1:]))
@@ -84,10 +88,15 @@ def z_of(levels: Sequence[Any], target: int) -> tuple[int, str]:
 
 def _section(space: Volume, voxels: np.ndarray, z: int) -> Volume:
     """One section in its place, with every n-th voxel of one that is too large for a picture."""
-    step = -(-max(voxels.shape[-2:]) // _LONGEST)
+    step = _thinned(voxels.shape)
     moved = np.eye(4)
     moved[2, 3] = z
     thinner = np.diag([step, step, 1.0, 1.0])
     return replace(
         space, voxels=voxels[..., ::step, ::step].copy(), affine=space.affine @ moved @ thinner
     )
+
+
+def _thinned(shape: Sequence[int]) -> int:
+    """Of how many voxels along y and x one is drawn."""
+    return -(-max(shape[-2:]) // _LONGEST)

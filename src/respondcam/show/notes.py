@@ -46,9 +46,16 @@ def empty_map(caption: Caption) -> str:
 
 
 def scene_notes(
-    scene: Scene, caption: Caption, channel: int, place: Index | None = None
+    scene: Scene,
+    caption: Caption,
+    channel: int,
+    place: Index | None = None,
+    cut_at: Index = (0, 0, 0),
 ) -> list[str]:
-    """Say where the peak and the planes are, and what is unusual about the volume."""
+    """Say where the peak and the planes are, and what is unusual about the volume.
+
+    `cut_at` is the first voxel of a volume that was cut out of a larger one, as it is stored.
+    """
     notes = list(caption.notes)
     at_peak = False
     if scene.signed is not None and scene.has_colour:
@@ -57,8 +64,8 @@ def scene_notes(
         shape = upright(scene.signed).volume.shape  # in the order of the planes, however stored
         notes.append(
             f"map of {' × '.join(map(str, shape))} voxels (z, y, x), strongest "
-            f"{format_score(value, digits=3, sign=True)} at {_voxel(scene, peak)} of the image"
-            + (", where the planes meet" if at_peak else "")
+            f"{format_score(value, digits=3, sign=True)} at {_voxel(scene, peak, cut_at)} of the "
+            f"image" + (", where the planes meet" if at_peak else "")
         )
     if place is not None and not at_peak:
         notes.append(f"planes through {_voxel(scene, place)} (z, y, x)")
@@ -86,5 +93,6 @@ def _volume_notes(scene: Scene, channel: int) -> list[str]:
     return notes
 
 
-def _voxel(scene: Scene, index: Index) -> str:
-    return "voxel " + ", ".join(map(str, scene.grey.stored_index(index)))
+def _voxel(scene: Scene, index: Index, cut_at: Index = (0, 0, 0)) -> str:
+    stored = scene.grey.stored_index(index)
+    return "voxel " + ", ".join(str(a + b) for a, b in zip(stored, cut_at, strict=True))

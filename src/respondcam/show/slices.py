@@ -210,7 +210,9 @@ def slice_montage(
     planes = [replace(plane, number=first + plane.number) for plane in planes]
     room = look.width_inches - 2 * MARGIN - _legend_width(scene)
     layout = best_layout(planes[0], len(planes), room)
-    words = Words(caption, scene_alert(scene, caption), scene_notes(scene, caption, channel))
+    cut_at = (first * (axis == 0), first * (axis == 1), first * (axis == 2))
+    notes = scene_notes(scene, caption, channel, cut_at=cut_at)
+    words = Words(caption, scene_alert(scene, caption), notes)
     body = max(layout.height, _LEGEND_HEIGHT + _ROW_GAP if scene.has_colour else 0.0)
     figure, foot = make_page(body + _SCALE_BAR, words, look)
     top = foot + _SCALE_BAR + body
