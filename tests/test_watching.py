@@ -1,12 +1,13 @@
 """Shapes and types are watched while the tests run: what is there to be found, is found."""
 
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
 
 import jaxtyping
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintViolation
-from tests.watching import watch
+from tests.watching import watched
 
 from respondcam.attribution.placing import interpolate
 from respondcam.network.grid import LayerGrid
@@ -35,43 +36,67 @@ class Pair:
     y: Float[Tensor, "n"]
 """
 PLAIN = """
+from contextlib import contextmanager
+from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nowhere import Place
+
 class Box:
-    def put(self, count: int, where: "NowhereKnown") -> int:
+    def put(self, count: int, where: "Place | None") -> int:
         return count
+
+@dataclass(frozen=True)
+class Counted:
+    count: int
+
+@contextmanager
+def opened(count: int) -> Iterator[int]:
+    yield count
+
+TABLE = [opened]
 
 def put(count: int) -> "Box":
     return count
 """
 
 
-def watched(source: str) -> ModuleType:
-    module = ModuleType("watched")
-    exec(source, vars(module))
-    watch(module)
-    return module
+def module(source: str) -> SimpleNamespace:
+    names: dict[str, Any] = {"__name__": "nobody"}
+    exec(compile(watched(source), "nowhere", "exec"), names)
+    return SimpleNamespace(**names)
 
 
 def test_shapes_that_do_not_agree_are_found() -> None:
-    module = watched(SHAPED)
+    made = module(SHAPED)
     same, other = torch.zeros(3), torch.zeros(4)
-    for function in (module.both, module.Box.made):
+    for function in (made.both, made.Box.made):
         assert function(same, same) == 3
         with pytest.raises(jaxtyping.TypeCheckError):
             function(same, other)
-    module.Pair(same, same)
+    made.Pair(same, same)
     with pytest.raises(jaxtyping.TypeCheckError):
-        module.Pair(same, other)
+        made.Pair(same, other)
     with pytest.raises(jaxtyping.TypeCheckError):
-        module.Box().size  # noqa: B018
+        made.Box().size  # noqa: B018
 
 
 def test_other_types_are_found_but_for_those_that_only_type_checkers_know() -> None:
-    module = watched(PLAIN)
-    assert module.Box().put(1, "anywhere") == 1
+    made = module(PLAIN)
+    assert made.Box().put(1, "anywhere") == 1
     with pytest.raises(BeartypeCallHintViolation):
-        module.Box().put("1", "anywhere")
+        made.Box().put("1", "anywhere")
     with pytest.raises(BeartypeCallHintViolation):
-        module.put(1)
+        made.put(1)
+    with made.opened(1) as count:
+        assert made.Counted(count).count == 1
+    with pytest.raises(BeartypeCallHintViolation):
+        made.Counted("1")
+    with pytest.raises(BeartypeCallHintViolation), made.opened("1"):
+        pass
+    assert made.TABLE[0] is made.opened  # the same for whoever compares
 
 
 def test_the_package_is_watched() -> None:

@@ -1,40 +1,31 @@
 """Checks shapes and types at every call of the package's functions, while the tests run.
 
-Functions of modules and classes alone: those within functions are made anew at every call, and to
-wrap one takes a millisecond. jaxtyping, which takes 11 microseconds for a call, watches the modules
-that speak of shapes; beartype alone the others.
+Functions of modules and classes, and fields of dataclasses. Not functions within functions: they
+are made anew at every call, and to wrap one takes a millisecond. jaxtyping, which takes 11
+microseconds for a call, watches the modules that speak of shapes; beartype alone the others.
 """
 
+import ast
 import importlib.abc
 import importlib.machinery
-import inspect
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass
-from types import FunctionType, ModuleType
+from collections.abc import Iterator, Sequence
+from types import CodeType, ModuleType
 from typing import Any
 
 from beartype import beartype
 from jaxtyping import jaxtyped
 
-Wrap = Callable[[Any], Any]
+_MARKS = {True: "__shaped__", False: "__typed__"}
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class _Watching(importlib.abc.Loader):
-    """Loads as another loader, then has the functions watched."""
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles a module with its functions watched; nothing of it is kept on disk."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        watch(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return compile(watched(self.get_data(path).decode()), path, "exec", dont_inherit=True)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -47,8 +38,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname.partition(".")[0] != self._package:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Watching(spec.loader)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec
 
 
@@ -57,62 +48,86 @@ def watch_package(name: str) -> None:
     sys.meta_path.insert(0, _Finder(name))
 
 
-def watch(module: ModuleType) -> None:
-    """Have the functions of a module and the methods of its classes checked at every call."""
-    shapes = any(getattr(value, "__module__", "") == "jaxtyping" for value in vars(module).values())
-    wrap: Wrap = jaxtyped(typechecker=beartype) if shapes else beartype
-    for name, value in list(vars(module).items()):
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        for function in _functions(value):
-            _leave_out_unknown(function)
-        if _own(module.__name__, value):
-            setattr(module, name, wrap(value))
-        elif inspect.isclass(value) and wrap is beartype:
-            beartype(value)
-        elif inspect.isclass(value):
-            _watch_methods(value, wrap)
-            if is_dataclass(value):
-                wrap(value)
+def watched(source: str) -> ast.Module:
+    """A module's source, with a decorator on everything that is to be watched."""
+    tree = ast.parse(source)
+    shapes = "jaxtyping" in source
+    unknown = set(_for_type_checkers_alone(tree))
+    _watch(tree.body, _MARKS[shapes], unknown)
+    names = [ast.alias("shaped" if shapes else "typed", _MARKS[shapes])]
+    tree.body.insert(_after_the_head(tree), ast.ImportFrom("tests.watching", names, 0))
+    return ast.fix_missing_locations(tree)
 
 
-def _functions(of: Any) -> list[FunctionType]:
-    values = list(vars(of).values()) if inspect.isclass(of) else [of]
-    values += [part for v in values if isinstance(v, property) for part in (v.fget, v.fset)]
-    values = [getattr(value, "__func__", value) for value in values]
-    return [value for value in values if isinstance(value, FunctionType)]
+def shaped(watched: Any) -> Any:
+    """For modules that speak of shapes."""
+    return jaxtyped(typechecker=beartype)(watched)
 
 
-def _leave_out_unknown(function: FunctionType) -> None:
-    """What is imported for type checkers alone, is not known while the tests run."""
-    for name, hint in function.__annotations__.items():
-        if isinstance(hint, str):
+def typed(watched: Any) -> Any:
+    """For the others; of a dataclass, its fields as they are handed over."""
+    if not isinstance(watched, type):
+        return beartype(watched)
+    made = watched.__dict__["__init__"]
+    for name, hint in list(made.__annotations__.items()):
+        if isinstance(hint, str):  # may be known to type checkers alone
+            del made.__annotations__[name]
+    setattr(watched, "__init__", beartype(made))  # noqa: B010  (no method of a type, to pyright)
+    return watched
+
+
+def _watch(body: Sequence[ast.stmt], mark: str, unknown: set[str]) -> None:
+    for node in body:
+        if isinstance(node, _FUNCTIONS):
+            _forget(node, unknown)
+            # the innermost: what others make of it, such as a context manager, has other types
+            node.decorator_list.append(ast.Name(mark, ast.Load()))
+        elif isinstance(node, ast.ClassDef):
+            _watch(node.body, mark, unknown)
+            if any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+                node.decorator_list.insert(0, ast.Name(mark, ast.Load()))
+        elif isinstance(node, ast.If | ast.Try):
+            _watch(node.body, mark, unknown)
+            _watch(node.orelse, mark, unknown)
+
+
+def _for_type_checkers_alone(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for one in ast.walk(node):
+                if isinstance(one, ast.Import | ast.ImportFrom):
+                    yield from (name.asname or name.name for name in one.names)
+
+
+def _forget(function: ast.FunctionDef | ast.AsyncFunctionDef, unknown: set[str]) -> None:
+    """Drop hints that name what is imported for type checkers alone: nobody knows it at a call."""
+    arguments = function.args
+    for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        if _names(one.annotation) & unknown:
+            one.annotation = None
+    if _names(function.returns) & unknown:
+        function.returns = None
+
+
+def _names(hint: ast.expr | None) -> set[str]:
+    found: set[str] = set()
+    for one in ast.walk(hint) if hint is not None else ():
+        if isinstance(one, ast.Constant) and isinstance(one.value, str):
             try:
-                eval(hint, function.__globals__)  # the package's own source
-            except NameError:
-                function.__annotations__[name] = Any
+                found |= _names(ast.parse(one.value, mode="eval").body)
+            except SyntaxError:  # the shape of an array
+                continue
+        elif isinstance(one, ast.Name):
+            found.add(one.id)
+    return found
 
 
-def _watch_methods(of: type, wrap: Wrap) -> None:
-    """What jaxtyping does not do for classes."""
-    for name, value in list(vars(of).items()):
-        if _own(of.__module__, value):
-            setattr(of, name, wrap(value))
-        elif isinstance(value, classmethod | staticmethod) and _own(of.__module__, value.__func__):
-            setattr(of, name, type(value)(wrap(value.__func__)))
-        elif isinstance(value, property):
-            parts = (value.fget, value.fset, value.fdel)
-            setattr(of, name, property(*(part and wrap(part) for part in parts), value.__doc__))
-
-
-def _own(module: str, value: Any) -> bool:
-    """Whether it is a function as it was written there.
-
-    Not one that dataclasses or protocols made, nor one that a decorator turned into something else:
-    a context manager is annotated as the generator that it was.
-    """
-    return (
-        isinstance(value, FunctionType)
-        and value.__module__ == module
-        and not hasattr(value, "__wrapped__")
-    )
+def _after_the_head(tree: ast.Module) -> int:
+    """Behind the docstring and what is imported from the future."""
+    at = 1 if ast.get_docstring(tree) is not None else 0
+    while at < len(tree.body):
+        node = tree.body[at]
+        if not (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            break
+        at += 1
+    return at

@@ -347,7 +347,9 @@ def test_the_installed_command_from_another_folder(nets, mrc, tmp_path):
 def test_what_a_user_should_doubt_is_said(cli, nets, mrc, tmp_path, make):
     """Weights that nobody gave, intensities as they are, an account that stays open."""
     result = cli("explain", mrc, "--model", f"{nets}:net", "--target", "0")
-    assert "no --weights were given" in result.out
+    assert result.out.count("no --weights were given") == 1
+    (record,) = Path("respondcam-maps").glob("*.json")  # a page made of it says so, too
+    assert "no --weights were given" in json.loads(record.read_text("utf-8"))["notes"][0]
     assert "went in as they are" not in result.out
     make.mrc(tmp_path / "loud.mrc", 1000 * make.blob((8, 10, 12)))
     loud = cli("explain", "loud.mrc", "--model", f"{nets}:net", "--target", "0", "--out", "loud")

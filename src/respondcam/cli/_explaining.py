@@ -117,6 +117,10 @@ class Explained:
     notes: tuple[str, ...] = field(default=())
     channels: ChannelContributions | None = None
 
+    def said_of_network(self, notes: Sequence[str]) -> "Explained":
+        """With what is to be known of the network: a page may be all that a reader sees."""
+        return replace(self, notes=(*notes, *self.notes))
+
     def map_volume(
         self, explanation: Explanation, target: int, resolution: Resolution, keep: Keep
     ) -> Volume:

@@ -363,7 +363,7 @@ def _identity(path: Path) -> Any:
         return None
 
 
-def _identity_of(record: Mapping[str, Any]) -> Any:
+def _identity_of(record: Any) -> Any:
     settings = {
         key: value
         for key, value in record["settings"].items()

@@ -338,6 +338,7 @@ def explain(
         kept = Finished(out, each, identity, colours, channel_files=files_each) if resume else None
 
         there = [] if overwrite else record_names(out)
+        of_network = tuple(notes)
 
         def work(source: Source) -> "list[OneMap]":
             if kept is not None and (before := kept.maps_of(source)):
@@ -350,7 +351,7 @@ def explain(
                     one,
                     explain_source(
                         source, explainer, one, loaded.class_names, overlapping=loaded.overlapping
-                    ),
+                    ).said_of_network(of_network),
                 )
                 for one, explainer in explainers
             ]
@@ -391,7 +392,8 @@ def _report(
     channel_tables(batch.done)
     if pages:
         print_plain(f"Open in a browser: {pages[0]}")
-    print_notes(notes, said)
+    told = {note for each in said.values() for note in each}
+    print_notes([note for note in notes if note not in told], said)
 
 
 def _document(batch: "Batch[list[OneMap]]", notes: list[str], pages: list[Path]) -> dict[str, Any]:
