@@ -432,6 +432,9 @@ def seconds_of(browser) -> float:
     return total
 
 
+MARKS = "Object.fromEntries(performance.getEntriesByType('mark').map(m => [m.name, m.startTime]))"
+
+
 def test_a_large_page_opens_in_time(browser, tmp_path):
     rng = np.random.default_rng(0)
     large = Volume(rng.normal(size=(128,) * 3), np.diag([10.0, 10, 10, 1]), "angstrom")
@@ -444,9 +447,7 @@ def test_a_large_page_opens_in_time(browser, tmp_path):
         before, start = seconds_of(browser), time.perf_counter()
         watched = open_page(browser, path)
         wall, computed = time.perf_counter() - start, seconds_of(browser) - before
-        marks = watched.page.evaluate(
-            "Object.fromEntries(performance.getEntriesByType('mark').map(m => [m.name, m.startTime]))"
-        )
+        marks = watched.page.evaluate(MARKS)
         keep(watched.page, "report-large")
         watched.page.context.close()
         print(f"opened in {wall:.1f} s, of which {computed:.1f} s computing; {marks}")  # noqa: T201
