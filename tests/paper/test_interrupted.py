@@ -11,7 +11,8 @@ import pytest
 
 COMMAND = [
     *[str(Path(sys.executable).parent / "respondcam"), "reproduce", "table1", "--data", "groel"],
-    *["--data", "p97", "--size", "24", "--per-class", "1", "--device", "cpu", "--out"],
+    *["--data", "p97", "--size", "16", "--voxel-size", "20", "--per-class", "1"],
+    *["--device", "cpu", "--out"],
 ]
 
 
