@@ -343,3 +343,16 @@ def test_what_lies_beside_a_stack_of_micro_manager_is_looked_at_first(tmp_path):
     file = SimpleNamespace(is_mmstack=True, is_ndtiff=False, is_ome=False)
     with pytest.raises(VolumeError, match="accepted are regular files"):
         check_parts(file, tmp_path / "in" / "a_MMStack.tif", None)
+
+
+def test_a_place_that_is_no_whole_number_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    write_volume(path, Volume(ARRAY))
+    raw = path.read_bytes()
+    order = "<" if raw[:2] == b"II" else ">"
+    at = raw.index(struct.pack(f"{order}HH", 273, 4))
+    (place,) = struct.unpack_from(f"{order}I", raw, at + 8)
+    entry = struct.pack(f"{order}HHIf", 273, 11, 1, place)  # StripOffsets, as a float
+    path.write_bytes(raw[:at] + entry + raw[at + 12 :])
+    with pytest.raises(VolumeError, match="cannot be read as TIFF"):
+        unpacked(path).read((0, 0, 0), (1, 4, 5))

@@ -69,7 +69,9 @@ def lay_open(path: Path) -> LazyVolume | None:
     """Open a stack whose numbers stand one after the other; None if they do not."""
     with _stack(path) as (file, series):
         apart = _file_sizes(file, series).keys() != {file.filehandle.path}
-        if apart or series.dataoffset is None or series.keyframe.compression != 1:
+        # in a damaged file it can be a float
+        whole = isinstance(series.dataoffset, int) and series.keyframe.compression == 1
+        if apart or not whole:
             return None
         affine, unit, factor = _place(file, path)
         layout = _layout(series.axes, series.shape) or ""
