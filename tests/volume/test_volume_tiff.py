@@ -352,7 +352,11 @@ def test_a_place_that_is_no_whole_number_is_refused(tmp_path):
     order = "<" if raw[:2] == b"II" else ">"
     at = raw.index(struct.pack(f"{order}HH", 273, 4))
     (place,) = struct.unpack_from(f"{order}I", raw, at + 8)
-    entry = struct.pack(f"{order}HHIf", 273, 11, 1, place)  # StripOffsets, as a float
-    path.write_bytes(raw[:at] + entry + raw[at + 12 :])
-    with pytest.raises(VolumeError, match="cannot be read as TIFF"):
+    raw = bytearray(raw)
+    struct.pack_into(f"{order}H", raw, at + 2, 12)  # StripOffsets, as a double that stands there
+    struct.pack_into(f"{order}d", raw, place, -9.5)
+    path.write_bytes(raw)
+    with pytest.raises(
+        VolumeError, match=r"read as TIFF: 'float' object cannot be interpreted as an integer"
+    ):
         unpacked(path).read((0, 0, 0), (1, 4, 5))
