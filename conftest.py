@@ -1,4 +1,4 @@
-"""Shapes and types of every function are checked while the tests run, and only then."""
+"""Shapes and types are checked, as `tests/watching.py` says, while the tests run, and only then."""
 
 import builtins
 import importlib.util

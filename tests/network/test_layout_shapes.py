@@ -85,6 +85,8 @@ LEFT_TO_TORCH = [
     (aten.max_pool3d_with_indices.default, [x(*BOX), [2, 2, 2], [2, 2, 2], [0], [1], True]),
     (aten.max_pool3d_with_indices.default, [x(*BOX), [9, 9, 9]]),
     (aten.max_pool3d_with_indices.default, [x(*BOX[1:]), [2, 2, 2]]),
+    (aten.max_pool2d_with_indices.default, [x(4, 9, 7), [2]]),  # of both axes, and no batch
+    (aten.avg_pool2d.default, [x(4, 9, 7), [2]]),
     (aten.avg_pool3d.default, [x(*BOX), [2, 2, 2], [1, 1, 1], [2, 2, 2]]),
     (aten.atan.default, [x(*BOX)]),
 ]  # fmt: skip

@@ -51,7 +51,8 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
             layer=job.layer,
             notes=(
                 f"section {z} of 0 to {last} along z, with the {what} value of the map",
-                *[f"every {thinned}. voxel along y and x, and counted so"] * (thinned > 1),
+                *[f"1 of {thinned} voxels along y and x is drawn, and places count these"]
+                * (thinned > 1),
             ),
             adds_up=not METHODS[job.settings.method].note,
         )

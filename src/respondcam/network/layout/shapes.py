@@ -24,6 +24,8 @@ _ENTRYWISE = {
     "rsqrt", "rsub", "selu", "sigmoid", "silu", "softplus", "sqrt", "square", "sub", "tanh",
 }  # fmt: skip
 
+_RANKS = {"2d": 4, "3d": 5}  # of what pooling and interpolation take
+
 
 def result_of(func: Any, given: Mapping[str, Any]) -> Any:
     """Return what an operator on tensors without data returns; None where torch has to say it.
@@ -35,9 +37,16 @@ def result_of(func: Any, given: Mapping[str, Any]) -> Any:
     torch.Size([1, 8, 4, 4, 4])
     """
     name = base_name(func)
+    if (rank := _rank_of(name)) is not None and given["self"].ndim != rank:
+        return None  # without a batch axis
     if name in _ENTRYWISE:
         return _entrywise(func, given)
     return _SHAPES[name](given) if name in _SHAPES else None
+
+
+def _rank_of(name: str) -> int | None:
+    """Axes of what an operator of images takes, with batch and channel; None for others."""
+    return _RANKS.get(name.removesuffix("_with_indices")[-2:])
 
 
 def _entrywise(func: Any, given: Mapping[str, Any]) -> Tensor | None:
@@ -106,7 +115,7 @@ def _reduced(given: Mapping[str, Any]) -> Tensor | None:
     if not _plain(x) or given.get("dtype") is not None or "out" in given:
         return None
     dims = given.get("dim")
-    dims = range(x.ndim) if dims is None or dims == [] else dims
+    dims = dims or range(x.ndim)
     if any(not -x.ndim <= d < x.ndim for d in dims):
         return None
     gone = {d % x.ndim for d in dims}
@@ -137,10 +146,11 @@ def _product(given: Mapping[str, Any]) -> Tensor | None:
 
 
 def _pooled(given: Mapping[str, Any], *, dilated: bool) -> Tensor | None:
-    x, count = given["self"], len(given["kernel_size"])
-    kernel, padding = given["kernel_size"], spatial(given["padding"], count)
-    if not _plain(x) or x.ndim != count + 2 or given["ceil_mode"] or "out" in given:
+    x, kernel = given["self"], given["kernel_size"]
+    count = x.ndim - 2
+    if not _plain(x) or len(kernel) != count or given["ceil_mode"] or "out" in given:
         return None
+    padding = spatial(given["padding"], count)
     stride = spatial(given["stride"], count, 0) if given["stride"] else kernel
     dilation = spatial(given["dilation"], count, 1) if dilated else [1] * count
     sizes = [
