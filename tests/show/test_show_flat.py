@@ -50,6 +50,16 @@ def test_pixels_are_square_and_the_bar_is_symmetric():
     assert figure.axes[-1].get_ylim() == pytest.approx((-2, 2))
 
 
+def test_a_limit_that_cuts_the_strongest_values_says_so():
+    picture = np.linspace(-1.0, 1.0, 100).reshape(10, 10)
+    for figure in (
+        image_overlay(picture, picture, limit=0.8),
+        signal_trace(picture[0], picture[0] / picture[0, 0], limit=0.8),
+    ):
+        words = " ".join(text.get_text() for text in figure.texts)
+        assert "of the map lies beyond ±0.800" in " ".join(words.split())
+
+
 def test_whole_numbers_are_an_image_too(pixels):
     image = np.arange(200, dtype=np.uint8).reshape(10, 20)
     figure, reference = image_overlay(image), image_overlay(image.astype(float))

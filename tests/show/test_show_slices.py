@@ -188,6 +188,21 @@ def test_colours_are_symmetric_about_zero(draw, limit, expected):
     assert {f"+{expected:.2f}", f"−{expected:.2f}", "0"} <= numbers
 
 
+@pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage])
+def test_a_limit_that_cuts_the_strongest_values_says_so(draw):
+    volume = Volume(np.random.default_rng(0).random((6, 8, 8)))
+    signed = np.full((6, 8, 8), 0.5)
+    signed[3, 4, :4] = -3.0, 2.0, 1.5, 1.0
+
+    def words(limit):
+        figure = draw(volume, volume.with_voxels(signed), limit=limit)
+        return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+
+    assert "0.78 % of the map lies beyond ±1.00, where scale and colours end" in words(1.0)
+    assert "beyond ±" not in words(None)
+    assert "beyond ±" not in words(3.0)
+
+
 def test_colour_bar_shows_the_colours_of_the_panel(pixels):
     volume = Volume(np.full((4, 4, 4), 1.0))  # constant: mid-grey
     figure = slice_montage(volume, volume.with_voxels(np.full((4, 4, 4), -0.25)), limit=1.0)

@@ -8,7 +8,7 @@ from respondcam.errors import InputError
 from respondcam.show.canvas import add_panel, write
 from respondcam.show.caption import NOTHING, Caption
 from respondcam.show.legend import COLOUR_BAR_WIDTH, colour_bar, contours
-from respondcam.show.notes import empty_map, mostly_open
+from respondcam.show.notes import beyond_colours, empty_map, mostly_open
 from respondcam.show.page import MARGIN, Words, make_page
 from respondcam.show.theme import FONT, Theme, format_score, grey_window, signed_rgba, theme_named
 
@@ -65,7 +65,7 @@ def image_overlay(
     scale = min((room - 0.2 * (panels - 1)) / (panels * columns), _TALLEST / rows)
     height, width = rows * scale, columns * scale
     body = max(height, _LEGEND_HEIGHT if strongest else 0)
-    figure, foot = make_page(body + 0.1, _words(map, caption, ("row", "column")), look)
+    figure, foot = make_page(body + 0.1, _words(map, strongest, caption, ("row", "column")), look)
     bottom = foot + body - height
     picture = _picture(image)
     places = [MARGIN + panel * (width + 0.2) for panel in range(panels)]
@@ -118,7 +118,7 @@ def signal_trace(
     strongest = _strongest(map, limit)
     lower = _TRACE_MAP + 0.15 if strongest else 0.0
     body = _TRACE + lower + _TICKS
-    figure, foot = make_page(body, _words(map, caption, ("sample",)), look)
+    figure, foot = make_page(body, _words(map, strongest, caption, ("sample",)), look)
     width = look.width_inches - 2 * MARGIN - _NUMBERS
     axes = add_panel(figure, MARGIN + _NUMBERS, foot + _TICKS + lower, width, _TRACE)
     lines = signal.reshape(-1, signal.shape[-1])
@@ -178,7 +178,9 @@ def _strongest(map: np.ndarray | None, limit: float | None) -> float:
     return (limit or strongest) if strongest else 0.0
 
 
-def _words(map: np.ndarray | None, caption: Caption, names: tuple[str, ...]) -> Words:
+def _words(
+    map: np.ndarray | None, limit: float, caption: Caption, names: tuple[str, ...]
+) -> Words:
     if map is None:
         return Words(caption, notes=caption.notes)
     if not map.any():
@@ -186,7 +188,7 @@ def _words(map: np.ndarray | None, caption: Caption, names: tuple[str, ...]) -> 
     at = np.unravel_index(int(np.argmax(np.abs(map))), map.shape)
     where = ", ".join(f"{name} {index}" for name, index in zip(names, at, strict=True))
     value = format_score(float(map[at]), digits=3, sign=True)
-    notes = [*caption.notes, f"strongest {value} at {where}"]
+    notes = [*caption.notes, f"strongest {value} at {where}", *beyond_colours(map, limit)]
     return Words(caption, alert=mostly_open(caption.account), notes=notes)
 
 

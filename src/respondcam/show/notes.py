@@ -1,11 +1,14 @@
 """What a reader must know about a figure beyond its headline, one line each."""
 
+import numpy as np
+
 from respondcam.show.caption import AccountLine, Caption
 from respondcam.show.scene import Scene
 from respondcam.show.theme import format_score
 from respondcam.show.world import Index, upright
 
 _MOST_OPEN = 0.5  # of what the image adds to the score: a map that shows the smaller part
+_ROUNDED = 1 + 1e-6  # a limit taken from the map itself may have been rounded
 
 
 def scene_alert(scene: Scene, caption: Caption) -> str:
@@ -67,9 +70,28 @@ def scene_notes(
             f"{format_score(value, digits=3, sign=True)} at {_voxel(scene, peak, cut_at)} of the "
             f"image" + (", where the planes meet" if at_peak else "")
         )
+        notes += beyond_colours(scene.signed.voxels, scene.limit)
     if place is not None and not at_peak:
         notes.append(f"planes through {_voxel(scene, place)} (z, y, x)")
     return notes + _volume_notes(scene, channel)
+
+
+def beyond_colours(shown: np.ndarray, limit: float) -> list[str]:
+    """Say that a limit that was given cuts the map's strongest values.
+
+    Examples
+    --------
+    >>> print(beyond_colours(np.array([0.5, -2.0, 1.0, 0.0]), 1.0)[0])
+    25 % of the map lies beyond ±1.00, where scale and colours end
+    >>> beyond_colours(np.array([0.5, -1.0]), 1.0)
+    []
+    """
+    beyond = float((np.abs(shown) > limit * _ROUNDED).mean())
+    if not beyond:
+        return []
+    share = "less than 0.1" if beyond < 0.001 else f"{100 * beyond:.2g}"
+    end = format_score(limit, digits=3)
+    return [f"{share} % of the map lies beyond ±{end}, where scale and colours end"]
 
 
 def _volume_notes(scene: Scene, channel: int) -> list[str]:
