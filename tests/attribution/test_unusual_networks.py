@@ -592,6 +592,80 @@ def test_what_lies_inside_of_attributes_is_as_it_was() -> None:
     assert (net.recent.maxlen, net.state.calls, net.state.table) == (2, 0, None)
 
 
+class Slots:
+    """State without a dictionary."""
+
+    __slots__ = ("calls", "mean")
+
+    def __init__(self):
+        self.calls, self.mean = 0, torch.zeros(4)
+
+
+def test_state_that_lies_deep_is_as_it_was() -> None:
+    def way(net, x):
+        features = net.l(x)
+        net.state.last.calls += 1
+        net.state.last.table.add_(1)
+        net.slots.calls += 1
+        net.slots.mean += features.mean((0, 2, 3, 4))
+        return net.head(pooled(features + net.unregistered[0](features)))
+
+    norm = nn.BatchNorm3d(4)  # in a list, where no network looks: it stays in training mode
+    net = Net(way, state=State(), slots=Slots(), unregistered=[norm]).eval()
+    net.state.last = State()
+    net.state.last.table = torch.zeros(3)
+    for method in ("respond", "ablation"):
+        rc.explain(net, WIDE, layer="l", target=1, method=method)
+        assert (net.state.last.calls, net.slots.calls) == (0, 0)
+        assert not net.state.last.table.any()
+        assert not net.slots.mean.any()
+        assert not norm.running_mean.any()
+        assert norm.num_batches_tracked == 0
+
+
+def test_buffers_and_arrays_that_grow_have_their_size_again() -> None:
+    def way(net, x):
+        net.first.add_(1)
+        net.grown.resize_(net.grown.numel() + 3).zero_()
+        net.array.resize(net.array.size + 2, refcheck=False)
+        net.last.add_(1)
+        return plain_way(net, x)
+
+    net = Net(way, array=np.ones(2)).train()
+    for name, size in (("first", 1), ("grown", 2), ("last", 1)):
+        net.register_buffer(name, torch.ones(size))
+    for _ in range(2):
+        rc.explain(net, WIDE, layer="l", target=1)
+        assert [len(net.first), len(net.grown), len(net.last), len(net.array)] == [1, 2, 1, 2]
+        assert all(bool((one == 1).all()) for one in (net.first, net.grown, net.last, net.array))
+        assert net.training
+
+
+GENERATORS = {
+    "torch": lambda: torch.Generator().manual_seed(3),
+    "numpy": lambda: np.random.default_rng(3),
+    "numpy, the old one": lambda: np.random.RandomState(3),
+    "python": lambda: random.Random(3),
+}
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_a_generator_of_the_network_s_own_draws_the_same_in_every_pass(kind) -> None:
+    def drawn(chance):
+        if isinstance(chance, torch.Generator):
+            return float(torch.rand(1, generator=chance))
+        return float(
+            chance.rand() if isinstance(chance, np.random.RandomState) else chance.random()
+        )
+
+    net = Net(lambda net, x: net.head(pooled(net.l(x)) + 10 * drawn(net.chance))).eval()
+    net.chance = GENERATORS[kind]()
+    expected = [drawn(GENERATORS[kind]()) for _ in range(1)]
+    explanation = rc.explain(net, WIDE, layer="l", target=1)
+    assert abs(float(explanation.account.relative_gap)) < 1e-5  # the head is linear
+    assert [drawn(net.chance)] == expected
+
+
 @pytest.mark.parametrize("layer", [None, "l"])
 @pytest.mark.parametrize("method", ["respond", "ablation", "eigen"])
 def test_tensors_that_are_no_buffers_are_as_they_were(method, layer) -> None:

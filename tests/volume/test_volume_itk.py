@@ -166,6 +166,27 @@ def test_a_lying_metaimage_is_refused(tmp_path):
             read_volume(tmp_path / "b.mha")
 
 
+@pytest.mark.parametrize(("header_size", "before"), [(-1, b"abcd"), (-1, b""), (200, b"")])
+def test_a_metaimage_says_where_its_voxels_begin(tmp_path, header_size, before):
+    text = (
+        f"ObjectType = Image\nNDims = 3\nBinaryData = True\nHeaderSize = {header_size}\n"
+        "DimSize = 6 5 4\nElementType = MET_FLOAT\nElementDataFile = LOCAL\n"
+    ).encode()
+    data = text + before + b"x" * max(0, header_size - len(text)) + ARRAY.tobytes()
+    (tmp_path / "a.mha").write_bytes(data)
+    there = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.mha")))
+    np.testing.assert_array_equal(there, ARRAY)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.mha").voxels, ARRAY)
+
+
+def test_a_metaimage_whose_voxels_begin_within_its_header_is_refused(tmp_path):
+    write_volume(tmp_path / "a.mha", Volume(ARRAY))
+    raw = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "b.mha").write_bytes(raw.replace(b"NDims", b"HeaderSize = 9\nNDims"))
+    with pytest.raises(VolumeError, match=r"b\.mha.*HeaderSize is 9.*within its header"):
+        read_volume(tmp_path / "b.mha")
+
+
 @pytest.mark.parametrize("sizes", [b"6.5 5 4", b"6 5 4.9"])
 def test_parts_of_a_voxel_are_refused(tmp_path, sizes):
     write_volume(tmp_path / "a.mha", Volume(ARRAY))

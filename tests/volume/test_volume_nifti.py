@@ -178,6 +178,8 @@ def test_half_a_pair_names_the_other_half(tmp_path):
         ({"srow_x": [0.0] * 4}, "invertible"),
         ({"sizeof_hdr": 12}, "no NIfTI file"),
         ({"vox_offset": 2.0**31}, "begin nowhere"),
+        ({"vox_offset": 0.0}, "byte 0 .*within the header, which is 348"),
+        ({"vox_offset": 340.0}, "340 too low"),
     ],
 )
 def test_lying_headers_are_refused_by_name(tmp_path, fields, words):

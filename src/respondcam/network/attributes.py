@@ -6,9 +6,10 @@ it is done when a network is traced and in its first passes on data; passes afte
 alone that were seen to change.
 """
 
+import random
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,10 +21,12 @@ from respondcam._kinds import is_mapping
 from respondcam.network.buffers import copied_values, write_back
 
 _CONTAINERS = (list, dict, set, deque)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 # Anything else may belong to a framework that keeps its own state in a module.
 _DATA = (
     *(*_CONTAINERS, tuple, bool, int, float, str, bytes, type(None)),
     *(Tensor, np.ndarray, np.generic),
+    *_GENERATORS,
 )
 _COPIED = 1 << 20  # bytes in one attribute; more is not copied to see whether it is written to
 _OF_MODULES = ("_parameters", "_buffers")  # dictionaries whose tensors are looked after elsewhere
@@ -49,17 +52,22 @@ class KeptAttribute:
     copies: tuple[tuple[Any, Any], ...]
 
 
-def keep_all(modules: Iterable[nn.Module]) -> list[KeptAttribute]:
+def keep_all(modules: Collection[nn.Module]) -> list[KeptAttribute]:
     """All attributes but training flags and hooks, which belong to others."""
-    return [_kept(module, name) for module in modules for name in vars(module) if _ours(name)]
+    known = {id(module) for module in modules}
+    return [
+        _kept(module, name, known) for module in modules for name in vars(module) if _ours(name)
+    ]
 
 
-def keep_written(modules: Iterable[nn.Module]) -> list[KeptAttribute]:
+def keep_written(modules: Collection[nn.Module]) -> list[KeptAttribute]:
     """The attributes that `restore_all` has seen to change."""
-    return [_kept(module, name) for module in modules for name in _written.get(module, ())]
+    written = [(module, name) for module in modules for name in _written.get(module, ())]
+    known = {id(module) for module in modules} if written else set[int]()
+    return [_kept(module, name, known) for module, name in written]
 
 
-def restore_all(modules: Iterable[nn.Module], kept: Sequence[KeptAttribute]) -> None:
+def restore_all(modules: Collection[nn.Module], kept: Sequence[KeptAttribute]) -> None:
     """Undo every change of attributes, and remember which changed.
 
     Examples
@@ -100,37 +108,89 @@ def _ours(name: str) -> bool:
     return name != "training" and not name.endswith("hooks")
 
 
-def _kept(module: nn.Module, name: str) -> KeptAttribute:
+def _kept(module: nn.Module, name: str, known: Collection[int]) -> KeptAttribute:
     value = vars(module).get(name, _ABSENT)
-    found = list(_changeable(value))
+    found = list(_changeable(value, module, known))
     if name in _OF_MODULES:
         found = [held for held in found if not isinstance(held, Tensor)]
     return KeptAttribute(module, name, value, tuple((held, _copy(held)) for held in found))
 
 
-def _changeable(value: Any) -> Iterator[Any]:
-    """Containers, arrays and tensors in an attribute, itself included, and those of an object.
+def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterator[Any]:
+    """What an attribute holds that can change in place: itself, and all that lies in it.
 
-    Objects that lie deeper may lead anywhere: a trainer's, for example, to all of its data.
+    These are containers, arrays, tensors and generators of random numbers, those of an object, and
+    the buffers of modules that stand in a plain list. Slots, and objects that lie deeper, are
+    looked into only where they come from where the network comes from; others may lead anywhere, a
+    trainer's, for example, to all of its data.
+
+    Parameters
+    ----------
+    owner
+        The module whose attribute it is.
+    known
+        Identities of the network's own modules, which are looked after one by one.
     """
     pending: list[Any] = [value]
-    if not isinstance(value, (*_DATA, nn.Module)) and not callable(value):
+    home = _package(type(owner))
+    if (
+        _package(cast("type[Any]", type(value))) != home
+        and not isinstance(value, (*_DATA, nn.Module))
+        and not callable(value)
+    ):
         pending = [getattr(value, "__dict__", None)]
     seen: set[int] = set()
     left = _COPIED
     while pending:
         held: Any = pending.pop()
         kind = cast("type[Any]", type(held))
+        if id(held) in seen or id(held) in known:
+            continue
         if issubclass(kind, np.ndarray) or (kind is Tensor and _has_numbers(held)):
-            if held.nbytes <= left and id(held) not in seen:
+            if held.nbytes <= left:
                 seen.add(id(held))
                 left -= held.nbytes
                 yield held
-        elif issubclass(kind, (*_CONTAINERS, tuple)) and id(held) not in seen:
+        elif issubclass(kind, (*_CONTAINERS, tuple)):
             seen.add(id(held))
             if not issubclass(kind, tuple):
                 yield held
             pending += held.values() if issubclass(kind, dict) else held
+        elif issubclass(kind, _GENERATORS):
+            seen.add(id(held))
+            yield held
+        elif issubclass(kind, nn.Module):
+            seen.add(id(held))
+            pending += [*held._buffers.values(), *held._modules.values()]
+        elif _package(kind) == home and not isinstance(held, Tensor):
+            seen.add(id(held))
+            if not callable(held):
+                pending.append(getattr(held, "__dict__", None))
+                if slots := _slots(held):
+                    yield held
+                    pending += slots.values()
+
+
+def _slots(instance: Any) -> dict[str, Any]:
+    """What an object keeps in slots instead of a dictionary."""
+    found: dict[str, Any] = {}
+    for kind in type(instance).__mro__:
+        names: Any = vars(kind).get("__slots__", ())
+        for name in [names] if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__") and hasattr(instance, name):
+                found[name] = getattr(instance, name)
+    return found
+
+
+def _has_slots(value: Any) -> bool:
+    """Whether it is one of the objects that `_changeable` gives for their slots."""
+    return not isinstance(value, (*_CONTAINERS, np.ndarray, Tensor, *_GENERATORS))
+
+
+def _package(kind: type[Any]) -> str:
+    """The package that a class comes from; of PyTorch's own each class is one by itself."""
+    package = kind.__module__.partition(".")[0]
+    return package if package != "torch" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _has_numbers(tensor: Tensor) -> bool:
@@ -145,6 +205,10 @@ def _copy(value: Any) -> Any:
         return cast("np.ndarray", value).copy()
     if isinstance(value, Tensor):
         return copied_values(value)
+    if isinstance(value, _GENERATORS):
+        return _state(value)
+    if _has_slots(value):
+        return _slots(value)
     return dict(value) if is_mapping(value) else list(value)
 
 
@@ -161,11 +225,45 @@ def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
     return bool(inside), replaced
 
 
+def _state(generator: Any) -> Any:
+    """Of a generator of random numbers."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return generator.getstate()
+
+
+def _is_state(one: Any, other: Any) -> bool:
+    """Whether two states are the same: tensors, tuples, or dictionaries with arrays in them."""
+    if is_mapping(one):
+        return all(_is_state(held, other[key]) for key, held in one.items())
+    if isinstance(one, np.ndarray):
+        return np.array_equal(cast("np.ndarray", one), other)
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
 def _refill(value: Any, copy: Any) -> None:
     if isinstance(value, np.ndarray):
-        value[...] = copy
+        array = cast("np.ndarray", value)
+        if array.shape != copy.shape:
+            array.resize(copy.shape, refcheck=False)
+        array[...] = copy
     elif isinstance(value, Tensor):
         write_back(value, copy)
+    elif isinstance(value, torch.Generator):
+        value.set_state(copy)
+    elif isinstance(value, np.random.Generator):
+        value.bit_generator.state = copy
+    elif isinstance(value, np.random.RandomState):
+        value.set_state(copy)
+    elif isinstance(value, random.Random):
+        value.setstate(copy)
+    elif _has_slots(value):
+        for name, held in copy.items():
+            object.__setattr__(value, name, held)  # frozen ones take no other
     elif is_mapping(value):
         # one by one: of an object's attributes none may be missing, not for a moment
         changed: Any = value
@@ -185,6 +283,10 @@ def _holds_the_same(value: Any, copy: Any) -> bool:
         return np.array_equal(cast("np.ndarray", value), copy)
     if isinstance(value, Tensor):
         return value.requires_grad == copy.requires_grad and torch.equal(value, copy)
+    if isinstance(value, _GENERATORS):
+        return _is_state(_state(value), copy)
+    if _has_slots(value):
+        value = _slots(value)
     if len(value) != len(copy):
         return False
     if is_mapping(value):

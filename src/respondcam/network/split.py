@@ -19,6 +19,7 @@ from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.precision import cast_trunk
+from respondcam.network.sharing import is_sharing
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
@@ -112,18 +113,51 @@ def split_pass(
         undisturbed(model, constant_parameters=not create_graph, backward=True),
         _twice_differentiable(create_graph),
     ):
-        call = _Forward(model, layers, inputs, score, expand, create_graph, writes_input)
-        taps, scores, cut = call.run()
-        if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
-            taps, scores, _ = call.run(shim=True)
-        elif cut:  # a block around the layer ended and took the grad mode with it
-            taps, scores, _ = call.run(from_start=True)
-        if missing := _unreached(taps, scores):
-            raise no_gradient(missing[0])
-        return SplitPass(
-            scores=scores if create_graph else scores.detach(),
-            kept=_backward(model, taps, scores, reduce, create_graph=create_graph),
-        )
+        kept: dict[str, tuple[Tensor, ...]] = {}
+        scores: Tensor | None = None
+        pending = [dict(layers)]
+        while pending:
+            group = pending.pop(0)
+            if len(group) > 1 and is_sharing(group.values()):
+                pending = [*_apart(group), *pending]
+                continue
+            call = _Forward(model, group, inputs, score, expand, create_graph, writes_input)
+            one = _passed(call, reduce)
+            if one is None:
+                pending = [group, *pending]
+                continue
+            kept |= one.kept
+            scores = one.scores if scores is None else scores
+        assert scores is not None
+        return SplitPass(scores, {name: kept[name] for name in layers})
+
+
+def _apart(layers: dict[str, nn.Module]) -> list[dict[str, nn.Module]]:
+    """Layers that share their output's memory each by itself, the others together.
+
+    What one of them writes would overwrite what autograd has kept for another.
+    """
+    alone = [{name: module} for name, module in layers.items() if is_sharing([module])]
+    rest = {name: module for name, module in layers.items() if not is_sharing([module])}
+    return [*([rest] if rest else []), *alone]
+
+
+def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
+    """One pass, forward and backward; None if a layer turned out to share its output's memory."""
+    taps, scores, cut = call.run()
+    if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
+        taps, scores, _ = call.run(shim=True)
+    elif cut:  # a block around the layer ended and took the grad mode with it
+        taps, scores, _ = call.run(from_start=True)
+    if {name for name, tap in taps.items() if tap.sharing.parted()}:  # each remembers its layer
+        return None
+    if missing := _unreached(taps, scores):
+        raise no_gradient(missing[0])
+    create_graph = call.record_all
+    return SplitPass(
+        scores=scores if create_graph else scores.detach(),
+        kept=_backward(call.model, taps, scores, reduce, create_graph=create_graph),
+    )
 
 
 def run_head(
@@ -150,9 +184,13 @@ def run_head(
     """
     model = unwrap(model)
     name, module = layer
-    swap = Swap(change, call=call, calls=calls)
-    with undisturbed(model), _hooked(model, {name: module}, {name: swap}):
-        return _call_cast(model, map_tensors(private_copy, inputs))
+    with undisturbed(model):
+        while True:
+            swap = Swap(name, change, call=call, calls=calls)
+            with _hooked(model, {name: module}, {name: swap}):
+                output = _call_cast(model, map_tensors(private_copy, inputs))
+            if not swap.sharing.parted():
+                return output
 
 
 def _call_cast(model: nn.Module, inputs: Any) -> Any:
@@ -265,6 +303,8 @@ def _hooked(
             if name == own:
                 handle = module.register_forward_pre_hook(taps[name].on_input, with_kwargs=True)
             else:
+                before = module.register_forward_pre_hook(taps[name].before, with_kwargs=True)
+                stack.callback(before.remove)
                 handle = module.register_forward_hook(taps[name].on_output)
             stack.callback(handle.remove)
         yield
@@ -319,6 +359,8 @@ class _Forward:
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
+        # views made without a graph could not be written to with one
+        from_start = from_start or is_sharing(self.layers.values())
         try:
             set_grad(self.record_all or from_start)
             blocks = GradModeShim() if shim else contextlib.nullcontext()

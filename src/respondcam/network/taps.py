@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from respondcam.errors import LayerError
 from respondcam.network.precision import full_from_here
+from respondcam.network.sharing import Sharing, write_into
 from respondcam.network.trees import map_tensors, spatial_tensor
 
 
@@ -84,21 +85,26 @@ class Tap:
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
     recorded: list[Tensor] = field(default_factory=list[Tensor])
+    sharing: Sharing = field(default_factory=Sharing)
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Forward pre-hook."""
+        if self.watch == Watch():
+            self.sharing.enter((args, kwargs))
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: hand on clones, since an in-place operation may follow the layer."""
-        return self._tapped(output)
+        return self._record(output, module) if self.watch == Watch() else output
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model: the input itself as a layer."""
-        args, kwargs = self._tapped((args, kwargs))
+        if self.watch == Watch():
+            args, kwargs = self._record((args, kwargs), None)
         return args, kwargs
 
-    def _tapped(self, tree: Any) -> Any:
-        return self._record(tree) if self.watch == Watch() else tree
-
-    def _record(self, tree: Any) -> Any:
+    def _record(self, tree: Any, module: nn.Module | None) -> Any:
         chosen = spatial_tensor(tree)
+        way = "copy" if module is None else self.sharing.leave(module, chosen)
         if chosen is None:
             return tree
         _check(self.name, chosen)
@@ -111,10 +117,18 @@ class Tap:
         leaf = full_from_here(chosen)
         if self.expand is not None and len(self.recorded) == self.expand_call:
             leaf = self.expand(leaf if self.keep_graph else leaf.detach())
+        if way == "keep" or (way == "apart" and leaf.requires_grad):
+            leaf = leaf.clone()  # neither written over nor reached by its other names
         if not leaf.requires_grad:
             leaf = leaf.detach().requires_grad_(True)
         self.recorded.append(leaf)
-        return map_tensors(lambda t: leaf.clone() if t is chosen else t, tree)
+        if way == "keep":
+            write_into(chosen, leaf, self.name)
+            return tree
+        copy = leaf.clone()
+        if module is not None:
+            self.sharing.hand_on(copy)
+        return map_tensors(lambda t: copy if t is chosen else t, tree)
 
 
 def _check(name: str, output: Tensor) -> None:
@@ -148,30 +162,48 @@ class Watch:
 class Swap:
     """Replaces one layer's output at one of its calls: the head runs on changed activations."""
 
+    name: str
     change: Callable[[Tensor], Tensor]
     call: int = -1
     thread: int = field(default_factory=threading.get_ident)
     seen: int = 0
     calls: int = 1
 
+    sharing: Sharing = field(default_factory=Sharing)
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Forward pre-hook."""
+        if threading.get_ident() == self.thread:
+            self.sharing.enter((args, kwargs))
+
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook."""
-        return self._swapped(output)
+        return self._swapped(output, module)
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model."""
-        args, kwargs = self._swapped((args, kwargs))
+        args, kwargs = self._swapped((args, kwargs), None)
         return args, kwargs
 
-    def _swapped(self, tree: Any) -> Any:
+    def _swapped(self, tree: Any, module: nn.Module | None) -> Any:
         if threading.get_ident() != self.thread:
             return tree
         chosen = spatial_tensor(tree)
+        keeps = module is not None and self.sharing.leave(module, chosen) == "keep"
         if chosen is None:
             return tree
         mine = self.seen == self.call % self.calls
         self.seen += 1
         activation = full_from_here(chosen)
-        if not mine:
-            return map_tensors(lambda t: activation if t is chosen else t, tree)
-        return map_tensors(lambda t: self.change(activation) if t is chosen else t, tree)
+        if keeps:  # what `change` keeps of it is not to be written over
+            activation = activation.clone()
+        changed = self.change(activation) if mine else activation
+        if changed is chosen:
+            return tree
+        if keeps:
+            with torch.no_grad():
+                write_into(chosen, changed, self.name)
+            return tree
+        if module is not None:
+            self.sharing.hand_on(changed)
+        return map_tensors(lambda t: changed if t is chosen else t, tree)

@@ -178,9 +178,7 @@ def _strongest(map: np.ndarray | None, limit: float | None) -> float:
     return (limit or strongest) if strongest else 0.0
 
 
-def _words(
-    map: np.ndarray | None, limit: float, caption: Caption, names: tuple[str, ...]
-) -> Words:
+def _words(map: np.ndarray | None, limit: float, caption: Caption, names: tuple[str, ...]) -> Words:
     if map is None:
         return Words(caption, notes=caption.notes)
     if not map.any():

@@ -102,10 +102,15 @@ def _voxels_at(
     local = name.upper() == "LOCAL"
     beside = path if local else file_beside(path, name)
     skip = int(numbers({"headersize": "0", **fields}, "headersize", 1, path)[0])
-    if local:
-        return beside, header_length
-    # -1: the voxels are the end of their file, whatever comes before them
-    return beside, max(beside.stat().st_size - length, 0) if skip < 0 else skip
+    first = header_length if local else 0
+    if skip < 0:  # the voxels are the end of their file, whatever comes before them
+        skip = max(beside.stat().st_size - length, first)
+    if 0 < skip < first:
+        raise VolumeError(
+            f"{str(path)!r} has a damaged header: HeaderSize is {skip}, so its voxels would begin "
+            f"within its header, which is {first} bytes long"
+        )
+    return beside, skip or first
 
 
 @contextlib.contextmanager

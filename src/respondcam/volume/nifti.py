@@ -31,6 +31,7 @@ from respondcam.volume.volume import Unit, Volume
 
 _NO_UNIT = "unit: voxel"
 _TOLERANCE = 1e-3  # voxels
+_STAMP = 4  # bytes after a header that say whether extensions follow
 _LARGEST_OFFSET = 1 << 26  # bytes; packed files are unpacked to there, and extensions are short
 # NIfTI's unit -> our unit, and how many of ours make one of it
 _UNITS: dict[str, tuple[Unit, float]] = {
@@ -100,6 +101,11 @@ def _read_layout(
     check_size(voxel_path, shape, dtype.itemsize, in_memory=in_memory)
     if not 0 <= offset < _LARGEST_OFFSET:
         raise VolumeError(f"{str(path)!r} has a damaged NIfTI header: its voxels begin nowhere")
+    if voxel_path == header_path and offset < (length := header.single_vox_offset - _STAMP):
+        raise VolumeError(
+            f"{str(path)!r} has a damaged NIfTI header: its voxels would begin at byte {offset} "
+            f"(vox_offset), within the header, which is {length} bytes long"
+        )
     return header, shape, dtype, (slope or 1.0, intercept or 0.0), voxel_path
 
 

@@ -1,0 +1,149 @@
+"""Layers whose output is the same memory as a tensor that the network goes on with elsewhere.
+
+A hook hands on a copy of a layer's output, so that what follows may write to it. Where the output
+also goes by another name (the skip connection ``skip = identity(x)`` is ``x``) and one of the two
+is written to (``relu_(x)``), the copy and the other name part, and the network would compute other
+numbers than without the hook. Such outputs keep their memory: what is handed on is written there.
+"""
+
+# The version of a tensor, which every write to its memory raises, has a name with an underscore.
+# pyright: reportPrivateUsage=false
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from respondcam.errors import LayerError, ModelError
+from respondcam.network.trees import tensors
+
+Way = Literal["copy", "apart", "keep"]
+"""How an output is handed on: as a copy; as a copy although its argument goes on elsewhere, which
+is a path around the layer; in its own memory."""
+
+_sharing: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """An output, the copy in its place, and the versions of both at that moment."""
+
+    module: nn.Module
+    output: Tensor
+    copy: Tensor
+    versions: tuple[int, int]
+    argument: bool
+
+    def parted(self) -> bool:
+        """Whether another name of the output was written to, or the copy where it has one."""
+        output, copy = _version(self.output), _version(self.copy)
+        return output != self.versions[0] or (self.argument and copy != self.versions[1])
+
+
+@dataclass
+class Sharing:
+    """What one layer does with memory in one pass.
+
+    Examples
+    --------
+    >>> shortcut, sharing = nn.Identity(), Sharing()
+    >>> x = torch.ones(1, 2, 3)
+    >>> sharing.enter((x,))
+    >>> sharing.leave(shortcut, x)
+    'apart'
+    >>> sharing.hand_on(x.clone())
+    >>> _ = x.mul_(2)
+    >>> sharing.parted(), is_sharing([shortcut])
+    (True, True)
+    """
+
+    _given: list[list[tuple[Tensor, int]]] = field(default_factory=list[list[tuple[Tensor, int]]])
+    _handed: list[_Handed] = field(default_factory=list[_Handed])
+    _leaving: tuple[nn.Module, Tensor, bool] | None = None
+    _late: bool = False
+
+    def enter(self, arguments: Any) -> None:
+        """Note what the layer is called with."""
+        self._given.append([(one, _version(one)) for one in tensors(arguments)])
+
+    def leave(self, module: nn.Module, output: Tensor | None) -> Way:
+        """How the layer's output is to be handed on.
+
+        It keeps its memory where that is known of the layer, and where the layer itself wrote to
+        its argument (ReLU in place): all that holds the argument then holds the output. Where it
+        already has a graph, that counts all its names by itself.
+        """
+        given = self._given.pop() if self._given else []
+        if output is None:
+            return "copy"
+        given = [(one, version) for one, version in given if _alike(one, output)]
+        written = any(_version(one) != version for one, version in given)
+        fixed = output._is_view() and not torch.is_grad_enabled()  # a view made without a graph
+        self._leaving = module, output, bool(given)
+        if module in _sharing:
+            return "keep"
+        if written and not output.requires_grad:
+            if not fixed:
+                return "keep"
+            _sharing.add(module)
+            self._late = True
+        return "apart" if given and not written else "copy"
+
+    def hand_on(self, copy: Tensor) -> None:
+        """Note the copy in place of the output that left."""
+        assert self._leaving is not None
+        module, output, argument = self._leaving
+        versions = _version(output), _version(copy)
+        self._handed.append(_Handed(module, output, copy, versions, argument))
+
+    def parted(self) -> bool:
+        """Whether a copy was wrong in this pass; the layer is remembered for the next."""
+        wrong = {one.module for one in self._handed if one.parted()}
+        _sharing.update(wrong)
+        return bool(wrong) or self._late
+
+
+def is_sharing(modules: Any) -> bool:
+    """Whether one of these layers is known to share its output's memory."""
+    return any(module in _sharing for module in modules)
+
+
+def write_into(output: Tensor, changed: Tensor, name: str) -> None:
+    """Write into a layer's output what is to be handed on, with the graph of it.
+
+    Raises
+    ------
+    ModelError
+        If there are more samples than the output has room for.
+    LayerError
+        If the memory cannot be written to.
+    """
+    if changed.shape != output.shape:
+        raise ModelError(
+            f"The output of layer {name!r} goes on elsewhere, so it cannot be replaced by one of "
+            f"shape {tuple(changed.shape)}."
+        )
+    try:
+        output.copy_(changed)
+    except RuntimeError as error:
+        raise LayerError(
+            f"The output of layer {name!r} is memory that the network also uses elsewhere and "
+            f"writes to, in a way that leaves no gradient ({error}). Choose the layer before or "
+            f"after it."
+        ) from error
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are on the same memory."""
+    if one is other:
+        return True
+    try:
+        return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse, nested: no single memory
+        return False
