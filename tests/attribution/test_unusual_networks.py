@@ -14,7 +14,14 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import respondcam as rc
-from respondcam.errors import InputError, LayerError, ModelError, PlacementWarning, TargetError
+from respondcam.errors import (
+    InputError,
+    LayerError,
+    ModelError,
+    PlacementWarning,
+    RespondCAMWarning,
+    TargetError,
+)
 from respondcam.network.state import undisturbed
 
 WIDE = torch.rand(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -69,6 +76,47 @@ def test_a_layer_named_input_is_that_layer_and_the_input_has_another_name() -> N
         assert rc.explain(net, WIDE, target=1, method=method).layer == ":input"
     on_image = rc.METHODS["score"](net, "input", where="input")(WIDE, target=1)
     assert on_image.maps.shape[2:] == (3, 3, 3)
+
+
+# ------------------------------------------------------------------ samples that change places
+
+ORDERS = {
+    "flipped": (lambda t: t.flip(0), lambda t: t.flip(0)),
+    "rolled": (lambda t: t.roll(1, 0), lambda t: t.roll(-1, 0)),
+    "picked": (lambda t: t[[1, 2, 0]], lambda t: t[[2, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("method", ["respond", "ablation", "integrated-respond"])
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_batch_in_another_order_is_refused_and_its_samples_are_not(name, method) -> None:
+    to, back = ORDERS[name]
+
+    def way(net, x):
+        whole = len(x) > 1
+        scores = net.head(pooled(net.l(to(x) if whole else x)))
+        return back(scores) if whole else scores
+
+    net, batch = Net(way).eval(), torch.rand(3, 1, 8, 8, 8)
+    for _ in range(2):
+        with pytest.raises(LayerError, match="changes the order of its samples"):
+            rc.explain(net, batch, layer="l", target=1, method=method)
+    for sample in batch:
+        alone = rc.explain(net, sample[None], layer="l", target=1, method=method)
+        plain = rc.explain(Net(plain_way).eval(), sample[None], layer="l", target=1, method=method)
+        torch.testing.assert_close(alone.maps, plain.maps)
+
+
+@pytest.mark.parametrize("kind", ["same samples", "dropout", "one size of batch"])
+def test_a_batch_in_its_own_order_is_explained(kind) -> None:
+    def way(net, x):
+        assert kind != "one size of batch" or len(x) == 3
+        features = net.l(x)
+        return net.head(pooled(F.dropout(features) if kind == "dropout" else features))
+
+    sample = torch.rand(1, 1, 8, 8, 8)
+    batch = sample.repeat(3, 1, 1, 1, 1) if kind == "same samples" else torch.rand(3, 1, 8, 8, 8)
+    assert rc.explain(Net(way).eval(), batch, layer="l", target=1).maps.shape[0] == 3
 
 
 # ------------------------------------------------------------------ values that decide on the way
@@ -639,6 +687,36 @@ def test_buffers_and_arrays_that_grow_have_their_size_again() -> None:
         assert [len(net.first), len(net.grown), len(net.last), len(net.array)] == [1, 2, 1, 2]
         assert all(bool((one == 1).all()) for one in (net.first, net.grown, net.last, net.array))
         assert net.training
+
+
+def test_buffers_that_cannot_be_compared_are_left_alone() -> None:
+    def way(net, x):
+        net.base.add_(1)
+        return net.head(torch.sparse.mm(net.adjacency, pooled(net.l(x)).T).T + net.spread.mean())
+
+    net = Net(way, base=torch.zeros(1)).train()
+    net.register_buffer("adjacency", torch.eye(4).to_sparse())
+    net.register_buffer("spread", net.base.expand(5))
+    explanation = rc.explain(net, WIDE, layer="l", target=1)
+    assert abs(float(explanation.account.relative_gap)) < 1e-5
+    assert (net.base.item(), net.spread.tolist(), net.training) == (0, [0] * 5, True)
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_being_put_back() -> None:
+    class Stubborn(np.ndarray):
+        def __setitem__(self, key, value):
+            raise ValueError("not mine")
+
+    def way(net, x):
+        net.stubborn.flat = 1
+        net.calls += 1
+        return plain_way(net, x)
+
+    net = Net(way, stubborn=np.zeros(2).view(Stubborn), calls=0).train()
+    with pytest.warns(RespondCAMWarning, match=r"'stubborn' of Net.*not mine.*stays"):
+        rc.explain(net, WIDE, layer="l", target=1)
+    assert (net.calls, net.training) == (0, True)
+    assert all(parameter.requires_grad for parameter in net.parameters())
 
 
 GENERATORS = {

@@ -215,6 +215,33 @@ def test_a_roll_is_undone():
     assert torch.equal(to_grid(model(x), found.axes), x)
 
 
+@pytest.mark.parametrize("shift", [-7, -4, -3, 2, 3, 5])
+@pytest.mark.parametrize("way", ["plain", "flipped first", "flipped after"])
+@pytest.mark.parametrize(("size", "step"), [(12, 1), (12, 2), (12, 3), (15, 3), (16, 2)])
+def test_a_roll_by_parts_of_a_step_is_undone(size, step, shift, way):
+    def rolled(x):
+        x = x.flip(2) if way == "flipped first" else x
+        x = torch.roll(x, shift, 2)
+        return x.flip(2) if way == "flipped after" else x
+
+    model = Apply(lambda x: rolled(x)[:, :, ::step])
+    found = trace(model, size, 4)
+    x = torch.arange(size, dtype=torch.float32).view(1, 1, size, 1).expand(1, 1, size, 4)
+    places = to_grid(model(x), found.axes)[0, 0, :, 0]
+    assert found.grid.centres(0) == pytest.approx(places.tolist())
+    assert found.grid.uncertainty[0] == 0
+
+
+@pytest.mark.parametrize("shift", [-3, 3])
+def test_a_roll_that_no_step_fits_says_how_far_off_it_may_be(shift):
+    model = Apply(lambda x: torch.roll(x, shift, 2)[:, :, ::2])
+    found = trace(model, 15)
+    x = torch.arange(15, dtype=torch.float32).view(1, 1, 15)
+    places = to_grid(model(x), found.axes)[0, 0].tolist()
+    pairs = zip(found.grid.centres(0), places, strict=True)
+    assert max(abs(a - b) for a, b in pairs) <= found.grid.uncertainty[0] == 1
+
+
 def test_a_flip_is_undone():
     model = nn.Sequential(Apply(lambda x: x.flip(2)), nn.AvgPool1d(2))
     found = trace(model, 8)

@@ -165,6 +165,24 @@ def test_what_loses_the_places_is_named(name):
     assert culprit in grid.note
 
 
+MOVED = {
+    "halves exchanged": lambda x: torch.cat([x[:, :, 12:], x[:, :, :12]], 2),
+    "tiled and cut": lambda x: x.repeat(1, 1, 2, 1)[:, :, 12:36],
+    "a third mirrored": lambda x: torch.cat([x.flip(2)[:, :, :8], x[:, :, 8:]], 2),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_parts_that_changed_places_are_on_no_line(name):
+    torch.manual_seed(0)
+    first, end = nn.Conv2d(1, 4, 3, padding=1), nn.Identity()
+    model = nn.Sequential(first, Apply(MOVED[name]), end)
+    with pytest.warns(PlacementWarning, match=r"form no grid.*moves parts of the image"):
+        grid = trace_layers(model, {"end": end}, torch.rand(1, 1, 24, 12))["end"].grid
+    assert grid is not None
+    assert grid.origin == "even"
+
+
 NOWHERE = {
     "a slice through rows": (lambda x: x.flatten(2)[..., 5:18], "cuts through several axes"),
     "two indices": (lambda x: x[:, torch.tensor([0]), torch.tensor([1])], "by index tensors"),

@@ -18,6 +18,7 @@ from respondcam.attribution.account import PrecisionError
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.inputs import Inputs, as_tensors, check_trainable, first_volume
+from respondcam.attribution.order import check_order
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.precision import precision_error
 from respondcam.attribution.run import (
@@ -207,6 +208,7 @@ class Explainer(ABC):
         traces = trace_all(self.model, layers, given, call_model if whole else self._scored)
         run = Run(self.setting(), goal, given, traces, create_graph=create_graph)
         with trunk_precision(self.precision):
+            check_order(run, layers)
             kept = self.schedule(run, layers)
         if self.precision != "fp32" and self.precision_error is None:
             self.precision_error = precision_error(run, self.schedule, layers, kept)

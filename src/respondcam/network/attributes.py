@@ -7,6 +7,7 @@ alone that were seen to change.
 """
 
 import random
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
-from respondcam.network.buffers import copied_values, write_back
+from respondcam.errors import RespondCAMWarning
+from respondcam.network.buffers import copied_values, has_numbers, write_back
+from respondcam.network.typed import class_name
 
 _CONTAINERS = (list, dict, set, deque)
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -146,7 +149,7 @@ def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterato
         kind = cast("type[Any]", type(held))
         if id(held) in seen or id(held) in known:
             continue
-        if issubclass(kind, np.ndarray) or (kind is Tensor and _has_numbers(held)):
+        if issubclass(kind, np.ndarray) or (kind is Tensor and has_numbers(held)):
             if held.nbytes <= left:
                 seen.add(id(held))
                 left -= held.nbytes
@@ -193,12 +196,6 @@ def _package(kind: type[Any]) -> str:
     return package if package != "torch" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _has_numbers(tensor: Tensor) -> bool:
-    """Whether a tensor can be written to, and then back."""
-    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
-    return dense and not tensor.is_meta and not tensor.is_inference()
-
-
 def _copy(value: Any) -> Any:
     """A shallow copy, whatever a subclass takes one for."""
     if isinstance(value, np.ndarray):
@@ -217,7 +214,16 @@ def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
     inside = [value for value, copy in one.copies if not _holds_the_same(value, copy)]
     for value, copy in one.copies:
         if any(value is changed for changed in inside):
-            _refill(value, copy)
+            try:
+                _refill(value, copy)
+            except Exception as error:  # a class of the network's own may refuse in any way
+                warnings.warn(
+                    f"The network changed its attribute {one.name!r} of {class_name(one.owner)} "
+                    f"in its own forward pass, and it cannot be put back ({error}), so this change "
+                    f"stays.",
+                    RespondCAMWarning,
+                    stacklevel=4,
+                )
     now = vars(one.owner)
     replaced = now.get(one.name, _ABSENT) is not one.value
     if replaced:

@@ -58,7 +58,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> list[KeptBuffer]:
         if isinstance(module, torch.jit.ScriptModule):
             continue
         for name, tensor in module._buffers.items():
-            if tensor is None or tensor.is_inference() or tensor.is_meta:
+            if tensor is None or not has_numbers(tensor):
                 continue
             small = tensor.numel() * tensor.element_size() <= _COPIED
             copied = small or name in _changing.get(module, ())
@@ -78,6 +78,17 @@ def restore_buffers(kept: Sequence[KeptBuffer], *, real: bool = True) -> None:
             _calm.add(owner)
 
 
+def has_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor can be compared, written to, and then back.
+
+    Not one that holds a number at several places: what it is a view of can.
+    """
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+    if not dense or tensor.is_meta or tensor.is_inference():
+        return False
+    return all(step or size < 2 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
 def copied_values(tensor: Tensor) -> Tensor:
     """A copy that `write_back` takes."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
@@ -89,8 +100,9 @@ def write_back(tensor: Tensor, values: Tensor) -> None:
         tensor.detach_()
     with torch.no_grad():
         if tensor.shape != values.shape:  # a cache that grows
-            tensor.resize_(values.shape)
-        tensor.copy_(values)
+            tensor.set_(values.detach().clone())  # pyright: ignore[reportArgumentType]
+        else:
+            tensor.copy_(values)
 
 
 def _restore(one: KeptBuffer) -> bool:

@@ -234,23 +234,34 @@ def _evaluation(
                     parameter.requires_grad_(False)
         yield
     finally:
-        with _lock:
+        # from the last to the first, each whatever became of the one before it
+        with _lock, contextlib.ExitStack() as steps:
             flags.passes -= 1
-            # each pass of several begins with the same ones
-            restore_buffers(flags.buffers, real=real)
             if flags.passes == 0:
-                if flags.thorough:
-                    restore_all(modules, flags.attributes)
-                    noted.add(model)
-                    _forward_noted.add(model)
-                else:
-                    restore_written(flags.attributes)
-                for module in modules:  # a network may switch them itself
-                    if module.training != (module in flags.training):
-                        module.training = not module.training
-                for parameter in flags.trainable:
-                    parameter.requires_grad_(True)
                 del _held[model]
+                steps.callback(_give_back, modules, flags)
+                steps.callback(_restore_attributes, modules, flags)
+            # each pass of several begins with the same ones
+            steps.callback(restore_buffers, flags.buffers, real=real)
+            if flags.passes == 0 and flags.thorough:
+                noted.add(model)
+                _forward_noted.add(model)
+
+
+def _restore_attributes(modules: list[nn.Module], flags: _Flags) -> None:
+    if flags.thorough:
+        restore_all(modules, flags.attributes)
+    else:
+        restore_written(flags.attributes)
+
+
+def _give_back(modules: list[nn.Module], flags: _Flags) -> None:
+    """Training flags, which a network may switch itself, and which parameters are trained."""
+    for module in modules:
+        if module.training != (module in flags.training):
+            module.training = not module.training
+    for parameter in flags.trainable:
+        parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager

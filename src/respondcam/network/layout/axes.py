@@ -254,19 +254,21 @@ def _grid(
     offset: list[float] = []
     flip: list[int] = []
     roll: list[tuple[int, int]] = []
+    slack = [max(a, b) for a, b in zip(layout.below, layout.above, strict=True)]
     for axis, digit in enumerate(whole):
         step = digit.vector[axis] if digit else Fraction(input_shape[axis])
         start = layout.offset[axis]
         if step < 0:
             flip.append(2 + axis)
             start, step = start + step * (shape[axis] - 1), -step
-        places = layout.rolled[axis] / step
-        if places and places.denominator == 1 and 2 + axis not in flip and shape[axis] > 1:
-            roll.append((2 + axis, int(places)))
-            start -= layout.rolled[axis]
+        if layout.rolled[axis] and shape[axis] > 1:
+            turned, start, slip = _unrolled(
+                start, step, shape[axis], layout.rolled[axis], input_shape[axis]
+            )
+            roll.append((2 + axis, turned))
+            slack[axis] += slip
         stride.append(float(step))
         offset.append(float(start))
-    slack = [max(a, b) for a, b in zip(layout.below, layout.above, strict=True)]
     grid = LayerGrid(
         stride=tuple(stride),
         offset=tuple(offset),
@@ -277,6 +279,40 @@ def _grid(
         note="; ".join(layout.notes),
     )
     return grid, tuple(flip), tuple(roll)
+
+
+def _unrolled(
+    start: Fraction, step: Fraction, size: int, rolled: Fraction, length: int
+) -> tuple[int, Fraction, Fraction]:
+    """How an axis is turned back, where it begins then, and how far off what had left it may be.
+
+    Parameters
+    ----------
+    start, step, size
+        Places along the axis, those that went around one end reckoned beyond it.
+    rolled
+        How far the image was moved.
+    length
+        Of the image.
+
+    Examples
+    --------
+    >>> _unrolled(Fraction(-4), Fraction(2), 8, Fraction(-4), 16) == (-2, 0, 0)
+    True
+    >>> _unrolled(Fraction(-3), Fraction(2), 8, Fraction(-3), 16) == (-2, 1, 0)
+    True
+    """
+    places = rolled / step
+    if places.denominator == 1:
+        return int(places), start - rolled, Fraction(0)
+    half = Fraction(1, 2)
+    if rolled < 0:
+        gone = sum(start + step * index < -half for index in range(size))
+        turned = -gone
+    else:
+        gone = sum(start + step * index > length - half for index in range(size))
+        turned = gone
+    return turned, start - turned * step, abs(size * step - length)
 
 
 def even_grid(shape: tuple[int, ...], input_shape: tuple[int, ...], note: str) -> LayerGrid:

@@ -27,6 +27,8 @@ from respondcam.network.trees import is_float, map_tensors, plain, private_copy,
 
 _ROUNDS = 100
 _SETTLED = 1e-3
+_COMPACT = 0.9  # share of an energy in half of the axis, where it lies together
+_FEW = 0.2  # of the voxels may look elsewhere
 _SPREAD = 2 / 3  # where less than this lies in the nearer half of an axis, there is no place
 
 
@@ -260,7 +262,8 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
     """Grid whose strides and offsets are both estimated from gradients.
 
     Along each axis the centroids of up to nine voxels across the grid are fitted by a line that
-    outliers do not move (Theil and Sen: median of the slopes between all pairs).
+    outliers do not move (Theil and Sen: median of the slopes between all pairs). The uncertainty is
+    the largest distance of one of them from the line.
 
     Parameters
     ----------
@@ -274,8 +277,9 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
     Returns
     -------
     LayerGrid or None
-        None where the centroids do not form a grid, or where voxels look at the whole input: on an
-        even spread a centroid stays wherever it is looked for.
+        None where the centroids do not form a grid (parts that changed places, say, or samples
+        that look at different places), or where voxels look at the whole input: on an even spread
+        a centroid stays wherever it is looked for.
 
     Examples
     --------
@@ -292,6 +296,7 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
         places = sorted({round(k * (count - 1) / 8) for k in range(9)})
         voxels = [(*middle[:axis], place, *middle[axis + 1 :]) for place in places]
         points: list[tuple[int, float]] = []
+        plainly: list[tuple[int, float]] = []
         shares: list[float] = []
         for place, marginals in zip(places, receptive_energy(probe, voxels), strict=True):
             expected = even.offset[axis] + even.stride[axis] * place
@@ -300,8 +305,12 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
                 if value is not None:
                     points.append((place, value))
                     shares.append(nearby(energy, value))
+                if (middle_of := _compact(energy)) is not None:
+                    plainly.append((place, middle_of))
         line = _line(points, even.stride[axis])
         if line is None or (count > 1 and median(shares) < _SPREAD):
+            return None
+        if _strays(plainly, line) > _FEW:
             return None
         lines.append(line)
     return LayerGrid(
@@ -324,6 +333,22 @@ def _line(
         return None
     slope = median(slopes) if slopes else expected
     offset = median(value - slope * place for place, value in points)
-    scatter = median(abs(value - slope * place - offset) for place, value in points)
-    plausible = 0.5 * expected < slope < 2 * expected and scatter < max(slope, 1.0)
-    return (slope, offset, scatter) if plausible and math.isfinite(offset) else None
+    distances = [abs(value - slope * place - offset) for place, value in points]
+    plausible = 0.5 * expected < slope < 2 * expected and median(distances) < max(slope, 1.0)
+    return (slope, offset, max(distances)) if plausible and math.isfinite(offset) else None
+
+
+def _compact(energy: Float[Tensor, " size"]) -> float | None:
+    """Mean place of an energy that lies together, wherever that is; None for any other."""
+    total = float(energy.sum())
+    if not total > 0:
+        return None
+    middle = float((energy * torch.arange(len(energy), dtype=torch.float64)).sum()) / total
+    return middle if nearby(energy, middle) > _COMPACT else None
+
+
+def _strays(points: Sequence[tuple[int, float]], line: tuple[float, float, float]) -> float:
+    """Share of voxels that look at some other place than the line says."""
+    slope, offset, _ = line
+    away = [abs(value - slope * place - offset) > 1.5 * max(slope, 1.0) for place, value in points]
+    return sum(away) / len(away) if away else 0.0

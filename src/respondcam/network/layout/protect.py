@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from respondcam.network.attributes import keep_all, restore_all
+from respondcam.network.buffers import has_numbers, write_back
 from respondcam.network.state import undisturbed
 from respondcam.network.trees import modules_of
 
@@ -38,12 +39,12 @@ def untouched(model: nn.Module, *, real: bool) -> Generator[None, None, None]:
             restore_all(modules, attributes)
             for buffer, value, version in kept:
                 if buffer._version != version:
-                    buffer.copy_(value)
+                    write_back(buffer, value)
 
 
 def _kept_buffers(model: nn.Module) -> list[tuple[Tensor, Tensor, int]]:
     return [
         (buffer, buffer.detach().clone(), buffer._version)
         for buffer in model.buffers()
-        if not buffer.is_inference()
+        if has_numbers(buffer)
     ]

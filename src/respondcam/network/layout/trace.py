@@ -144,7 +144,8 @@ def _warn(traces: Mapping[str, LayerTrace]) -> None:
             if one.grid is not None and one.grid.origin == "even":
                 warnings.warn(
                     f"The place of layer {trace.name!r} is not known: {one.problem}. Its grid is "
-                    f"assumed to span the input evenly, which can be wrong by half a stride.",
+                    f"assumed to span the input evenly, which can be wrong by half a stride, and "
+                    f"by any distance where the network moves parts of the image.",
                     PlacementWarning,
                     stacklevel=3,
                 )
