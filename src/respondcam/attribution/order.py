@@ -80,6 +80,10 @@ def _elsewhere(whole: Tensor, alone: Tensor, sample: int) -> bool:
     """Whether a sample's own row is far from what it is alone, and another row is that."""
     if alone.shape[1] != whole.shape[1] or len(alone) != 1:
         return False
-    size = torch.maximum(whole.norm(dim=1), alone.norm(dim=1)).clamp_min(1e-30)
-    distances = (whole - alone).norm(dim=1) / size
+    size = torch.maximum(_length(whole), _length(alone)).clamp_min(1e-30)
+    distances = _length(whole - alone) / size
     return bool(distances[sample] > _OTHER) and bool(distances.min() < _SAME)
+
+
+def _length(rows: Tensor) -> Tensor:
+    return rows.square().sum(dim=1).sqrt()
