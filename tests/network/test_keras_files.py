@@ -269,7 +269,12 @@ def test_a_file_that_declares_more_weights_than_it_holds(tmp_path: Path) -> None
         members = {name: whole.read(name) for name in whole.namelist()}
     config = members["config.json"].replace(b'"units": 2', b'"units": 2000000')
     assert config != members["config.json"]
+    lies = members["config.json"].replace(
+        b'"input_shape": [null, 4]', b'"input_shape": [null, 2147483648]'
+    )
+    assert lies != members["config.json"]
     for name, changed in (
+        ("lying.keras", members | {"config.json": lies}),
         ("wide.keras", members | {"config.json": config}),
         ("bare.keras", {name: data for name, data in members.items() if name != "config.json"}),
     ):
@@ -280,6 +285,8 @@ def test_a_file_that_declares_more_weights_than_it_holds(tmp_path: Path) -> None
         load_keras(tmp_path / "wide.keras")
     with pytest.raises(ModelError, match="holds no configuration of a network"):
         load_keras(tmp_path / "bare.keras")
+    with pytest.raises(ModelError, match=r"lying.keras' cannot be built: .*2147483648"):
+        load_keras(tmp_path / "lying.keras")
     with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", bytes(1 << 27))
     with pytest.raises(ModelError, match=r"unpacks to \d+ bytes, many times its own size"):

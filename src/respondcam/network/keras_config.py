@@ -51,7 +51,7 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
                 f"The Keras file {str(file)!r} has a layer {where!r} of kind {kind}. "
                 f"Accepted: {', '.join(sorted(layers))}."
             )
-    declared = _declared(keras, config)
+    declared = _declared(keras, config, file)
     if declared > size + _SLACK:
         raise ModelError(
             f"The Keras file {str(file)!r} declares {declared} weights, more than its {size} bytes "
@@ -111,12 +111,26 @@ def _classes(config: Any) -> Iterator[tuple[str, str]]:
             waiting += one
 
 
-def _declared(keras: Any, config: Any) -> int:
-    """Number of weights of the network, built where tensors take no memory; 0 if it cannot be."""
+def _declared(keras: Any, config: Any, file: Path) -> int:
+    """Number of weights of the network, built where tensors take no memory.
+
+    Of an .h5 file that cannot be built so it is 0: older versions wrote other configurations, which
+    Keras reads in a way of its own.
+
+    Raises
+    ------
+    ModelError
+        If a .keras file cannot be built: Keras would find that out late, with memory taken.
+    """
     if keras.backend.backend() != "torch":
         return 0
     try:
         with keras.device("meta"):
             return int(keras.saving.deserialize_keras_object(config).count_params())
-    except Exception:  # reading it, which comes next, says what is wrong
-        return 0
+    except Exception as error:  # a different one for every kind of damage
+        if file.suffix.lower() != ".keras":
+            return 0  # reading it, which comes next, says what is wrong
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"The Keras file {str(file)!r} cannot be built: {type(error).__name__}: {said}"
+        ) from error
