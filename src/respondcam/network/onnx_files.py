@@ -4,7 +4,8 @@ Each node of the file becomes a layer under its own name, with slashes for dots 
 (``/layer4/layer4.1/conv2/Conv`` is ``layer4/layer4/1/conv2/Conv``). Files of newer operator sets
 are first brought to the last one that onnx2torch knows, by onnx's own version converter.
 
-Limits: what onnx2torch cannot translate is refused with the operators' names. Sizes that the file
+Limits: what onnx2torch cannot translate is refused with the operators' names, and what it would
+translate into something else with the node's (onnx_meaning.py). Sizes that the file
 fixes (often the batch) stay fixed.
 """
 
@@ -17,6 +18,7 @@ from torch import nn
 from respondcam._extras import require
 from respondcam._files import expanded
 from respondcam.errors import MissingExtraError, ModelError, RespondCAMWarning
+from respondcam.network.onnx_meaning import check_meaning, check_versions
 from respondcam.network.onnx_sizes import check_sizes
 
 _KNOWN_OPSET = 17  # the last one whose operators onnx2torch translates
@@ -34,7 +36,7 @@ def load_onnx(path: str | Path) -> nn.Module:
     ------
     ModelError
         If the file is missing or damaged, its external data is missing, or it has operators that
-        cannot be translated.
+        cannot be translated, or not rightly.
     MissingExtraError
         If onnx, onnx2torch or what that needs are not installed.
     """
@@ -48,8 +50,12 @@ def load_onnx(path: str | Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message="(?s).*might differ")
+            warnings.filterwarnings("ignore", module=r"onnx2torch\..*resize")  # check_meaning's
+            check_versions(proto, file)
             proto = _supported(proto, file)
             check_sizes(proto, file)
+            check_meaning(proto, file)
             network: nn.Module = converter.convert(proto)
     except ModelError:
         raise

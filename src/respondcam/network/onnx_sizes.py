@@ -35,7 +35,7 @@ def check_sizes(proto: Any, path: Path) -> None:
     ModelError
         Before any memory is taken.
     """
-    known = _small_constants(proto.graph)
+    known = small_constants(proto.graph)
     shapes = {weight.name: tuple(weight.dims) for weight in proto.graph.initializer}
     for node in proto.graph.node:
         found = _too_large(node, known) or _other_kernel(node, shapes)
@@ -77,7 +77,7 @@ def _other_kernel(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ""
 
 
-def _small_constants(graph: Any) -> dict[str, list[float]]:
+def small_constants(graph: Any) -> dict[str, list[float]]:
     """Values of the weights and Constant nodes that are short enough to be sizes."""
     known = {weight.name: _values(weight) for weight in graph.initializer}
     for node in graph.node:
