@@ -17,6 +17,7 @@ from respondcam.large import explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
 from respondcam.volume.ome_zarr import create_image
+from tests.series import write_series
 
 
 def stop_after(monkeypatch, name: str, count: int, error: BaseException) -> None:
@@ -158,6 +159,32 @@ def test_a_volume_truncated_during_the_run(run, tomogram, monkeypatch, straight,
         run(stitch="sum", target="all")
     tomogram.write_bytes(whole)
     assert bytes_of(run(stitch="sum", target="all").store) == straight
+
+
+def test_a_folder_of_dicom_files(run, tmp_path, monkeypatch, bytes_of):
+    voxels = np.random.default_rng(0).integers(0, 50, (10, 9, 46))
+    folder = write_series(tmp_path / "series", voxels)
+    rc.write_volume(tmp_path / "same.nii.gz", rc.read_volume(folder))
+    plain = rc.read_volume(run(source=tmp_path / "same.nii.gz").store)
+    inside = run(source=folder, out="series/maps").store  # where maps may lie too
+    np.testing.assert_array_equal(rc.read_volume(inside).voxels, plain.voxels)
+    assert run(source=folder, out="series/maps").explained == 0
+
+    def changed(job, opened, tile):
+        region = reading(job, opened, tile)
+        (folder / "im603").write_bytes((folder / "im603").read_bytes())
+        return region
+
+    reading = local.read_region
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "read_region", changed)
+        with pytest.raises(VolumeError, match="changed during the run"):
+            run(source=folder)
+    whole = bytes_of(run(source=folder).store)
+    write_series(folder, voxels[::-1])
+    with pytest.raises(InputError, match="another run"):
+        run(source=folder)
+    assert bytes_of(run(source=folder, options={"overwrite": True}).store) != whole
 
 
 @pytest.mark.parametrize("change", ["written anew", "truncated", "deleted", "turned up"])
