@@ -130,7 +130,7 @@ def explain_windows(
         trust=network.trust,
         classes=network.classes,
     )
-    notes += left_out(files)
+    notes += left_out(files, sources)
     settings = _settings(asked, common, layers, loaded)
     if settings.target == "predicted":
         notes.append(
