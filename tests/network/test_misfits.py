@@ -2,11 +2,14 @@
 
 import logging
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import respondcam
 from respondcam import RespondCAM
 from respondcam._readers import at_the_command_line
 from respondcam.errors import ModelError
@@ -70,6 +73,49 @@ def test_at_the_command_line_windows_are_a_remedy(case: str) -> None:
     model, size, words = CASES[case]
     with at_the_command_line(), pytest.raises(ModelError, match=f"{words}.*--window"):
         RespondCAM(model)(torch.rand(1, 1, size, size, size))
+
+
+def test_windows_that_would_not_fit_are_no_remedy() -> None:
+    model = CASES["linear"][0]
+    for size, words in ((9, "where that fits.*shortest axis has 9 voxels"), (33, "--window 32")):
+        with at_the_command_line(), pytest.raises(ModelError, match=words) as caught:
+            RespondCAM(model)(torch.rand(1, 1, size, size + 30, size))
+        assert ("--window 32" in str(caught.value)) == (size > 32)
+
+
+@pytest.mark.parametrize(
+    ("first", "axes", "words"),
+    [
+        (nn.Conv2d(1, 2, 1), 3, r"two-dimensional.*three axes.*slice.*\(batch, channel, y, x\)"),
+        (nn.BatchNorm2d(1), 3, "two-dimensional.*three axes"),
+        (nn.ConvTranspose2d(1, 2, 2), 3, "two-dimensional.*three axes"),
+        (nn.Conv1d(1, 2, 1), 2, r"one-dimensional.*two axes.*line.*\(batch, channel, x\)"),
+    ],
+)
+def test_a_network_of_slices_says_so_of_a_volume(first: nn.Module, axes: int, words: str) -> None:
+    model = nn.Sequential(first, nn.ReLU()).eval()
+    with pytest.raises(ModelError, match=words) as caught:
+        RespondCAM(model, "1")(torch.rand(1, 1, *[8] * axes))
+    assert "None" not in str(caught.value)
+    with at_the_command_line(), pytest.raises(ModelError, match="Give a factory of a network"):
+        RespondCAM(model, "1")(torch.rand(1, 1, *[8] * axes))
+
+
+def test_channels_that_are_missing_are_put_together(tmp_path: Path) -> None:
+    """As the message says."""
+    model = pooled(nn.Conv3d(2, 2, 1))
+    with pytest.raises(ModelError, match=r"has 1 channel, and the network takes 2.*torch\.cat"):
+        RespondCAM(model)(torch.rand(1, 1, 8, 8, 8))
+    with at_the_command_line(), pytest.raises(ModelError) as caught:
+        RespondCAM(model)(torch.rand(1, 1, 8, 8, 8))
+    command = str(caught.value).split("in Python: ")[1].removesuffix(".")
+    for name, value in (("A", 1.0), ("B", 2.0)):
+        volume = respondcam.Volume(np.full((4, 5, 6), value), unit="mm")
+        respondcam.write_volume(tmp_path / f"{name}.nii.gz", volume)
+        command = command.replace(f'"{name}"', f'"{tmp_path}/{name}.nii.gz"')
+    exec(command.replace("AB", f"{tmp_path}/AB"), {"respondcam": respondcam, "numpy": np})
+    both = respondcam.read_volume(tmp_path / "AB.nii.gz")
+    assert both.voxels[:, 0, 0, 0].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
