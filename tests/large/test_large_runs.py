@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from tests.series import write_series
 
 import respondcam as rc
 from respondcam.errors import InputError, ModelError, VolumeError
@@ -17,7 +18,6 @@ from respondcam.large import explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
 from respondcam.volume.ome_zarr import create_image
-from tests.series import write_series
 
 
 def stop_after(monkeypatch, name: str, count: int, error: BaseException) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 import respondcam
 from respondcam import RespondCAM
 from respondcam._readers import at_the_command_line
-from respondcam.errors import ModelError
+from respondcam.errors import InputError, ModelError
 
 
 class Branches(nn.Module):
@@ -159,3 +159,54 @@ def test_what_a_network_logs_is_not_kept_back(caplog: pytest.LogCaptureFixture) 
         logger.removeHandler(caplog.handler)
     assert said.count("in another") == said.count("in this thread") > 0
     assert [record.getMessage() for record in caplog.records] == ["behind it"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_networks_without_values_say_so_and_stay_so(device: str) -> None:
+    first = nn.LazyConv3d(2, 1) if device == "cpu" else nn.Conv3d(1, 2, 1, device=device)
+    model = pooled(first)
+    with pytest.raises(ModelError, match="parameters without values"):
+        RespondCAM(model)(torch.rand(1, 1, 4, 4, 4))
+    with pytest.raises(ModelError, match="parameters without values"):
+        respondcam.inspect(model, torch.rand(1, 1, 4, 4, 4))
+    assert first.weight.is_meta or first.has_uninitialized_params()
+    if device == "cpu":
+        with torch.no_grad():
+            model(torch.rand(1, 1, 4, 4, 4))
+        RespondCAM(model)(torch.rand(1, 1, 4, 4, 4))
+
+
+class Leaving(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.conv(x)
+        raise SystemExit(4)
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+def test_the_end_of_a_program_is_left_to_it_but_for_the_command_line(layer: str | None) -> None:
+    model, x = Leaving().train(), torch.rand(1, 1, 4, 4, 4)
+    with pytest.raises(SystemExit):
+        RespondCAM(model, layer)(x)
+    with at_the_command_line(), pytest.raises(ModelError, match="SystemExit: 4"):
+        RespondCAM(model, layer)(x)
+    assert model.training
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+@pytest.mark.parametrize(("output", "words"), [("cat", "is a str"), (None, "is None")])
+def test_an_output_without_a_tensor_is_named(output: object, words: str, layer: str | None) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> object:
+            self.conv(x)
+            return output
+
+    with pytest.raises(InputError, match=f"output {words}, in which there is no tensor"):
+        RespondCAM(Odd(), layer)(torch.rand(1, 1, 4, 4, 4))

@@ -10,6 +10,7 @@ from torch import Tensor
 from respondcam._kinds import is_listed, is_mapping
 from respondcam._readers import is_typed, way
 from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam.network.failures import no_tensor
 from respondcam.network.trees import is_float, tensors
 
 
@@ -48,6 +49,8 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
         return _float(logits)
     if len(found) == 1:
         return found[0]
+    if wrong := no_tensor(output):
+        raise TargetError(wrong)
     raise TargetError(
         f"The model's output is {describe(output)}, and which tensor holds the scores is not "
         f"clear. {_pick(output)}"

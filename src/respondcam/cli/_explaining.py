@@ -29,6 +29,7 @@ from respondcam.cli._options import choice, parse_arguments, pick_device
 from respondcam.cli._remarks import intensities, on_intensities
 from respondcam.errors import InputError
 from respondcam.network.calibration import AXIS_ORDER
+from respondcam.network.failures import refuse_without_values
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, builds, load_model
 from respondcam.network.weights import file_sha256
@@ -158,6 +159,7 @@ def open_model(
         )
     loaded = loaded.with_names(classes)
     for network in (loaded.module, *loaded.others):
+        refuse_without_values(network)
         network.to(where)
     if loaded.weights and loaded.weights.note:
         notes.append(loaded.weights.note)

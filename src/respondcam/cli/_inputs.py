@@ -295,10 +295,11 @@ def _beside(folder: Path) -> str:
     slices = [path for path in sorted(folder.iterdir()) if _is_slice(path)]
     if not slices:
         return ""
-    many = "1 DICOM file" if len(slices) == 1 else f"{len(slices)} DICOM files"
+    one = len(slices) == 1
+    many = "1 DICOM file" if one else f"{len(slices)} DICOM files"
     return (
-        f"{many} of {str(folder)!r} beside its other volumes {'was' if len(slices) == 1 else 'were'}"
-        f" not looked at; a file of the series, such as {str(slices[0])!r}, stands for all of it"
+        f"{many} of {str(folder)!r} beside its other volumes {'was' if one else 'were'} not looked "
+        f"at; a file of the series, such as {str(slices[0])!r}, stands for all of it"
     )
 
 

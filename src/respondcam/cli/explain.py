@@ -371,7 +371,10 @@ def explain(
         results.code = results.code or reports.code
     if not quiet or as_json:
         _report(
-            results, [*left_out(files, sources), *notes, *advice(loaded, settings)], pages, as_json=as_json
+            results,
+            [*left_out(files, sources), *notes, *advice(loaded, settings)],
+            pages,
+            as_json=as_json,
         )
     results.leave()
 

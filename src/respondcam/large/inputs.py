@@ -1,9 +1,9 @@
 """Which volume a run belongs to: its digest, and a quick look whether it still is the same.
 
 The digest covers every byte of the file, of every file of an OME-Zarr store, or of every file that
-lies in a folder of DICOM files: reading a volume once costs little beside running a network over it,
-and a sample would miss a change elsewhere. What lies in sub-folders of a DICOM folder is no part of
-the series, and can be the maps themselves.
+lies in a folder of DICOM files: reading a volume once costs little beside running a network over
+it, and a sample would miss a change elsewhere. What lies in sub-folders of a DICOM folder is no
+part of the series, and can be the maps themselves.
 """
 
 import hashlib

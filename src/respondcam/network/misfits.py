@@ -113,10 +113,13 @@ def _of_fewer_axes(said: str, shapes: Sequence[Sequence[int]]) -> str:
         f"together"
     )
     alone = f"a {slices} alone as a tensor ({axes})"
-    return f"The network is {_WORDS[takes]}-dimensional, and the image has {_WORDS[given]} axes. " + (
-        way(
-            python=f"Give {alone}, or explain {inside}.",
-            command_line=f"Give a factory of {inside}; {alone} is explained in Python.",
+    return (
+        f"The network is {_WORDS[takes]}-dimensional, and the image has {_WORDS[given]} axes. "
+        + (
+            way(
+                python=f"Give {alone}, or explain {inside}.",
+                command_line=f"Give a factory of {inside}; {alone} is explained in Python.",
+            )
         )
     )
 
@@ -131,9 +134,7 @@ def _windows(shapes: Sequence[Sequence[int]]) -> str:
         else f"with --window, where that fits into the image, whose shortest axis has {shortest} "
         f"voxels"
     )
-    return way(
-        python="", command_line=f", or explain windows of a size that it takes, {fitting}"
-    )
+    return way(python="", command_line=f", or explain windows of a size that it takes, {fitting}")
 
 
 def _last_axis(shapes: Sequence[Sequence[int]]) -> int:
