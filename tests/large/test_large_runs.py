@@ -308,7 +308,7 @@ def test_a_network_in_memory_works_without_an_address(run, straight, bytes_of, t
 def test_progress_reads_well_in_a_log(run):
     lines: list[str] = []
     run(options={"say": lines.append})
-    assert "windows/s" in lines[-1]
+    assert "windows/s" not in lines[-1]  # the outcome has it
     assert "gap" in lines[-1]
     assert lines[-1].startswith("tomo.mrc: 44 of 44 windows")
     run(options={"say": lines.append})
