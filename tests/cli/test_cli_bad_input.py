@@ -323,6 +323,13 @@ def test_an_interruption_within_generated_code(tmp_path):
     assert run.stderr == "respondcam: Interrupted. Nothing was written.\n"
 
 
+@pytest.mark.parametrize("command", ["explain", "audit"])
+def test_a_list_of_particles_is_sent_to_its_images(cli, nets, tmp_path, command):
+    (tmp_path / "particles.star").write_text("data_particles")
+    result = cli(command, "particles.star", "--model", f"{nets}:net")
+    assert_refused(result, "list of particles.*folder of the images.*respondcam average")
+
+
 def test_a_pattern_without_files(cli, nets, tmp_path):
     assert_refused(cli("explain", "nothing-*.mrc", "--model", f"{nets}:net"), "No file matches")
     assert_nothing_left(tmp_path)
