@@ -176,6 +176,19 @@ def warn_of_probabilities(output: Tensor) -> None:
         )
 
 
+def warn_of_one_number(output: Tensor) -> None:
+    """Tell somebody at the command line, who named no target, how a single number is read."""
+    if is_typed() and batched(output).shape[1:] == (1,):
+        warnings.warn(ONE_NUMBER, RespondCAMWarning, stacklevel=2)
+
+
+ONE_NUMBER = (
+    "the network gives one number, which is read as yes (class 1) or no (class 0, whose score is "
+    "the number's negative); of a regression, respondcam explain --target value explains the "
+    "number itself"
+)
+
+
 def check_classes(wanted: Sequence[int], output: Tensor) -> None:
     """Raise TargetError if a class number is out of range."""
     count = class_count(output)

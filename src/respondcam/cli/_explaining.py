@@ -21,7 +21,7 @@ from respondcam.attribution import (
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
 from respondcam.attribution.naming import check_names, with_names
-from respondcam.attribution.outputs import output_part
+from respondcam.attribution.outputs import ONE_NUMBER, output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._inputs import Source, channel_files
@@ -301,6 +301,8 @@ def explain_source(
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
+    if class_names:  # of yes and no
+        notes = [note for note in notes if note != ONE_NUMBER]
     notes = [with_names(note, class_names) for note in notes if note]
     return Explained(source, volume, explanations, turned, tuple(notes), channels)
 
