@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def test_a_place_that_is_not_told_in_scales_is_taken_for_unknown(tmp_path, steps
     with pytest.warns(RespondCAMWarning, match=rf"a\.zarr.*{words}.*place are taken for unknown"):
         volume = read_volume(path)
     assert (volume.unit, volume.affine.tolist()) == ("voxel", np.eye(4).tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RespondCAMWarning):
+            read_volume(path)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -106,7 +106,7 @@ def lay_open(path: Path) -> LazyVolume:
         scales = attributes.get("ome", attributes).get("multiscales")
         if scales:
             return _image(path, group, scales[0], attributes.get(OURS, {}))
-    except VolumeError:
+    except (VolumeError, RespondCAMWarning):  # also where warnings are made errors
         raise
     except Exception as error:
         raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
