@@ -1,6 +1,7 @@
 """Every kind of bad input: exit code 2, one clear message, nothing left behind."""
 
 import gzip
+import json
 import os
 import pickle
 import re
@@ -29,6 +30,41 @@ FILES = {
     "gzip cut short": ("bad.mrc.gz", lambda good: gzip.compress(good)[:900], "bad.mrc.gz"),
     "of no known kind": ("bad.docx", lambda good: good, ".mrc"),
 }
+
+
+ODD = """
+import sys
+import torch
+from torch import nn
+
+
+def net():
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+
+
+class Ends(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.net, self.end = net(), end
+
+    def forward(self, x):
+        return self.end(self.net(x))
+
+
+def leaves(): sys.exit(3)
+def leaving(): return Ends(lambda scores: sys.exit(0))
+def lazy(): return nn.Sequential(nn.LazyConv3d(4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+def meta(): return net().to("meta")
+def text(): return Ends(lambda scores: "cat")
+def none(): return Ends(lambda scores: None)
+
+
+def talking():
+    print("built")
+    return Ends(lambda scores: print("run") or scores)
+"""
 
 
 def assert_refused(result, *words: str) -> str:
@@ -103,7 +139,9 @@ def cube(tmp_path, make) -> Path:
         (("--target", "0,7"), ["7", "out of range"]),
         (("--target", "ribosome"), ["--target is 'ribosome'", "predicted, all"]),
         (("--target", "-1"), ["--target is '-1'"]),
-        (("--method", "gradcam"), ["--method is 'gradcam'", "respond"]),
+        (("--method", "gradcam"), ["'gradcam'. Did you mean grad\\? Accepted: respond"]),
+        (("--method", "Grad-CAM++"), [r"Did you mean grad\+\+\?"]),
+        (("--method", "hires_cam"), [r"Did you mean hires\?"]),
         (("--normalize", "max"), ["--normalize is 'max'", "zscore"]),
         (("--axes", "yxz"), ["--axes is 'yxz'", "zyx, xyz"]),
         (("--align", "even"), ["--align is 'even'", "measured"]),
@@ -214,7 +252,7 @@ def test_a_name_that_is_too_long(cli, nets, make, tmp_path):
 def test_an_output_folder_of_an_empty_name(cli, tmp_path, command):
     before = sorted(tmp_path.iterdir())
     result = cli(*command, "--out", "")
-    assert result.code == 2
+    assert result.code == 2, result.err
     assert "--out" in result.err
     assert "is empty" in result.err
     assert sorted(tmp_path.iterdir()) == before
@@ -226,6 +264,42 @@ def test_a_fault_of_the_network_s_own_code(cli, nets, cube, tmp_path):
     assert "inside the network" in result.err
     assert "Traceback" not in result.err
     assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("leaves", ["failed", "SystemExit: 3"]),
+        ("leaving", ["ended the program", "SystemExit: 0"]),
+        ("lazy", ["parameters without values", "Run the network once"]),
+        ("meta", ["parameters without values", "to_empty"]),
+        ("text", ["output is a str"]),
+        ("none", ["output is None"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["explain", "audit", "layers"])
+def test_networks_that_give_nothing(cli, cube, tmp_path, factory, words, command):
+    (tmp_path / "odd.py").write_text(ODD)
+    file = ("--input", cube) if command == "layers" else (cube,)
+    result = cli(command, *file, "--model", f"{tmp_path}/odd.py:{factory}")
+    if command == "layers" and factory in ("text", "none"):  # whose layers are there all the same
+        return
+    assert result.code == 2, result.err
+    for word in words:
+        assert word in result.err
+    assert_nothing_left(tmp_path)
+
+
+def test_what_a_network_prints_stays_out_of_the_document(cli, cube, tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    base = ("explain", cube, "--model", f"{tmp_path}/odd.py:talking")
+    for more in ((), ("--window", "6", "--target", "0")):
+        result = cli(*base, "--json", "--overwrite", *more)
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["notes"]
+        assert "built" in result.err
+        assert "run" in result.err
+    assert "built" in cli(*base, "--overwrite").out
 
 
 def test_an_interruption_leaves_nothing(cli, nets, cube, tmp_path, monkeypatch):
@@ -247,6 +321,13 @@ def test_an_interruption_within_generated_code(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 130
     assert run.stderr == "respondcam: Interrupted. Nothing was written.\n"
+
+
+@pytest.mark.parametrize("command", ["explain", "audit"])
+def test_a_list_of_particles_is_sent_to_its_images(cli, nets, tmp_path, command):
+    (tmp_path / "particles.star").write_text("data_particles")
+    result = cli(command, "particles.star", "--model", f"{nets}:net")
+    assert_refused(result, "list of particles.*folder of the images.*respondcam average")
 
 
 def test_a_pattern_without_files(cli, nets, tmp_path):

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.series import write_series
 
 from respondcam.cli._inputs import find_sources, left_out, output_names, slug
 from respondcam.errors import InputError
@@ -128,6 +130,46 @@ def test_a_folder_with_volumes_further_down_only_says_so(tmp_path):
     touch(tmp_path, "one/b.mrc")
     with pytest.raises(InputError, match=r"1 sub-folder of .*\*\*/\*.mrc.*Known suffixes"):
         find_sources([str(tmp_path)])
+
+
+def test_files_of_a_series_are_one_volume(tmp_path):
+    voxels = np.ones((3, 4, 5))
+    for series in ("1.2.3.6", "1.2.3.7"):
+        write_series(tmp_path, voxels, series=series)
+    touch(tmp_path, "im999", "a.mrc")
+    files = [str(tmp_path / "*")]
+    sources = find_sources(files)
+    assert [source.name for source in sources] == ["a", "im600", "im700", "im999"]
+    (note,) = left_out(files, sources)
+    assert note.startswith("6 of the files are slices of 2 DICOM series; each series is one volume")
+    assert note.endswith("called by its first file: im600, im700")
+    (alone,) = find_sources([str(tmp_path / "im601")])
+    assert left_out([str(tmp_path / "im601")], [alone]) == []
+
+
+def test_dicom_files_beside_other_volumes_are_said_to_be_passed_over(tmp_path):
+    write_series(tmp_path, np.ones((3, 4, 5)))
+    assert left_out([str(tmp_path)], find_sources([str(tmp_path)])) == []
+    touch(tmp_path, "a.nii.gz", "DICOMDIR")
+    assert [source.name for source in find_sources([str(tmp_path)])] == ["a"]
+    (note,) = left_out([str(tmp_path)])
+    assert note.startswith(f"3 DICOM files of {str(tmp_path)!r} beside its other volumes were not")
+    assert f"such as {str(tmp_path / 'im600')!r}, stands for all of it" in note
+
+
+@pytest.mark.parametrize("suffix", ["", ".dcm", ".IMA"])
+def test_folders_of_patients_are_counted_with_a_pattern_that_works(tmp_path, suffix):
+    for patient in ("p1", "p2"):
+        write_series(tmp_path / patient / "CT", np.ones((3, 4, 5)))
+        for path in (tmp_path / patient / "CT").iterdir():
+            path.rename(f"{path}{suffix}")
+    with pytest.raises(InputError, match=r"2 sub-folders of .* with DICOM series were") as refused:
+        find_sources([str(tmp_path)])
+    pattern = str(refused.value).split("such as ")[1].split("'")[1]
+    assert [source.path for source in find_sources([pattern])] == [
+        tmp_path / "p1" / "CT",
+        tmp_path / "p2" / "CT",
+    ]
 
 
 def test_a_folder_that_may_not_be_read_is_named_itself(tmp_path, monkeypatch):

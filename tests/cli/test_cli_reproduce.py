@@ -65,7 +65,7 @@ def test_localisation_from_the_command(brief: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table2"], "The experiment is 'table2'. Accepted: table1, figure3"),
+        (["table2"], "The experiment is 'table2'. Did you mean table1? Accepted: table1, figure3"),
         (["table1", *SMALL, "--budget", "endless"], "--budget is 'endless'"),
         (["table1", *SMALL, "--network", "cnn-3"], "--network is 'cnn-3'"),
         (["table1", *SMALL, "--per-class", "0"], "--per-class is 0"),

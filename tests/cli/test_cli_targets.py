@@ -56,6 +56,40 @@ def score(told: str) -> float:
     return one["account"]["score"]
 
 
+def test_one_number_is_said_to_be_read_as_yes_or_no(folder: Path) -> None:
+    with (folder / "net.py").open("a") as file:
+        file.write(
+            "def regression():\n"
+            "    net = nn.Sequential(*segmenter()[:2], nn.AdaptiveAvgPool3d(1), nn.Flatten(),\n"
+            "        nn.Linear(4, 1), nn.Flatten(0))\n"
+            "    return net\n"
+            "def mask():\n"
+            "    return nn.Sequential(*segmenter()[:2], nn.Conv3d(4, 1, 1))\n"
+        )
+
+    def call(command: str, factory: str, *more: str) -> str:
+        given = [command, str(folder / "scan.nii.gz"), "--model", f"{folder / 'net.py'}:{factory}"]
+        out = [] if command == "audit" else ["--out", str(folder / "out"), "--overwrite"]
+        result = CliRunner().invoke(app, [*given, *more, *out])
+        assert result.exit_code == 0, result.stderr
+        return " ".join(result.stdout.split())
+
+    words = "one number, which is read as yes (class 1) or no (class 0"
+    assert call("explain", "regression").count(words) == 1
+    (record,) = (folder / "out").glob("*.json")
+    assert words in record.read_text("utf-8")
+    assert call("audit", "regression").count(words) == 1
+    assert call("explain", "regression", "--window", "4").count(words) == 1
+    for factory, *more in (
+        ("regression", "--target", "value"),
+        ("regression", "--target", "1"),
+        ("regression", "--classes", "no,yes"),
+        ("mask",),
+        ("segmenter",),
+    ):
+        assert words not in call("explain", factory, *more)
+
+
 def test_a_mask_a_box_and_voxels_agree(folder: Path) -> None:
     inside = np.zeros((6, 7, 8))
     inside[1:3, 2, 4] = 1

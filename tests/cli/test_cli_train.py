@@ -26,10 +26,14 @@ def test_train_then_explain(tmp_path: Path) -> None:
     assert told["classes"] == ["groel", "p97"]
     assert len(told["history"]) == 2
     _, text, _ = run("train", *QUICK, "--out", str(out))  # done: only says it again
-    assert f"--model paper:cnn-2 --model-arg size=16 --weights {out / 'model.safetensors'}" in text
+    weights = f"--weights {out / 'model.safetensors'}"
+    assert f"--model paper:cnn-2 --model-arg size=16 {weights} --normalize zscore\n" in text
+    if "hardly better than guessing" in text:
+        assert "Train on more images (--per-class) or" in text
     card = (out / "card.md").read_text("utf-8")
     assert "groel, p97" in card
     assert '"snr": "0.1"' in card
+    assert "mean 0 and standard deviation 1 (--normalize zscore)" in card
 
     simulated = tmp_path / "simulated"
     more = [*QUICK[:10], "--max-shift", "0.5", "--per-class", "2", "--device", "cpu"]
@@ -48,6 +52,12 @@ def test_train_then_explain(tmp_path: Path) -> None:
     )
     assert code == 0
     assert "held-out images right, 2 classes, 1 epoch of " in text
+    assert "hardly better than guessing" in text
+    assert "--per-class" not in text
+
+    code, _, errors = run("train", "--data", str(simulated), "--out", str(tmp_path / "third"))
+    assert code == 2
+    assert f"takes them with --folder {simulated}" in errors
 
 
 def test_the_same_command_goes_on_and_another_is_refused(tmp_path: Path) -> None:

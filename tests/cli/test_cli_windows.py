@@ -1,5 +1,6 @@
 """``respondcam explain --window`` from a file to a store."""
 
+import importlib.util
 import json
 
 import mrcfile
@@ -90,6 +91,29 @@ def test_what_cannot_be_done_is_one_message(cli, base, tmp_path, options, words)
     assert words in result.err
     assert result.err.count("respondcam:") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["4,5,6", "4x5x6", "4, 5, 6"])
+def test_both_ways_to_write_three_numbers(cli, base, text):
+    result = cli(*base[:-1], text, "--dry-run")
+    assert "36 windows" in result.out, result.err
+
+
+def test_a_missing_extra_is_said_before_anything_else(cli, base, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "zarr" else find(name)
+    )
+    result = cli(*base[:-1], "99")
+    assert result.code == 2
+    assert "pip install 'respondcam[large]'" in result.err
+
+
+def test_the_speed_is_told_once(cli, base):
+    result = cli(*base, "--target", "1")
+    assert result.out.count("windows/s") == 1
+    assert result.err.count("windows/s") == 0
+    assert "18 of 18 windows" in result.err
 
 
 def test_a_network_that_rejects_the_window(cli, nets, mrc):

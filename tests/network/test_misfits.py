@@ -2,14 +2,17 @@
 
 import logging
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import respondcam
 from respondcam import RespondCAM
 from respondcam._readers import at_the_command_line
-from respondcam.errors import ModelError
+from respondcam.errors import InputError, ModelError
 
 
 class Branches(nn.Module):
@@ -72,6 +75,49 @@ def test_at_the_command_line_windows_are_a_remedy(case: str) -> None:
         RespondCAM(model)(torch.rand(1, 1, size, size, size))
 
 
+def test_windows_that_would_not_fit_are_no_remedy() -> None:
+    model = CASES["linear"][0]
+    for size, words in ((9, "where that fits.*shortest axis has 9 voxels"), (33, "--window 32")):
+        with at_the_command_line(), pytest.raises(ModelError, match=words) as caught:
+            RespondCAM(model)(torch.rand(1, 1, size, size + 30, size))
+        assert ("--window 32" in str(caught.value)) == (size > 32)
+
+
+@pytest.mark.parametrize(
+    ("first", "axes", "words"),
+    [
+        (nn.Conv2d(1, 2, 1), 3, r"two-dimensional.*three axes.*slice.*\(batch, channel, y, x\)"),
+        (nn.BatchNorm2d(1), 3, "two-dimensional.*three axes"),
+        (nn.ConvTranspose2d(1, 2, 2), 3, "two-dimensional.*three axes"),
+        (nn.Conv1d(1, 2, 1), 2, r"one-dimensional.*two axes.*line.*\(batch, channel, x\)"),
+    ],
+)
+def test_a_network_of_slices_says_so_of_a_volume(first: nn.Module, axes: int, words: str) -> None:
+    model = nn.Sequential(first, nn.ReLU()).eval()
+    with pytest.raises(ModelError, match=words) as caught:
+        RespondCAM(model, "1")(torch.rand(1, 1, *[8] * axes))
+    assert "None" not in str(caught.value)
+    with at_the_command_line(), pytest.raises(ModelError, match="Give a factory of a network"):
+        RespondCAM(model, "1")(torch.rand(1, 1, *[8] * axes))
+
+
+def test_channels_that_are_missing_are_put_together(tmp_path: Path) -> None:
+    """As the message says."""
+    model = pooled(nn.Conv3d(2, 2, 1))
+    with pytest.raises(ModelError, match=r"has 1 channel, and the network takes 2.*torch\.cat"):
+        RespondCAM(model)(torch.rand(1, 1, 8, 8, 8))
+    with at_the_command_line(), pytest.raises(ModelError) as caught:
+        RespondCAM(model)(torch.rand(1, 1, 8, 8, 8))
+    command = str(caught.value).split("in Python: ")[1].removesuffix(".")
+    for name, value in (("A", 1.0), ("B", 2.0)):
+        volume = respondcam.Volume(np.full((4, 5, 6), value), unit="mm")
+        respondcam.write_volume(tmp_path / f"{name}.nii.gz", volume)
+        command = command.replace(f'"{name}"', f'"{tmp_path}/{name}.nii.gz"')
+    exec(command.replace("AB", f"{tmp_path}/AB"), {"respondcam": respondcam, "numpy": np})
+    both = respondcam.read_volume(tmp_path / "AB.nii.gz")
+    assert both.voxels[:, 0, 0, 0].tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     "first", [nn.Conv3d(1, 2, 1), nn.BatchNorm3d(1), nn.AvgPool3d(2), nn.ConvTranspose3d(1, 2, 2)]
 )
@@ -113,3 +159,54 @@ def test_what_a_network_logs_is_not_kept_back(caplog: pytest.LogCaptureFixture) 
         logger.removeHandler(caplog.handler)
     assert said.count("in another") == said.count("in this thread") > 0
     assert [record.getMessage() for record in caplog.records] == ["behind it"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_networks_without_values_say_so_and_stay_so(device: str) -> None:
+    first = nn.LazyConv3d(2, 1) if device == "cpu" else nn.Conv3d(1, 2, 1, device=device)
+    model = pooled(first)
+    with pytest.raises(ModelError, match="parameters without values"):
+        RespondCAM(model)(torch.rand(1, 1, 4, 4, 4))
+    with pytest.raises(ModelError, match="parameters without values"):
+        respondcam.inspect(model, torch.rand(1, 1, 4, 4, 4))
+    assert first.weight.is_meta or first.has_uninitialized_params()
+    if device == "cpu":
+        with torch.no_grad():
+            model(torch.rand(1, 1, 4, 4, 4))
+        RespondCAM(model)(torch.rand(1, 1, 4, 4, 4))
+
+
+class Leaving(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.conv(x)
+        raise SystemExit(4)
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+def test_the_end_of_a_program_is_left_to_it_but_for_the_command_line(layer: str | None) -> None:
+    model, x = Leaving().train(), torch.rand(1, 1, 4, 4, 4)
+    with pytest.raises(SystemExit):
+        RespondCAM(model, layer)(x)
+    with at_the_command_line(), pytest.raises(ModelError, match="SystemExit: 4"):
+        RespondCAM(model, layer)(x)
+    assert model.training
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+@pytest.mark.parametrize(("output", "words"), [("cat", "is a str"), (None, "is None")])
+def test_an_output_without_a_tensor_is_named(output: object, words: str, layer: str | None) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> object:
+            self.conv(x)
+            return output
+
+    with pytest.raises(InputError, match=f"output {words}, in which there is no tensor"):
+        RespondCAM(Odd(), layer)(torch.rand(1, 1, 4, 4, 4))

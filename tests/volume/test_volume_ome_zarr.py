@@ -2,6 +2,8 @@
 
 import json
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ def image(
     *,
     version: str = "0.4",
     unit: str | None = None,
-    steps: tuple[dict, ...] = (),
+    steps: Sequence[dict] | None = None,
     later: tuple[dict, ...] = (),
     **chunks,
 ) -> Path:
@@ -31,6 +33,7 @@ def image(
     format_ = 2 if version == "0.4" else 3
     group = zarr.open_group(str(path), mode="w", zarr_format=format_)
     kinds = {"c": "channel", "t": "time"}
+    steps = [{"type": "scale", "scale": [1.0] * len(axes)}] if steps is None else steps
     named = [{"name": one, "type": kinds.get(one, "space")} for one in axes]
     named = [one | ({"unit": unit} if unit and one["type"] == "space" else {}) for one in named]
     scales = {
@@ -43,6 +46,26 @@ def image(
     stored = group.create_array("finest", shape=array.shape, dtype=array.dtype, **chunks)
     stored[...] = array
     return path
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([{"type": "affine", "affine": [[4, 0, 0, 5], [0, 3, 0, 6], [0, 0, 2, 7]]}], "kind affine"),
+        ([{"type": "rotation", "rotation": [[0, 1, 0], [1, 0, 0], [0, 0, 1]]}], "kind rotation"),
+        ([], "no coordinate transformation of the kind scale"),
+        ([{"type": "identity"}], "no coordinate transformation of the kind scale"),
+    ],
+)
+def test_a_place_that_is_not_told_in_scales_is_taken_for_unknown(tmp_path, steps, words):
+    path = image(tmp_path / "a.zarr", steps=steps, unit="micrometer")
+    with pytest.warns(RespondCAMWarning, match=rf"a\.zarr.*{words}.*place are taken for unknown"):
+        volume = read_volume(path)
+    assert (volume.unit, volume.affine.tolist()) == ("voxel", np.eye(4).tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RespondCAMWarning):
+            read_volume(path)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -64,6 +64,30 @@ def test_voxel_sizes_of_ome_are_micrometres_unless_they_say_otherwise(tmp_path):
         read_volume(tmp_path / "b.ome.tif")
 
 
+def test_units_that_differ_from_axis_to_axis_are_converted(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    for units, unit, lengths in (
+        (("nm", "nm", "um"), "angstrom", (9000.0, 3.0, 2.0)),
+        (("mm", "um", "um"), "mm", (0.0009, 0.0003, 0.2)),
+    ):
+        facts = {}
+        for axis, size, name in zip("XYZ", (0.2, 0.3, 0.9), units, strict=True):
+            facts |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": name}
+        tifffile.imwrite(path, ARRAY, metadata={"axes": "ZYX", **facts})
+        volume = read_volume(path)
+        assert volume.unit == unit
+        assert volume.voxel_size == pytest.approx(lengths)
+        write_volume(tmp_path / "b.ome.tif", volume)
+        np.testing.assert_allclose(read_volume(tmp_path / "b.ome.tif").affine, volume.affine)
+    tifffile.imwrite(path, ARRAY, metadata={"axes": "ZYX", **facts, "PhysicalSizeYUnit": "pixel"})
+    with pytest.raises(VolumeError, match="no single length"):
+        read_volume(path)
+    del facts["PhysicalSizeZ"], facts["PhysicalSizeZUnit"]
+    tifffile.imwrite(path, ARRAY, metadata={"axes": "ZYX", **facts})
+    with pytest.warns(RespondCAMWarning, match="taken as in x"):
+        assert read_volume(path).voxel_size == pytest.approx((0.2, 0.0003, 0.2))
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i2", "f2", "f4", "f8", "?"])
 def test_plain_stacks_have_no_unit(tmp_path, dtype):
     array = (10 * np.abs(ARRAY)).astype(dtype)
@@ -115,7 +139,7 @@ def test_several_stacks_are_listed(tmp_path):
     ("old", "new", "words"),
     [
         (b"</Image>", b"</Emage>", "damaged OME metadata"),
-        (b'PhysicalSizeYUnit="um"', b'PhysicalSizeYUnit="mm"', "no single length"),
+        (b'PhysicalSizeYUnit="um"', b'PhysicalSizeYUnit="zz"', "no single length"),
         (b'Unit="um"', b'Unit="zz"', "no single length"),
     ],
 )

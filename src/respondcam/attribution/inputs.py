@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
 from respondcam.errors import InputError
+from respondcam.network.failures import refuse_without_values
 from respondcam.network.split import scattered
 from respondcam.network.trees import image_tensor, plain, tensors
 from respondcam.network.unbatched import refuse_unbatched
@@ -61,6 +62,7 @@ def as_tensors(inputs: Inputs, model: nn.Module) -> Any:
             f"The input has shape {', '.join(map(str, shapes))}; expected (batch, channel, "
             f"*spatial) with at least one spatial axis and no empty one."
         )
+    refuse_without_values(model)
     found = scattered(model, found)
     refuse_unbatched(model, found)
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from respondcam._kinds import is_listed, is_mapping
 from respondcam._readers import is_typed, way
 from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam.network.failures import no_tensor
 from respondcam.network.trees import is_float, tensors
 
 
@@ -48,6 +49,8 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
         return _float(logits)
     if len(found) == 1:
         return found[0]
+    if wrong := no_tensor(output):
+        raise TargetError(wrong)
     raise TargetError(
         f"The model's output is {describe(output)}, and which tensor holds the scores is not "
         f"clear. {_pick(output)}"
@@ -171,6 +174,19 @@ def warn_of_probabilities(output: Tensor) -> None:
             RespondCAMWarning,
             stacklevel=2,
         )
+
+
+def warn_of_one_number(output: Tensor) -> None:
+    """Tell somebody at the command line, who named no target, how a single number is read."""
+    if is_typed() and batched(output).shape[1:] == (1,):
+        warnings.warn(ONE_NUMBER, RespondCAMWarning, stacklevel=2)
+
+
+ONE_NUMBER = (
+    "the network gives one number, which is read as yes (class 1) or no (class 0, whose score is "
+    "the number's negative); of a regression, respondcam explain --target value explains the "
+    "number itself"
+)
 
 
 def check_classes(wanted: Sequence[int], output: Tensor) -> None:

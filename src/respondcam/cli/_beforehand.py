@@ -40,6 +40,18 @@ def check_beforehand(
     return sources
 
 
+def check_windows() -> None:
+    """See to it that maps window by window can be written.
+
+    Raises
+    ------
+    MissingExtraError
+        If their extra is not installed.
+    """
+    for package in ("zarr", "ome_zarr_models"):
+        check_installed(package, extra="large", purpose="explain window by window (--window)")
+
+
 def _check_any(sources: Sequence[Source]) -> None:
     from respondcam.volume.io import check_readable, module_of
 

@@ -21,7 +21,7 @@ from respondcam.attribution import (
 from respondcam.attribution.explanation import Resolution
 from respondcam.attribution.methods import make
 from respondcam.attribution.naming import check_names, with_names
-from respondcam.attribution.outputs import output_part
+from respondcam.attribution.outputs import ONE_NUMBER, output_part
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._inputs import Source, channel_files
@@ -29,6 +29,7 @@ from respondcam.cli._options import choice, parse_arguments, pick_device
 from respondcam.cli._remarks import intensities, on_intensities
 from respondcam.errors import InputError
 from respondcam.network.calibration import AXIS_ORDER
+from respondcam.network.failures import refuse_without_values
 from respondcam.network.preparation import Preparation, Prepared
 from respondcam.network.sources import LoadedModel, builds, load_model
 from respondcam.network.weights import file_sha256
@@ -158,6 +159,7 @@ def open_model(
         )
     loaded = loaded.with_names(classes)
     for network in (loaded.module, *loaded.others):
+        refuse_without_values(network)
         network.to(where)
     if loaded.weights and loaded.weights.note:
         notes.append(loaded.weights.note)
@@ -299,6 +301,8 @@ def explain_source(
         channels = _channels(explainer, inputs, goal, settings)
     if source.note:
         notes.append(source.note)
+    if class_names:  # of yes and no
+        notes = [note for note in notes if note != ONE_NUMBER]
     notes = [with_names(note, class_names) for note in notes if note]
     return Explained(source, volume, explanations, turned, tuple(notes), channels)
 

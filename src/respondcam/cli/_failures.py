@@ -12,7 +12,7 @@ import typer
 from respondcam._files import REMEDIES, why_unwritten
 from respondcam._readers import at_the_command_line
 from respondcam.cli._interrupting import Interrupted, exit_code_of, left_behind
-from respondcam.cli._printing import say
+from respondcam.cli._printing import only_documents, say
 from respondcam.errors import InputError, is_out_of_memory
 
 P = ParamSpec("P")
@@ -29,7 +29,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with at_the_command_line():
+            with at_the_command_line(), only_documents(bool(kwargs.get("as_json"))):
                 return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -42,6 +42,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             told = str(stop) if isinstance(stop, Interrupted) else ""
             told = told or left_behind(name, out if isinstance(out, Path) else None)
             leave(f"Interrupted. {told}", exit_code_of(stop))
+        except SystemExit as stop:  # no code of ours: of a network, or of what it imports
+            leave(f"The code of the network ended the program (SystemExit: {stop.code}).", 1)
         except Exception as error:
             if os.environ.get("RESPONDCAM_DEBUG"):
                 traceback.print_exc()

@@ -13,6 +13,9 @@ from respondcam._files import expanded, slug
 from respondcam.errors import InputError
 
 _MOST_FOLDERS = 1000  # that are looked into for a note
+_MOST_FILES = 20  # of such a folder that are opened: they are of one kind as a rule
+_MOST_NAMED = 3
+_SLICES = (".dcm", ".dicom", ".ima")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Source:
         Why the maps have another format than the source; empty where they have the same.
     shown
         What it is called on the screen, where its file's name is not enough.
+    stands_for
+        How many of the files that were given: those of a DICOM series count as one volume.
     """
 
     path: Path
@@ -38,6 +43,7 @@ class Source:
     suffix: str
     note: str = ""
     shown: str = ""
+    stands_for: int = 1
 
     @property
     def label(self) -> str:
@@ -49,8 +55,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     """List the volumes that files, patterns and folders stand for, each one once.
 
     A pattern counts also where the shell did not expand it. A folder stands for the volumes
-    directly inside it or, if there are none, for a DICOM series. A file that does not exist is
-    listed like any other, so that reading it says so.
+    directly inside it or, if there are none, for a DICOM series; so does each file of a series. A
+    file that does not exist is listed like any other, so that reading it says so.
 
     Raises
     ------
@@ -70,14 +76,38 @@ def find_sources(given: Sequence[str]) -> list[Source]:
         raise InputError(
             "No file was given. Give volumes, patterns such as 'data/*.mrc' or folders."
         )
-    given_paths = list(paths.values())
-    for path in given_paths:
+    for path in paths.values():
         _check_name(path)
+    counts = _each_series_once(list(paths.values()))
+    given_paths = list(counts)
     names, labels = output_names(given_paths), shown_names(given_paths)
     return [
-        replace(_source(path, name), shown=label)
+        replace(_source(path, name), shown=label, stands_for=counts[path])
         for path, name, label in zip(given_paths, names, labels, strict=True)
     ]
+
+
+def _each_series_once(paths: Sequence[Path]) -> dict[Path, int]:
+    """Of the files of one DICOM series the first, which stands for all; and how many each is."""
+    folders = Counter(path.parent for path in paths if _is_slice(path))
+    counts: dict[Path, int] = {}
+    first: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        known = path
+        if folders[path.parent] > 1 and _is_slice(path) and (series := _series_of(path)):
+            known = first.setdefault((os.path.realpath(path.parent), series), path)
+        counts[known] = counts.get(known, 0) + 1
+    return counts
+
+
+def _series_of(path: Path) -> str:
+    """Identifier of the series that a file belongs to; empty where it tells none."""
+    from respondcam.volume.dicom import series_of
+
+    try:
+        return series_of(path)
+    except InputError:
+        return ""
 
 
 def shown_names(paths: Sequence[Path]) -> list[str]:
@@ -214,18 +244,24 @@ def _in_folder(folder: Path) -> list[Path]:
     volumes += [path for path in entries if path.is_dir() and is_zarr(path)]
     if volumes:
         return volumes
-    if any(_is_dicom(path) for path in files):
+    if any(_is_slice(path) for path in files):
         return [folder]
-    deeper = below(folder)
-    hint = f" {deeper[0].upper()}{deeper[1:]}." if deeper else ""
+    hint = "".join(f" {note[0].upper()}{note[1:]}." for note in below(folder))
     raise InputError(
         f"The folder {str(folder)!r} holds no volume and no DICOM series.{hint} Known suffixes: "
         f"{', '.join(read_suffixes())}."
     )
 
 
-def left_out(given: Sequence[str]) -> list[str]:
-    """Notes on the sub-folders with volumes of folders that were given: they are not looked into.
+def left_out(given: Sequence[str], sources: Sequence[Source] = ()) -> list[str]:
+    """Notes on what was given and is not explained: sub-folders, DICOM files beside others.
+
+    Parameters
+    ----------
+    given
+        As it was typed.
+    sources
+        What that stands for; files of one DICOM series are one.
 
     Examples
     --------
@@ -234,44 +270,86 @@ def left_out(given: Sequence[str]) -> list[str]:
     """
     from respondcam.volume.io import is_zarr
 
-    folders = [expanded(text) for text in given]
-    found = [below(path) for path in folders if path.is_dir() and not is_zarr(path)]
-    return [note for note in found if note]
+    folders = [path for path in map(expanded, given) if path.is_dir() and not is_zarr(path)]
+    notes = [note for folder in folders for note in (*below(folder), _beside(folder))]
+    return [note for note in (_together(sources), *notes) if note]
 
 
-def below(folder: Path) -> str:
-    """Say how many folders below one hold volumes, and how to give these; empty if none does."""
+def _together(sources: Sequence[Source]) -> str:
+    """Say that the files of a series were taken for one volume."""
+    several = [source for source in sources if source.stands_for > 1]
+    if not several:
+        return ""
+    named = ", ".join(source.label for source in several[:_MOST_NAMED])
+    more = f" and {len(several) - _MOST_NAMED} more" if len(several) > _MOST_NAMED else ""
+    return (
+        f"{sum(source.stands_for for source in several)} of the files are slices of {len(several)} "
+        f"DICOM series; each series is one volume, called by its first file: {named}{more}"
+    )
+
+
+def _beside(folder: Path) -> str:
+    """Say that DICOM files were passed over, since a folder holds other volumes too."""
+    if _in_folder(folder) == [folder]:
+        return ""
+    slices = [path for path in sorted(folder.iterdir()) if _is_slice(path)]
+    if not slices:
+        return ""
+    one = len(slices) == 1
+    many = "1 DICOM file" if one else f"{len(slices)} DICOM files"
+    return (
+        f"{many} of {str(folder)!r} beside its other volumes {'was' if one else 'were'} not looked "
+        f"at; a file of the series, such as {str(slices[0])!r}, stands for all of it"
+    )
+
+
+def below(folder: Path) -> list[str]:
+    """Say how many folders below one hold volumes or DICOM series, and how to give these."""
     from respondcam.volume.io import read_suffixes
 
     known = read_suffixes()
-    holding, example = 0, ""
-    walk = itertools.islice(os.walk(folder), _MOST_FOLDERS)
+    holding: dict[str, list[str]] = {"volumes": [], "DICOM series": []}  # with patterns for each
     looked = 0
-    for place, folders, files in walk:
+    for place, folders, files in itertools.islice(os.walk(folder), _MOST_FOLDERS):
         looked += 1
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
+        depth = len(Path(place).relative_to(folder).parts)
+        if not depth:
+            continue
         volumes = [name for name in files if _is_volume(Path(name), known)]
-        if Path(place) != folder and volumes:
-            holding += 1
-            example = example or suffix_of(Path(min(volumes)), known)
-    if not holding:
-        return ""
-    many = f"{'at least ' if looked == _MOST_FOLDERS else ''}{holding}"
-    holds = f"{many} sub-folder of {str(folder)!r} with volumes was"
-    hold = f"{many} sub-folders of {str(folder)!r} with volumes were"
-    pattern = f"{folder}/**/*{example}"
-    return f"{holds if holding == 1 else hold} not looked into; a pattern such as {pattern!r} does"
+        if volumes:
+            suffix = suffix_of(Path(min(volumes)), known)
+            holding["volumes"].append(f"{folder}/**/*{suffix}")
+        elif any(_is_slice(Path(place, name)) for name in sorted(files)[:_MOST_FILES]):
+            holding["DICOM series"].append(f"{folder}{'/*' * depth}")
+    least = "at least " if looked == _MOST_FOLDERS else ""
+    return [
+        f"{least}{len(patterns)} sub-folder{' of' if len(patterns) == 1 else 's of'} "
+        f"{str(folder)!r} with {what} {'was' if len(patterns) == 1 else 'were'} not looked into; a "
+        f"pattern such as {patterns[0]!r} does"
+        for what, patterns in holding.items()
+        if patterns
+    ]
 
 
 def _is_volume(path: Path, known: Sequence[str]) -> bool:
     suffix = suffix_of(path, known).lower()
     # .img only goes with its .hdr, and slices of a series are not volumes one by one
-    return suffix not in ("", ".img", ".dcm", ".dicom") and not path.name.startswith(".")
+    return suffix not in ("", ".img", *_SLICES) and not path.name.startswith(".")
 
 
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+def _is_slice(path: Path) -> bool:
+    """Whether a path is a file that is read as DICOM."""
+    from respondcam.volume.dicom import has_dicom_stamp
+    from respondcam.volume.io import read_suffixes
+
+    suffix = suffix_of(path, read_suffixes()).lower()
+    if suffix not in ("", *_SLICES) or path.name == "DICOMDIR":
+        return False
+    try:
+        return path.is_file() and (suffix != "" or has_dicom_stamp(path))
+    except OSError:
+        return False
 
 
 def _source(path: Path, name: str) -> Source:

@@ -13,7 +13,7 @@ from respondcam.cli._explaining import AXES, noted, open_model
 from respondcam.cli._inputs import Source, left_out
 from respondcam.cli._interrupting import Interrupted
 from respondcam.cli._large_figures import draw_sections
-from respondcam.cli._options import choice, parse_arguments, pick_device
+from respondcam.cli._options import choice, parse_arguments, pick_device, three_numbers
 from respondcam.cli._printing import console, number, percent, print_json, say, say_when
 from respondcam.cli._remarks import on_choice, on_grid, on_intensities, on_open_part
 from respondcam.cli._tables import print_notes
@@ -130,7 +130,7 @@ def explain_windows(
         trust=network.trust,
         classes=network.classes,
     )
-    notes += left_out(files)
+    notes += left_out(files, sources)
     settings = _settings(asked, common, layers, loaded)
     if settings.target == "predicted":
         notes.append(
@@ -191,15 +191,13 @@ def _method_options(common: dict[str, Any]) -> dict[str, Any]:
 
 
 def _window(text: str) -> tuple[int, int, int]:
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) not in (1, 3) or not all(p.isdecimal() and int(p) > 0 for p in parts):
+    found = three_numbers(f"{text},{text},{text}" if text.strip().isdecimal() else text)
+    if found is None or min(found) < 1:
         raise InputError(
             f"--window is {text!r}. Accepted: voxels of a cube such as 40, or along z, y, x such "
-            f"as 32,64,64."
+            f"as 32,64,64 or 32x64x64."
         )
-    numbers = [int(part) for part in parts]
-    z, y, x = numbers * 3 if len(numbers) == 1 else numbers
-    return z, y, x
+    return found
 
 
 def _cores() -> int:

@@ -1,6 +1,8 @@
 """Options that several commands share, and what their values may be."""
 
+import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +96,16 @@ NormalizeOption = Annotated[
         rich_help_panel=GOES_IN,
     ),
 ]
+WindowsNormalizeOption = Annotated[
+    str,
+    typer.Option(
+        "--normalize",
+        metavar="none|zscore|minmax|percentile",
+        help="What is done to the intensities first; as the network was trained. With --window it "
+        "is done to each window by itself.",
+        rich_help_panel=GOES_IN,
+    ),
+]
 AxesOption = Annotated[
     str,
     typer.Option(
@@ -158,11 +170,44 @@ def choice(value: str, accepted: Sequence[str], option: str) -> str:
     --------
     >>> choice("zyx", ["zyx", "xyz"], "--axes")
     'zyx'
+    >>> choice("Grad-CAM", ["respond", "grad", "grad++"], "--method")
+    Traceback (most recent call last):
+    respondcam.errors.InputError: --method is 'Grad-CAM'. Did you mean grad? Accepted: respond, ...
     """
     if value not in accepted:
         listed = ", ".join(accepted)
-        raise InputError(f"{option} is {value!r}. Accepted: {listed}.{_once_each(value, option)}")
+        raise InputError(
+            f"{option} is {value!r}.{_meant(value, accepted)} Accepted: {listed}."
+            f"{_once_each(value, option)}"
+        )
     return value
+
+
+def _meant(value: str, accepted: Sequence[str]) -> str:
+    """What a value that is not accepted comes close to."""
+    plain = {_plain(name): name for name in accepted}
+    near = difflib.get_close_matches(_plain(value), plain, n=1, cutoff=0.7)
+    return f" Did you mean {plain[near[0]]}?" if near else ""
+
+
+def _plain(name: str) -> str:
+    """A name as papers, people and other tools write it, alike: Grad-CAM, gradcam, grad_cam."""
+    return re.sub(r"[-_ ]|cam", "", name.lower()).replace("plus", "+")
+
+
+def three_numbers(text: str) -> tuple[int, int, int] | None:
+    """Voxels along z, y and x as they were typed, with either separator; None if it is not that.
+
+    Examples
+    --------
+    >>> three_numbers("32,64,64"), three_numbers("32x64x64"), three_numbers("32,64")
+    ((32, 64, 64), (32, 64, 64), None)
+    """
+    parts = [part.strip() for part in text.lower().replace("x", ",").split(",")]
+    if len(parts) != 3 or not all(part.isdecimal() and part.isascii() for part in parts):
+        return None
+    z, y, x = map(int, parts)
+    return z, y, x
 
 
 def _once_each(value: str, option: str) -> str:

@@ -1,13 +1,15 @@
 """Printing for people, for machines and for spreadsheets."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -56,10 +58,32 @@ def console(*, stderr: bool = False) -> "Console":
     return Shown(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
+_documents = ContextVar[TextIO | None]("documents", default=None)
+
+
+@contextlib.contextmanager
+def only_documents(wanted: bool = True) -> Generator[None, None, None]:
+    """What is printed within the block, but for documents, goes to the standard error.
+
+    A network may print what it likes while it is built and run.
+    """
+    if not wanted:
+        yield
+        return
+    token = _documents.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _documents.reset(token)
+
+
 def print_json(document: Any) -> None:
     """Print a document as JSON; values that are not finite become null."""
     # what is left of them stands within strings, where JSON has its own escapes
-    typer.echo(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(document)))
+    typer.echo(
+        _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(document)), _documents.get()
+    )
 
 
 def to_json(document: Any) -> str:

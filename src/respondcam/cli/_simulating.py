@@ -1,7 +1,6 @@
 """What ``respondcam simulate`` does with its options."""
 
 import math
-import re
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from respondcam.cli._options import choice, pick_device
+from respondcam.cli._options import choice, pick_device, three_numbers
 from respondcam.cli._printing import console, number, print_json, say
 from respondcam.cryoet.imaging import CTF, Imaging
 from respondcam.cryoet.simulation import Simulation, Written, write_simulation
@@ -192,10 +191,9 @@ def _tilts(text: str) -> tuple[float, float]:
 
 
 def _shape(text: str) -> tuple[int, int, int]:
-    found = re.fullmatch(r"(\d+)[x,](\d+)[x,](\d+)", text.strip().lower())
-    if not found:
+    found = three_numbers(text)
+    if found is None:
         raise InputError(
             f"--tomogram is {text!r}. Accepted: voxels along z, y and x, such as 64x256x256."
         )
-    z, y, x = (int(part) for part in found.groups())
-    return z, y, x
+    return found

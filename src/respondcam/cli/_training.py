@@ -15,6 +15,7 @@ import torch
 from respondcam.cli import _simulating
 from respondcam.cli._options import choice, parse_arguments, pick_device
 from respondcam.cli._printing import console, percent, print_json, say
+from respondcam.cryoet.model_card import NORMALIZATION
 from respondcam.cryoet.simulation_files import run_record
 from respondcam.cryoet.simulation_plan import Simulation
 from respondcam.cryoet.templates import stacked
@@ -45,6 +46,8 @@ class Source:
         Voxels along the boxes' axes, where that is known beforehand.
     facts
         For the card, and to tell one training from another.
+    kinds
+        Whether kinds of particles are simulated, as many images as asked for.
     """
 
     learn: Callable[[], Images]
@@ -52,6 +55,7 @@ class Source:
     classes: tuple[str, ...]
     size: int | None
     facts: Mapping[str, Any]
+    kinds: bool
 
 
 def simulated(
@@ -92,6 +96,7 @@ def simulated(
             "box (voxels)": simulation.size,
             "imaging": imaging,
         },
+        kinds=True,
     )
 
 
@@ -112,6 +117,7 @@ def from_folder(folder: Path, classes: str | None, seed: int) -> Source:
             "held-out images": len(measure.files),
             "names of the files (sha256)": names,
         },
+        kinds=False,
     )
 
 
@@ -197,12 +203,13 @@ def report(
     if result.accuracy <= _GUESSING / len(source.classes):
         say(
             "Note: that is hardly better than guessing; its maps say nothing about the classes. "
-            "Train on more images (--per-class) or for longer (--epochs)."
+            f"Train on more images{' (--per-class)' if source.kinds else ''} or for longer "
+            f"(--epochs)."
         )
     say(f"Weights: {result.weights}, with a card beside them")
     say(
         f"Explain: respondcam explain FILE {_address(spec, pairs, source)} "
-        f"--weights {shlex.quote(str(result.weights))}"
+        f"--weights {shlex.quote(str(result.weights))} --normalize {NORMALIZATION}"
     )
 
 

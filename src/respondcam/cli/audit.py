@@ -103,7 +103,7 @@ def audit(
         for name in dict.fromkeys(method or ["respond"])
     ]
     loaded, notes = open_model(model, weights, model_arg, device, trust=trust, classes=names)
-    notes += [*left_out(files), *advice(loaded, settings[0])]
+    notes += [*left_out(files, sources), *advice(loaded, settings[0])]
     explainers = [(one, make_explainer(loaded, one)) for one in settings]
     if loaded.preparation is not None and loaded.preparation.channel_files > 1:
         sources = without_channel_files(sources)

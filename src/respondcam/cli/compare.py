@@ -195,7 +195,7 @@ def compare(
     comparison: Comparison = open_comparison(
         asked, sources, out, (model, weights, model_arg, device, trust), overwrite=overwrite
     )
-    comparison.notes += left_out(files)
+    comparison.notes += left_out(files, sources)
     done = run_batch(sources, comparison.measure)
     _compare_report.report(comparison, done, out, with_page=with_page, quiet=quiet, as_json=as_json)
     done.leave()

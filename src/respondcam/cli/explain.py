@@ -13,12 +13,12 @@ from respondcam.cli._options import (
     JSONOption,
     ModelArgumentsOption,
     ModelOption,
-    NormalizeOption,
     OutputOption,
     QuietOption,
     ReportOption,
     TrustOption,
     WeightsOption,
+    WindowsNormalizeOption,
     folder_option,
 )
 from respondcam.cli._panels import FIGURES, GOES_IN, RUNS, WHAT, WINDOWS
@@ -76,7 +76,7 @@ def explain(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    normalize: NormalizeOption = "none",
+    normalize: WindowsNormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-maps"),
     overwrite: Annotated[
@@ -252,8 +252,10 @@ def explain(
     targets as channels, with the score of every window in it, and .section.png, the section of the
     highest value, and --resume need not be given.
     """
-    from respondcam.cli._beforehand import check_beforehand
+    from respondcam.cli._beforehand import check_beforehand, check_windows
 
+    if window is not None:
+        check_windows()
     sources = check_beforehand(files, method or ())
     from respondcam.cli._batch import run_batch
     from respondcam.cli._explaining import (
@@ -371,7 +373,10 @@ def explain(
         results.code = results.code or reports.code
     if not quiet or as_json:
         _report(
-            results, [*left_out(files), *notes, *advice(loaded, settings)], pages, as_json=as_json
+            results,
+            [*left_out(files, sources), *notes, *advice(loaded, settings)],
+            pages,
+            as_json=as_json,
         )
     results.leave()
 

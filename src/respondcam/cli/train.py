@@ -148,7 +148,7 @@ def train(
 
     Writes model.safetensors, classes.json and a card. An interrupted training is continued by the
     same command. Explain with it: respondcam explain FILE --model paper:cnn-2 --weights
-    OUT/model.safetensors.
+    OUT/model.safetensors --normalize zscore.
     """
     from respondcam.cli import _simulating, _training
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+NORMALIZATION = "zscore"
+"""What `respondcam.cryoet.training_data.Images` are, by the name that explaining has for it."""
+
 
 def card(record: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Write the card of a training as Markdown.
@@ -40,6 +43,10 @@ def card(record: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         "| | |",
         "| --- | --- |",
         f"| classes, in the order of the scores | {', '.join(map(_cell, record['classes']))} |",
+        (
+            f"| intensities | each image at mean 0 and standard deviation 1 (--normalize "
+            f"{NORMALIZATION}) |"
+        ),
         *(f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()),
         *(f"| {name} | {_cell(value)} |" for name, value in record["schedule"].items()),
         f"| computed in | {result['precision']} |",

@@ -14,7 +14,7 @@ from respondcam._version import __version__
 from respondcam.errors import InputError
 from respondcam.volume import Volume
 
-MANIFEST, STAR = "simulation.json", "particles.star"
+MANIFEST, STAR, DATASET = "simulation.json", "particles.star", "simulation.zarr"
 
 
 def run_record(simulation: Any, templates: Mapping[str, Volume]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
                 f"another folder, or delete this one if it is no longer needed"
             )
         return
-    ours = ("densities", "subtomograms", "tomograms", "masks", "simulation.zarr", STAR)
+    ours = ("densities", "subtomograms", "tomograms", "masks", DATASET, STAR)
     taken = [name for name in ours if (folder / name).exists()]
     if taken:
         raise InputError(

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from respondcam._extras import require
 from respondcam.cryoet.particles_star import write_particles
-from respondcam.cryoet.simulation_files import STAR
+from respondcam.cryoet.simulation_files import DATASET, STAR
 from respondcam.cryoet.simulation_plan import Plan, Simulation, particle_list
 from respondcam.cryoet.templates import stacked
 from respondcam.volume import Volume, write_volume
 
 Format = Literal["mrc", "zarr"]
-DATASET = "simulation.zarr"
 
 
 class Store(Protocol):

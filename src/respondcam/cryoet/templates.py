@@ -21,6 +21,7 @@ from respondcam.cryoet.fetching import (
     is_pdb_identifier,
 )
 from respondcam.cryoet.phantoms import PHANTOMS, phantom
+from respondcam.cryoet.simulation_files import DATASET, STAR
 from respondcam.cryoet.structures import STRUCTURE_SUFFIXES, density_from_structure
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume, read_suffixes, stem
@@ -135,6 +136,11 @@ def _listed(given: str) -> list[tuple[str, Path | None]]:
         )
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if _is_density(file))
+        if not files and any((path / name).exists() for name in (STAR, DATASET)):
+            raise VolumeError(
+                f"The folder {given!r} holds images that respondcam simulate wrote, not kinds of "
+                f"particles. respondcam train takes them with --folder {given}"
+            )
         if not files:
             raise VolumeError(
                 f"The folder {given!r} holds no densities (*.mrc, *.map, ...) and no structures "

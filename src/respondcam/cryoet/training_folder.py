@@ -10,8 +10,7 @@ import torch
 
 from respondcam._extras import require
 from respondcam.cryoet.particles_star import particle_files, read_particles
-from respondcam.cryoet.simulation_files import STAR
-from respondcam.cryoet.simulation_stores import DATASET
+from respondcam.cryoet.simulation_files import DATASET, STAR
 from respondcam.cryoet.training_data import Images
 from respondcam.errors import InputError
 from respondcam.volume import read_suffixes, read_volume

@@ -364,8 +364,8 @@ def _baselines(found: Explanation, engine: Engine, batch: Tensor) -> tuple[float
             every = engine.explainer(batch, target="all")
         except TargetError:
             return None
-    first = every.account.baseline
-    other = engine.explainer(batch + 1, target="all").account.baseline
+        first = every.account.baseline
+        other = engine.explainer(batch + 1, target="all").account.baseline
     # the regions of a dense output's classes depend on the image
     if every.classes is None or not torch.equal(first, other):
         return None

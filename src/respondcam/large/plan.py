@@ -163,7 +163,8 @@ def check_window(shape: Sequence[int], window: Sequence[int], what: str) -> None
     if any(w > n for w, n in zip(window, shape, strict=True)):
         raise InputError(
             f"--window {_words(window)} is larger than {what}, which has {_words(shape)} voxels "
-            f"(z, y, x). Give a window of at most that, or leave --window out to explain it whole."
+            f"(z, y, x). Give a window of at most that, or leave --window out to explain it whole; "
+            f"for a network that takes no smaller images, pad or resample the volume."
         )
 
 

@@ -70,13 +70,16 @@ class Progress:
         >>> now = time.monotonic()
         >>> Progress(print, 100, 8, "a", windows_done=50, began=now - 10).line()
         'a: 50 of 100 windows, 0 of 8 chunks, 5.0 windows/s, 0:10 left'
+        >>> Progress(print, 100, 8, "a", windows_done=100, chunks_done=8).line()
+        'a: 100 of 100 windows, 8 of 8 chunks'
         """
         left = (self.windows - self.windows_done) / max(self.windows_per_second, 1e-9)
         parts = [
             f"{self.windows_done} of {self.windows} windows",
             f"{self.chunks_done} of {self.chunks} chunks",
         ]
-        if self.windows_done:
+        left_over = self.windows + self.chunks > self.windows_done + self.chunks_done
+        if self.windows_done and left_over:
             parts += [f"{self.windows_per_second:.1f} windows/s", f"{clock(left)} left"]
         if self.relative_gap is not None:
             parts.append(f"gap {100 * self.relative_gap:.2g} %")

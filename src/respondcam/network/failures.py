@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from respondcam._kinds import is_listed, is_mapping
 from respondcam._readers import way
 from respondcam.errors import LayerError, ModelError
 from respondcam.network.misfits import remedy
-from respondcam.network.trees import tensors
+from respondcam.network.trees import tensors, weights
 from respondcam.network.typed import class_name
 
 
@@ -49,8 +50,53 @@ def not_differentiable(model: nn.Module, error: Exception) -> LayerError:
     )
 
 
-def cannot_run(model: nn.Module, inputs: Any, error: Exception) -> ModelError:
+def refuse_without_values(model: nn.Module) -> None:
+    """Raise ModelError if parameters or buffers of a network are still to be given values.
+
+    Examples
+    --------
+    >>> refuse_without_values(nn.Conv3d(1, 2, 3))
+    >>> refuse_without_values(nn.Conv3d(1, 2, 3, device="meta"))
+    Traceback (most recent call last):
+    respondcam.errors.ModelError: The model Conv3d has parameters without values...
+    """
+    for tensor in weights(model, buffers=True):
+        if torch.nn.parameter.is_lazy(tensor):
+            why = (
+                "lazy layers take their sizes from the first image. Run the network once on an "
+                "example of the right size under torch.no_grad() where it is built"
+            )
+        elif tensor.is_meta:
+            why = (
+                "they are on the device 'meta'. Build it on the processor, or give them room with "
+                "model.to_empty(device='cpu'), and load its weights"
+            )
+        else:
+            continue
+        raise ModelError(f"The model {class_name(model)} has parameters without values: {why}.")
+
+
+def no_tensor(output: Any) -> str:
+    """What is wrong with an output in which there is no tensor; empty if there is one."""
+    if next(tensors(output), None) is not None:
+        return ""
+    kind = type(output).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    what = "None" if output is None else f"{article} {kind}"
+    return (
+        f"The model's output is {what}, in which there is no tensor of scores. It must return "
+        f"one, (batch, class), or a tuple or dict with one."
+    )
+
+
+def cannot_run(model: nn.Module, inputs: Any, error: BaseException) -> ModelError:
     """A worded error for a forward pass that failed."""
+    if isinstance(error, SystemExit):
+        return ModelError(
+            f"The model {class_name(model)} ended the program (SystemExit: {error.code}) in place "
+            f"of giving an output. Leave sys.exit() and exit() out of its code; what it raises in "
+            f"their place is told here."
+        )
     if isinstance(error, TypeError) and (taken := _other_inputs(model, inputs)):
         return ModelError(taken)
     shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in tensors(inputs))
@@ -90,6 +136,6 @@ def _other_inputs(model: nn.Module, inputs: Any) -> str:
     return ""
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return (text.splitlines()[0] if text else "no message").rstrip(".")

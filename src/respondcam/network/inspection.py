@@ -9,6 +9,7 @@ from torch import nn
 
 from respondcam.errors import LayerError, PlacementWarning
 from respondcam.network.choice import chosen_layer
+from respondcam.network.failures import refuse_without_values
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout import LayerTrace, trace_layers
 from respondcam.network.split import scattered, unwrap
@@ -121,6 +122,7 @@ def inspect(model: nn.Module, example: Any) -> LayerTable:
     >>> table.chosen, table.rows[0].grid.stride
     ('1', (2.0, 2.0, 2.0))
     """
+    refuse_without_values(model)
     example = scattered(model, example)
     model = unwrap(model)
     refuse_unbatched(model, example)

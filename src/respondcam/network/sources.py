@@ -351,7 +351,7 @@ def _built(module: ModuleType, name: str, arguments: Mapping[str, Any], spec: st
         result = factory(**arguments)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"The factory {spec!r} failed: {_one_line(error)}.") from error
     return _network(result, spec)
 

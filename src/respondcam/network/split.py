@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from respondcam._readers import is_typed
 from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
@@ -216,8 +217,9 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
             return model(inputs)
     except InputError:
         raise
-    except Exception as error:  # a network may raise anything
-        if is_out_of_memory(error):
+    except (Exception, SystemExit) as error:  # a network may raise anything
+        # in Python it is for the caller's program, whose own it may be, as behind a signal
+        if is_out_of_memory(error) or (isinstance(error, SystemExit) and not is_typed()):
             raise
         if HookShim.is_wanted(error):
             _with_hooks.add(model)  # the pass that follows this one runs

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from respondcam.errors import LayerError
-from respondcam.network.failures import lists
+from respondcam.errors import LayerError, ModelError
+from respondcam.network.failures import lists, no_tensor
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.protect import untouched
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
@@ -65,14 +65,20 @@ class SurveyedLayer:
 
 @dataclass(frozen=True)
 class Survey:
-    """All called layers in the order of their (last) call, and the one to explain, if any."""
+    """All called layers in the order of their (last) call, and the one to explain, if any.
+
+    `scoreless` says what is wrong with an output in which there is no tensor.
+    """
 
     layers: tuple[SurveyedLayer, ...]
     chosen: str
     reason: str
+    scoreless: str = ""
 
     def choice(self) -> tuple[str, str]:
-        """The layer to explain, and why; LayerError if there is none."""
+        """The layer to explain, and why; LayerError if there is none, ModelError without scores."""
+        if not self.chosen and self.scoreless:
+            raise ModelError(self.scoreless)
         if not self.chosen:
             raise LayerError(
                 "No layer of this model has an output (batch, channel, *spatial) with more than "
@@ -162,7 +168,7 @@ def survey(model: nn.Module, inputs: Any) -> Survey:
     if not layers and frozen(model):
         raise LayerError(frozen(model))
     chosen, reason = _choose(layers, log, image_tensor(inputs), output)
-    return Survey(layers, chosen, reason)
+    return Survey(layers, chosen, reason, no_tensor(output))
 
 
 _surveys: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Survey]]" = weakref.WeakKeyDictionary()

@@ -54,7 +54,7 @@ class HookShim(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     @staticmethod
-    def is_wanted(error: Exception) -> bool:
+    def is_wanted(error: BaseException) -> bool:
         """Whether an error comes from such a question."""
         said = str(error)
         return "cannot register a hook" in said or "can't retain_grad" in said

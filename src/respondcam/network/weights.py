@@ -22,6 +22,7 @@ from respondcam._files import expanded, parse_json
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.archives import for_torch, is_archive, names_in
+from respondcam.network.failures import refuse_without_values
 
 # names under which training frameworks keep the state dict (Lightning, plain torch, nnU-Net)
 _NESTS = ("state_dict", "model_state_dict", "model", "network_weights")
@@ -101,6 +102,7 @@ def load_weights(model: nn.Module, path: str | Path, *, trust: bool = False) -> 
     """
     path = expanded(path)
     _check_file(path)
+    refuse_without_values(model)
     state, nest = _state_dict(_read(path, trust=trust), path)
     names = list(state)
     state, prefix = _fitting_names(model, state)

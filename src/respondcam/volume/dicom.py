@@ -79,9 +79,20 @@ def has_dicom_stamp(path: Path) -> bool:
         return stream.read(_STAMP_END)[-4:] == b"DICM"
 
 
+def series_of(path: Path) -> str:
+    """Identifier of the series that a file belongs to.
+
+    Raises
+    ------
+    VolumeError
+        If it is no DICOM image, or tells none.
+    """
+    return _tag(_information(path), _SERIES, path).strip(" \0")
+
+
 def _find_series(path: Path) -> _Files:
     """Files of the series that a path means, with what ITK knows about each."""
-    wanted = None if path.is_dir() else _tag(_information(path), _SERIES, path).strip(" \0")
+    wanted = None if path.is_dir() else series_of(path)
     series, unreadable = _group(path if path.is_dir() else path.parent)
     if wanted is not None:
         series = {wanted: series.get(wanted, [])}

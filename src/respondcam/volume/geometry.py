@@ -31,6 +31,28 @@ LENGTH_UNITS: dict[str, tuple[Literal["angstrom", "mm", "voxel"], float]] = {
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+_ANGSTROM = {"angstrom": 1.0, "mm": 1e7}
+
+
+def lengths_in(one: str, other: str) -> float | None:
+    """How many of the unit `other` one of the unit `one` is; None if one of them is no length.
+
+    Examples
+    --------
+    >>> lengths_in("mm", "cm"), lengths_in("\u00b5m", "nm"), lengths_in("nm", "pixel")
+    (0.1, 1000.0, None)
+    """
+    if one == other:
+        return 1.0
+    found: list[float] = []
+    for name in (one, other):
+        unit, factor = LENGTH_UNITS.get(name, ("voxel", 1.0))
+        if unit not in _ANGSTROM:
+            return None
+        found.append(factor * _ANGSTROM[unit])
+    return found[0] / found[1]
+
+
 def as_affine(affine: object) -> np.ndarray:
     """Check `affine` and return it as a new, not writable float64 array.
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from respondcam._files import whole_file, whole_folder, why_unwritten
+from respondcam._readers import way
 from respondcam.errors import VolumeError
 from respondcam.volume._wording import IMAGES
 from respondcam.volume.volume import Volume
@@ -259,6 +260,15 @@ def module_of(source: Path) -> ModuleType:
     dicom = _module("dicom")
     if dicom.has_dicom_stamp(source):  # DICOM files often have no suffix
         return dicom
+    if source.suffix.lower() == ".star":
+        raise VolumeError(
+            f"{str(source)!r} is a list of particles, not a volume. "
+            + way(
+                python="respondcam.cryoet.particles_star reads it; give the images that it lists",
+                command_line="Give the folder of the images that it lists; the list itself is for "
+                "respondcam average",
+            )
+        )
     if source.suffix.lower() in _PICTURES:
         raise VolumeError(
             f"{str(source)!r} is a picture, not a volume. {IMAGES}; a stack of sections is read "

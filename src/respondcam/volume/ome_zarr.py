@@ -30,6 +30,7 @@ OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
 
 CHUNK = 128
+_STEPS = frozenset({"identity", "scale", "translation"})
 _UNIT_NAMES = {"angstrom": "angstrom", "mm": "millimeter", "voxel": None}
 
 
@@ -105,7 +106,7 @@ def lay_open(path: Path) -> LazyVolume:
         scales = attributes.get("ome", attributes).get("multiscales")
         if scales:
             return _image(path, group, scales[0], attributes.get(OURS, {}))
-    except VolumeError:
+    except (VolumeError, RespondCAMWarning):  # also where warnings are made errors
         raise
     except Exception as error:
         raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
@@ -355,8 +356,18 @@ def _place(
     if "affine_xyz" in own and "unit" in own:
         return np.array(own["affine_xyz"], dtype=np.float64), own["unit"]
     affine = np.eye(4)
-    steps = [*finest.get("coordinateTransformations", ())]
-    for step in [*steps, *(scales.get("coordinateTransformations") or ())]:
+    steps = [
+        *(finest.get("coordinateTransformations") or ()),
+        *(scales.get("coordinateTransformations") or ()),
+    ]
+    if unusable := _no_place(steps):
+        warnings.warn(
+            f"{str(path)!r} {unusable}: its voxel size and place are taken for unknown",
+            RespondCAMWarning,
+            stacklevel=2,
+        )
+        return affine, "voxel"
+    for step in steps:
         moved = np.eye(4)
         for row, axis in enumerate("xyz"):
             if step["type"] == "scale":
@@ -376,6 +387,19 @@ def _place(
         return affine, "voxel"
     unit, factor = LENGTH_UNITS[units.pop()]
     return scaled(affine, factor), unit
+
+
+def _no_place(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Why coordinate transformations do not tell where an image is; empty if they do."""
+    others = sorted({str(step["type"]) for step in steps} - _STEPS)
+    if others:
+        return (
+            f"has coordinate transformations of the kind {', '.join(others)}; read are "
+            f"{', '.join(sorted(_STEPS))} (OME-Zarr 0.4 and 0.5)"
+        )
+    if not any(step["type"] == "scale" for step in steps):
+        return "has no coordinate transformation of the kind scale, which OME-Zarr demands"
+    return ""
 
 
 def _values(array: Any, box: Any, path: Path) -> np.ndarray:

@@ -24,7 +24,7 @@ from respondcam._extras import require
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
-from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
+from respondcam.volume.geometry import LENGTH_UNITS, disagreement, lengths_in, scaled, to_axis_order
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.tiff_parts import check_parts
 from respondcam.volume.volume import Unit, Volume
@@ -325,7 +325,10 @@ def _place_of_imagej(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
 
 
 def _place_of_ome(xml: str, path: Path) -> tuple[np.ndarray, Unit, float]:
-    """OME-XML, schema 2016-06: PhysicalSizeX, Y, Z of the first image, in µm by default."""
+    """OME-XML, schema 2016-06: PhysicalSizeX, Y, Z of the first image, in µm by default.
+
+    Where its axes have units of their own, in x's.
+    """
     try:
         elements = ElementTree.fromstring(xml).iter()
     except ElementTree.ParseError as error:
@@ -337,9 +340,16 @@ def _place_of_ome(xml: str, path: Path) -> tuple[np.ndarray, Unit, float]:
     if "PhysicalSizeZ" not in pixels:
         message = f"{str(path)!r} does not say how far its sections are apart: taken as in x"
         warnings.warn(message, RespondCAMWarning, stacklevel=2)
-    lengths = [float(pixels.get(f"PhysicalSize{axis}", pixels["PhysicalSizeX"])) for axis in "XYZ"]
-    names = {pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m").lower() for axis in "XYZ"}
-    if len(names) > 1 or names.isdisjoint(LENGTH_UNITS):
-        raise VolumeError(f"{str(path)!r} measures in {sorted(names)}, which is no single length")
-    unit, factor = LENGTH_UNITS[names.pop()]
+    told = [axis if f"PhysicalSize{axis}" in pixels else "X" for axis in "XYZ"]
+    names = [pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m").lower() for axis in told]
+    factors = [lengths_in(name, names[0]) for name in names]
+    if None in factors or names[0] not in LENGTH_UNITS:
+        raise VolumeError(
+            f"{str(path)!r} measures in {sorted(set(names))}, which is no single length"
+        )
+    unit, factor = LENGTH_UNITS[names[0]]
+    lengths = [
+        float(pixels[f"PhysicalSize{axis}"]) * (known or 1.0)
+        for axis, known in zip(told, factors, strict=True)
+    ]
     return np.diag([*lengths, 1.0]), unit, factor

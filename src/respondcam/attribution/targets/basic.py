@@ -15,6 +15,7 @@ from respondcam.attribution.outputs import (
     describe,
     predicted_class,
     regions_of,
+    warn_of_one_number,
     warn_of_probabilities,
 )
 from respondcam.errors import TargetError
@@ -66,6 +67,7 @@ def predicted() -> Target:
     """
 
     def score(output: Tensor) -> Scores:
+        warn_of_one_number(output)
         chosen = predicted_class(output)
         label = f"class {int(chosen[0])} (predicted)" if len(chosen) == 1 else "predicted class"
         return of_classes(output, chosen[:, None], (label,))
@@ -77,6 +79,7 @@ def all_classes() -> Target:
     """Every class of the network, one target each."""
 
     def score(output: Tensor) -> Scores:
+        warn_of_one_number(output)
         return _as_scores(classes(range(class_count(output))), output)
 
     return score
