@@ -287,6 +287,9 @@ def test_a_file_that_declares_more_weights_than_it_holds(tmp_path: Path) -> None
         load_keras(tmp_path / "bare.keras")
     with pytest.raises(ModelError, match=r"lying.keras' cannot be built: .*2147483648"):
         load_keras(tmp_path / "lying.keras")
+    saved(tmp_path / "vast.keras", [L.GlobalAveragePooling3D(), L.Dense(2)], (2048, 2048, 2048, 1))
+    with pytest.raises(ModelError, match=r"fixes an input of shape \(2048, 2048, 2048, 1\)"):
+        load_keras(tmp_path / "vast.keras")
     with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", bytes(1 << 27))
     with pytest.raises(ModelError, match=r"unpacks to \d+ bytes, many times its own size"):

@@ -28,6 +28,7 @@ from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.keras_config import check_config
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
+_LARGEST_INPUT = 1 << 26  # numbers: 512 MiB for the two samples that are compared
 _ANY_SIZE = 16  # voxels along an axis that the file leaves open
 _TOLERANCE = 1e-4  # of the largest score
 
@@ -357,7 +358,13 @@ def _compare(original: Any, network: nn.Module, softmax: bool, file: Path) -> No
             f"The Keras file {str(file)!r} has several inputs or outputs; one of each is accepted."
         )
     sizes = [_ANY_SIZE if one is None else int(one) for one in shape[1:]]
-    drawn = np.random.default_rng(0).normal(size=(2, *sizes)).astype(np.float32)
+    if math.prod(sizes) > _LARGEST_INPUT:
+        raise ModelError(
+            f"The Keras file {str(file)!r} fixes an input of shape {tuple(sizes)}, larger than any "
+            f"that it can be tried on: it is damaged, or made to fill the memory. Save the network "
+            f"with None for the lengths of the image."
+        )
+    drawn = np.random.default_rng(0).standard_normal((2, *sizes), dtype=np.float32)
     expected = np.asarray(_as_numpy(original(drawn, training=False)))
     first = any(
         layer.get_config().get("data_format") == "channels_first" for layer in original.layers
