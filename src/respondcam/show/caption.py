@@ -57,6 +57,8 @@ class Caption:
         What else a reader should know, one line each.
     adds_up
         Whether the map's sum is meant to follow the score, so that its values are parts of it.
+    has_image
+        Whether there is an image below the map; of a blank in its place nothing is said.
     """
 
     source: str = ""
@@ -68,6 +70,7 @@ class Caption:
     why_empty: str = ""
     notes: tuple[str, ...] = ()
     adds_up: bool = True
+    has_image: bool = True
 
     def headline(self, most: int) -> str:
         """Name the file and the target in at most so many characters."""

@@ -82,7 +82,7 @@ def explanation_figure(
         raise InputError(f"view={view!r}: use one of {', '.join(map(repr, _ALL_VIEWS))}.")
     caption = explanation_caption(explanation, sample=sample, target=target, account=account)
     if image is None and explanation.source is None:
-        caption = replace(caption, notes=(*caption.notes, _NO_IMAGE))
+        caption = replace(caption, notes=(*caption.notes, _NO_IMAGE), has_image=False)
     axes = len(explanation.grid.input_shape)
     if axes == 3:
         volume = _volume_below(explanation, image)
