@@ -6,6 +6,7 @@ from scipy.ndimage import uniform_filter
 
 from respondcam.errors import InputError, VolumeError
 from respondcam.show.caption import AccountLine, Caption
+from respondcam.show.flat import image_overlay
 from respondcam.show.slices import orthogonal_planes, slice_montage
 from respondcam.show.theme import grey_window
 from respondcam.volume import Volume, read_volume
@@ -328,6 +329,19 @@ def test_colours_are_parts_of_the_score_only_where_the_map_adds_up(draw):
     other = words(method="eigen", adds_up=False)
     assert "eigen's own scale" in other
     assert "score per voxel of the map" not in other
+
+
+@pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage, image_overlay])
+def test_nothing_raises_the_score_in_a_map_of_a_method_that_does_not_look_at_it(draw):
+    def words(method):
+        given = np.arange(64.0).reshape(8, 8) if draw is image_overlay else volume
+        figure = draw(given, given, caption=Caption(method=method, adds_up=False))
+        return {text.get_text() for text in figure.texts}
+
+    volume = Volume(np.arange(512.0).reshape(8, 8, 8))
+    assert {"raises the score", "lowers the score"} <= words("ablation")
+    assert {"high", "low"} <= words("eigen")
+    assert not {"raises the score", "lowers the score"} & words("eigen")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from respondcam._methods import BLIND
 from respondcam._rounding import without_noise
 from respondcam.show.theme import format_score, format_together, printable
 
@@ -91,6 +92,18 @@ class Caption:
         ('score per voxel of the map', "eigen's own scale")
         """
         return f"score per {per}" if self.adds_up else f"{self.method}'s own scale"
+
+    def ends(self) -> tuple[str, str]:
+        """Name what values below and above zero do.
+
+        Examples
+        --------
+        >>> Caption(method="grad").ends(), Caption(method="eigen").ends()
+        (('lowers the score', 'raises the score'), ('low', 'high'))
+        """
+        if self.method in BLIND:
+            return "low", "high"
+        return "lowers the score", "raises the score"
 
 
 def _joined(parts: list[str], most: int) -> str:
