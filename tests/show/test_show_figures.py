@@ -68,7 +68,9 @@ def test_the_peak_of_the_layer_is_shown_where_the_layer_grid_says():
         maps=maps, scores=torch.zeros(1, 1), targets=("a",), source=scan(), baseline=None
     )
     text = words(explanation_figure(one))
-    assert "the strongest −1.00 with its centre at voxel 13, 5, 9 of the image" in text  # 1 + 4 * index
+    assert (
+        "the strongest −1.00 with its centre at voxel 13, 5, 9 of the image" in text
+    )  # 1 + 4 * index
     assert "no account: the explanation was made without its model" in text
 
 

@@ -151,11 +151,12 @@ class Comparison:
             self.resumed += 1
             return record
         with noted() as notes:
-            results, own = _results(self, source)
+            results, own, measure = _results(self, source)
         return self.folder.keep(
             source.name,
             {
                 "identity": identity,
+                "measure": measure,
                 "results": [to_record(r) for r in results],
                 "notes": own + notes,
             },
@@ -199,7 +200,8 @@ def open_comparison(
     return Comparison(asked, wanted, loaded, explainers, masks, backgrounds, folder, notes)
 
 
-def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list[str]]:
+def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list[str], str]:
+    """The figures, what there is to know, and what was followed in changed images."""
     asked, module = comparison.asked, comparison.loaded.module
     volume, inputs = read_inputs(source, asked.settings(next(iter(asked.names()))))
     turned = asked.axes == "xyz"
@@ -245,7 +247,7 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
     notes += left_out
     if asked.controls:
         results += _blind(comparison, scorer, parts, source.name)
-    return results, list(dict.fromkeys(notes))
+    return results, list(dict.fromkeys(notes)), scorer.measure
 
 
 def _left_out(names: Sequence[str], why: str) -> str:

@@ -83,7 +83,10 @@ def map_grid(
     coloured = shared and strongest.has_colour
     room = look.width_inches - 2 * MARGIN - (COLOUR_BAR_WIDTH + 0.25 if coloured else 0.0)
     layout = best_layout(planes[0], len(planes), room, above=_SECOND_LINE)
-    notes = (*caption.notes, _grid_note(strongest, plane_title(strongest, planes[0]), caption, shared=shared))
+    notes = (
+        *caption.notes,
+        _grid_note(strongest, plane_title(strongest, planes[0]), caption, shared=shared),
+    )
     body = max(layout.height, 1.8 if coloured else 0.0)
     figure, foot = make_page(body + _SCALE_BAR, Words(caption, notes=notes), look)
     top = foot + _SCALE_BAR + body

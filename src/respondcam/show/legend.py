@@ -168,5 +168,13 @@ def colour_bar(
     write(figure, left, bottom + height - 0.11, high, size=size, colour=muted)
     write(figure, left, bottom + 0.03, low, size=size, colour=muted)
     at = (left + COLOUR_BAR_WIDTH - 0.06, middle)
-    write(figure, *at, caption.scale(), size=size, colour=muted, align=("center", "center"), rotation=90.0)
+    write(
+        figure,
+        *at,
+        caption.scale(),
+        size=size,
+        colour=muted,
+        align=("center", "center"),
+        rotation=90.0,
+    )
     return axes

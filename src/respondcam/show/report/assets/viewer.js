@@ -191,7 +191,7 @@
     const longest = 110 / perUnit, power = 10 ** Math.floor(Math.log10(longest));
     const length = [5, 2, 1].find((step) => step * power <= longest) * power;
     at("scale-bar").style.width = `${length * perUnit}px`;
-    at("scale-text").textContent = `${number(length)} ${data.unit || "voxels"}`;
+    at("scale-text").textContent = `${number(length)} ${data.unit || (length === 1 ? "voxel" : "voxels")}`;
     const below = at(`side-${slice.axCorSag}-bottom`);
     const covered = !below.hidden && within(at("scale")).right > within(below).left - 4;
     if (covered) at("scale").style.top = `calc(${top + height}px - 3.6rem)`;
