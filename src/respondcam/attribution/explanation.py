@@ -69,6 +69,11 @@ class Explanation:
     score_count
         How many scores the network gives for a sample (or a voxel of it); None where that is
         unknown.
+    score_note
+        What the scores are, where that is not plain to see.
+    predicted
+        (batch,) the class that the network predicts; None where a single target was explained or
+        targets are no classes.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -88,6 +93,8 @@ class Explanation:
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
     original: Volume | None = None
     score_count: int | None = None
+    score_note: str = ""
+    predicted: Tensor | None = None
 
     @cached_property
     def account(self) -> ScoreAccount:
@@ -267,6 +274,25 @@ class Explanation:
     def class_of(self, target: int) -> int | None:
         """Number of the class that a target of the first sample is; None if it is no class."""
         return None if self.classes is None else int(self.classes[0, target])
+
+    def label(self, target: int, sample: int = 0) -> str:
+        """The name of a target; among several the class that the network predicts is marked.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from respondcam.attribution import RespondCAM
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        >>> found = RespondCAM(model, "0")(torch.ones(1, 1, 9), target="all")
+        >>> sorted(found.label(target).endswith("(predicted)") for target in range(2))
+        [False, True]
+        """
+        name = self.targets[target]
+        if self.classes is None or self.predicted is None:
+            return name
+        marked = int(self.classes[sample, target]) == int(self.predicted[sample])
+        return f"{name} (predicted)" if marked else name
 
     def plot(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> "Figure":
         """Slices of the input with the map over them.

@@ -307,6 +307,8 @@ class _Total:
             scores=found.values.cpu(),
             targets=found.labels,
             classes=found.classes,
+            score_note=found.note,
+            predicted=found.predicted,
             grid=grid,
             empty=_empty(maps, first, found),
             source=self.prepared.volume,

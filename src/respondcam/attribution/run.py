@@ -223,6 +223,8 @@ class Run:
             note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
             score_count=self.scores.count,
+            score_note=self.scores.note,
+            predicted=self.scores.predicted,
         )
 
     def _grid(self, layer: Layer, call: int) -> LayerGrid:

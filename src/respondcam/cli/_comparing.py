@@ -30,7 +30,7 @@ from respondcam.cli._explaining import (
 )
 from respondcam.cli._inputs import Source
 from respondcam.cli._options import choice, parse_arguments
-from respondcam.cli._remarks import intensities, on_intensities, on_map
+from respondcam.cli._remarks import intensities, on_intensities, on_map, with_owners
 from respondcam.cli._writing import model_record
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result
@@ -268,6 +268,7 @@ def _of_method(
     explanations = explainer(inputs, target=goal)
     found: list[tuple[Any, ...]] = []
     notes: list[str] = []
+    of_layers: dict[str, list[str]] = {}
     for one in explanations if isinstance(explanations, tuple) else (explanations,):
         check_names(comparison.asked.classes, one.score_count)
         is_method = name not in CONTROLS
@@ -283,8 +284,9 @@ def _of_method(
         )
         found.append((name, one.layer, measured.figures, measured.counts))
         notes += [f"{name}: {note}" for note in measured.notes]
-        notes += on_map(one) if is_method else []
-    return found, notes
+        if is_method:
+            of_layers[f"layer {one.layer}"] = on_map(one)
+    return found, [*notes, *with_owners(of_layers, "layer")]
 
 
 def _blind(

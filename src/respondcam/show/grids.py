@@ -136,7 +136,7 @@ def class_grid(
     order = np.argsort(-scores, kind="stable")
     maps = [explanation.volume(sample, int(target), "layer") for target in order]
     names = [
-        (explanation.targets[target], f"score {format_score(float(scores[target]))}")
+        (explanation.label(int(target), sample), f"score {format_score(float(scores[target]))}")
         for target in order
     ]
     below = _below(explanation, image)
