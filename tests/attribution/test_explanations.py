@@ -230,6 +230,7 @@ def test_the_predicted_class_is_marked_among_several_alone() -> None:
         ([0, 1, 2], "3 classes for a batch of 2"),
         ("dog", "none of 'predicted'"),
         (1.5, "is none of .* a class number"),
+        (torch.rand(2, 1, 4), r"a tensor \(2, 1, 4\).* several inputs all go in as one: a tuple"),
         (True, "none of"),
         (lambda out: out.sum(), "must give one score per sample"),
         (lambda out: out[:1, 0], "must give one score per sample"),

@@ -1,6 +1,5 @@
 """What an explainer gives back: the maps, what they stand for, and where they are."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._files import whole_file
+from respondcam._warnings import warn
 from respondcam.attribution.account import PrecisionError, ScoreAccount
 from respondcam.attribution.naming import with_names, wrong_count
 from respondcam.attribution.placing import interpolate, place
-from respondcam.errors import InputError, RespondCAMWarning
+from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
 from respondcam.volume.regrid import Keep, put_back
@@ -259,11 +259,9 @@ class Explanation:
         ('down',)
         """
         if wrong := wrong_count(class_names, self.score_count):
-            warnings.warn(
+            warn(
                 f"{wrong}; names may stand at the wrong classes. Give one for each score, in the "
                 f"order of the scores.",
-                RespondCAMWarning,
-                stacklevel=2,
             )
         return replace(
             self,

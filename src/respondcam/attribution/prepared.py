@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from respondcam._warnings import warn
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import describe, score_rows
@@ -325,9 +326,8 @@ def _empty(maps: Tensor, first: Explanation, found: Scores) -> dict[tuple[int, i
         if not bool(maps[0, target].any())
     }
     for (_, target), why in reasons.items():
-        warnings.warn(
+        warn(
             f"The map of {found.labels[target]} is zero everywhere: {why}.",
             EmptyMapWarning,
-            stacklevel=4,
         )
     return reasons

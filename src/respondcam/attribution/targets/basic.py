@@ -196,6 +196,11 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={target!r} is none of {_ACCEPTED}.{_instead(target)}")
     if callable(target):
         return cast("Target", target)
+    if isinstance(target, Tensor) and target.ndim > 1:
+        raise TargetError(
+            f"target is a tensor {tuple(target.shape)}, and none of {_ACCEPTED}. Of a network with "
+            f"several inputs all go in as one: a tuple by position, or a mapping by name."
+        )
     given: Any = numbers(target) if isinstance(target, Tensor) else target
     try:
         if not hasattr(given, "__len__"):
