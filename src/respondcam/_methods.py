@@ -17,5 +17,8 @@ METHOD_SUMMARIES = {
     "guided-backprop": "on the input, by captum",
 }
 
+BLIND = ("eigen",)
+"""The methods that do not look at the score: nothing in their maps raises or lowers it."""
+
 ON_INPUT = ("integrated-gradients", "occlusion", "guided-backprop")
 """The methods that explain the input whatever the layer."""

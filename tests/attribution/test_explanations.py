@@ -207,6 +207,21 @@ def test_a_dense_output_is_summed_over_the_predicted_region() -> None:
     assert float(explanation.account.baseline) == pytest.approx(float(bias), rel=1e-4)
 
 
+def test_the_predicted_class_is_marked_among_several_alone() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten()).double()
+    images = torch.randn(4, 1, 9, dtype=torch.float64)
+    found = rc.RespondCAM(model, "0")(images, target="all")
+    best = model(images).argmax(dim=1)
+    for sample in range(4):
+        marked = [found.label(k, sample).endswith(" (predicted)") for k in range(3)]
+        assert marked.index(True) == int(best[sample])
+        assert sum(marked) == 1
+    assert found.targets == ("class 0", "class 1", "class 2")
+    assert rc.RespondCAM(model, "0")(images, target=1).label(0) == "class 1"
+    named = found.named(["a", "b", "c"])
+    assert named.label(int(best[2]), 2) == f"{'abc'[int(best[2])]} (predicted)"
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -215,6 +230,7 @@ def test_a_dense_output_is_summed_over_the_predicted_region() -> None:
         ([0, 1, 2], "3 classes for a batch of 2"),
         ("dog", "none of 'predicted'"),
         (1.5, "is none of .* a class number"),
+        (torch.rand(2, 1, 4), r"a tensor \(2, 1, 4\).* several inputs all go in as one: a tuple"),
         (True, "none of"),
         (lambda out: out.sum(), "must give one score per sample"),
         (lambda out: out[:1, 0], "must give one score per sample"),

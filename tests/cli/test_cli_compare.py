@@ -12,7 +12,7 @@ import torch
 from respondcam import METHODS, IntegratedRespondCAM, read_volume
 from respondcam.cli import _batch, _comparing
 from respondcam.evidence import class_sensitivity
-from respondcam.evidence.comparison import METRICS
+from respondcam.evidence.comparison import METRICS, words_of
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
 from respondcam.evidence.scoring import Scorer
@@ -77,26 +77,39 @@ def test_the_table_fits_a_terminal_and_says_what_is_missing(call) -> None:
     assert "Max3DBoxAcc" in table
     assert "3 of 3 volumes compared" in result.out
     assert "too few for an interval" in result.out
-    assert "grad at second against respond at second" in result.out
+    assert "grad at second against respond at second" not in result.out  # nothing to be said
     # a control does better here than the map of this untrained network, and it is said
     assert "Controls are ahead of respond at second by" in result.out
 
 
-def test_the_measures_that_are_shown_are_explained_and_no_others(call) -> None:
-    result = call("--metric", "account", "--metric", "drop")
+def test_the_measures_that_are_shown_are_explained_and_no_others(call, tmp_path) -> None:
+    result = call("--metric", "account", "--metric", "drop", "--report")
     assert result.code == 0, result.err
     table, below = result.out.split("+ higher")
     assert table.split()[0] == "measure"
     for line in (
         "relative gap: share of the score's change that the map leaves open",
-        "drop: share of the score lost when the map masks the image",
-        "increase: how often the score rises when the map masks the image",
+        "drop: share of the probability lost when the map masks the image",
+        "increase: how often the probability rises when the map masks the image",
     ):
         assert line in below.splitlines()
     assert "deletion" not in result.out
     assert "drop follows the probability of the class" in result.out
-    for one in METRICS.values():
-        assert len(f"{one.title}: {one.words}") <= 80
+    page = (tmp_path / "respondcam-compare" / "compare.html").read_text("utf-8")
+    assert "share of the probability lost when the map masks the image" in page
+    for name, one in METRICS.items():
+        assert len(f"{one.title}: {words_of(name, 'probability')}") <= 80
+
+
+def test_a_method_whose_sum_says_nothing_has_no_gap_to_compare(call, tmp_path) -> None:
+    result = call("--metric", "account", "--method", "respond", "--method", "eigen")
+    assert result.code == 0, result.err
+    (line,) = [one for one in result.out.splitlines() if one.strip().startswith("eigen")]
+    assert line.split()[1:3] == ["-", "-"]
+    assert "undefined" not in result.out
+    assert "its sum says nothing about any" in result.out
+    rows = read(tmp_path / "respondcam-compare" / "volumes.csv")
+    assert {r["open"] for r in rows if r["method"] == "eigen"} == {"nan"}
 
 
 def test_a_run_goes_on_where_it_stopped(call, folder, tmp_path) -> None:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from respondcam.cli._several import notes_of
+
 
 def network(nets: str, name: str = "net") -> torch.nn.Module:
     spec = importlib.util.spec_from_file_location("nets_of_the_test", nets)
@@ -392,6 +394,67 @@ def test_a_map_that_leaves_much_open_says_what_closes_it(cli, tmp_path, make):
     closed = cli(*words, "--method", "integrated-respond", "--out", "closed")
     assert closed.code == 0, closed.err
     assert "open, since" not in closed.out
+
+
+def test_a_note_names_the_maps_that_it_is_about():
+    def record(layer, target, *notes, method="respond"):
+        return {
+            "settings": {"method": method},
+            "layer": layer,
+            "target": {"name": target},
+            "notes": list(notes),
+        }
+
+    every = "of all"
+    records = [
+        record("a", "cat (predicted)", every, "of a", "follows layer a closely"),
+        record("a", "dog", every, "of a", "of dogs", "follows layer a closely", "of one"),
+        record("b", "cat (predicted)", every),
+        record("b", "dog", every, "of dogs"),
+    ]
+    assert notes_of(records) == [
+        "of all",
+        "layer a: of a",
+        "follows layer a closely",
+        "dog: of dogs",
+        "dog (layer a): of one",
+    ]
+    many = [record("a", f"class {n}", *["odd"] * (n % 2)) for n in range(12)]
+    assert notes_of(many) == ["6 of 12 maps: odd"]
+    both = [record("a", "cat", "x"), record("a", "cat", method="grad")]
+    assert notes_of(both) == ["respond: x"]
+
+
+def test_what_holds_for_one_class_is_not_said_of_the_others(cli, tmp_path, make):
+    (tmp_path / "bent.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Bent(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv3d(1, 2, 3, padding=1)\n"
+        "    def forward(self, x):\n"
+        "        mean = self.conv(x).abs().mean((2, 3, 4))\n"
+        "        return torch.stack([mean.sum(1), mean.sum(1).exp()], 1)\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return Bent()\n"
+    )
+    scan = make.mrc(tmp_path / "scan.mrc", 3 * make.blob((8, 8, 8)))
+    done = cli("explain", scan, "--model", "bent.py:build", "--target", "all")
+    assert done.code == 0, done.err
+    assert "Note: class 1: the map leaves more than a tenth" in done.out
+    told = {
+        number: "".join(json.loads(path.read_text())["notes"])
+        for number in (0, 1)
+        for path in (tmp_path / "respondcam-maps").glob(f"*class-{number}.json")
+    }
+    assert ["leaves more than a tenth" in told[number] for number in (0, 1)] == [False, True]
+
+
+def test_a_layer_of_a_single_voxel_tells_no_place(cli, nets, mrc):
+    done = cli("explain", mrc, "--model", f"{nets}:net", "--layer", "gap")
+    assert done.code == 0, done.err
+    assert "Note: layer gap has a single voxel: its map tells no place at all" in done.out
 
 
 def test_names_that_come_near_are_given(cli, nets, mrc, tmp_path):

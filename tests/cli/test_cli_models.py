@@ -196,7 +196,11 @@ def test_an_onnx_file(cli, net, cube, tmp_path):
         (
             lambda folder, net: None,
             ("--model", "more.py:Two", "--layer", "conv"),
-            [r"takes the inputs \(image, mask\) and was given 1", "'mask'"],
+            [
+                r"takes the inputs \(image, mask\) and was given 1",
+                "'mask'",
+                "in Python an explainer takes a tuple or a mapping of inputs",
+            ],
         ),
         (
             lambda folder, net: torch.save(net.state_dict(), folder / "w.pt"),

@@ -276,3 +276,33 @@ def test_a_number_that_is_too_long(cli, nets, mrc):
     result = cli("explain", mrc, "--model", f"{nets}:net", "--target", "9" * 5000)
     assert result.code == 2
     assert "Accepted: " in result.err
+
+
+def test_among_several_classes_the_predicted_one_is_marked_everywhere(cli, nets, mrc, tmp_path):
+    done = cli("explain", mrc, "--model", f"{nets}:net", "--target", "predicted", "--json")
+    (predicted,) = json.loads(done.out)["maps"]
+    number = predicted["target"]["class"]
+    for target in ("all", f"{number},{(number + 1) % 3}"):
+        out = ("--out", target.replace(",", "-"))
+        call = ("explain", mrc, "--model", f"{nets}:net", "--target", target, "--report", *out)
+        done = cli(*call)
+        assert done.code == 0, done.err
+        lines = [line for line in done.out.splitlines() if "(predicted)" in line]
+        assert len(lines) == 1
+        assert f"class {number} (predicted)" in lines[0]
+        assert cli(*call, "--resume").code == 0
+        folder = tmp_path / out[1]
+        record = json.loads((folder / f"ribo.respond.second.class-{number}.json").read_text())
+        assert record["target"] == {"name": f"class {number} (predicted)", "class": number}
+        page = (folder / "ribo.mrc.report.html").read_text("utf-8")
+        assert f"class {number} (predicted)" in page
+        assert f"class {(number + 1) % 3} (predicted)" not in page
+
+
+def test_the_score_of_a_dense_output_is_explained(folder: Path) -> None:
+    def notes(target: str) -> list[str]:
+        return json.loads(explain(folder, target)[1])["maps"][0]["notes"]
+
+    (told,) = [one for one in notes("predicted") if "score of a class is the sum" in one]
+    assert told.startswith("the network scores every voxel")
+    assert told not in notes("voxel:1,2,3@1")

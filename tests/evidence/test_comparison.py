@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from respondcam import RespondCAM
+from respondcam import METHODS, RespondCAM
+from respondcam._methods import ON_INPUT
 from respondcam.errors import InputError
 from respondcam.evidence import bootstrap, paired
-from respondcam.evidence.comparison import METRICS, Result, compare, controls_in_words
+from respondcam.evidence.comparison import METRICS, Result, compare, controls_in_words, is_clear
 from respondcam.evidence.faithfulness import Changing, deletion
 from respondcam.evidence.locating import locate
 from respondcam.evidence.measuring import GROUPS, Method, Wanted, measure
@@ -103,6 +104,43 @@ def test_what_a_map_of_ones_reaches_by_construction_is_no_lead() -> None:
     ]
     told = controls_in_words(compare(some))
     assert told == "No control is ahead of respond at c by the one measure."
+
+
+def test_a_control_is_no_way_ahead_by_less_than_one_image() -> None:
+    """No peak of 8 inside, where one of 200 would be by chance, is what chance gives."""
+
+    def results(method: str, layer: str, pointing: float, count: int = 8) -> list[Result]:
+        return [Result(str(n), method, layer, {"peak_pointing": pointing}) for n in range(count)]
+
+    respond = results("respond", "4", 0.0)
+    rows = compare([*respond, *results("uniform", "-", 0.005)])
+    assert rows[1].difference is not None
+    assert rows[1].difference.clear_of_zero
+    assert not is_clear(rows[1])
+    assert (
+        controls_in_words(rows) == "No control is ahead of respond at layer 4 by the one measure."
+    )
+    told = controls_in_words(compare([*respond, *results("uniform", "-", 0.5)]))
+    assert "by 1 of 1 measure: uniform by peak * (* clearly)" in told
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_no_gap_is_compared_of_a_sum_without_relation_to_the_score(method: str) -> None:
+    model = nn.Sequential(
+        nn.Conv3d(1, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(3, 2),
+    )
+    image = torch.rand(1, 1, 6, 6, 6)
+    layer = ["0", "1"] if method == "refine" else None if method in ON_INPUT else "1"
+    if method in ON_INPUT:
+        pytest.importorskip("captum")
+    explanation = METHODS[method](model, layer)(image, 1)
+    scorer = Scorer(model, image, 1)
+    found = measure(scorer, explanation.place(), Wanted(("account",)), explanation=explanation)
+    assert math.isnan(found.figures["open"]) == bool(explanation.note)
 
 
 def test_measuring_gives_each_figure_as_measured_alone() -> None:

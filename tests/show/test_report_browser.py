@@ -380,6 +380,39 @@ def test_a_thin_volume_fills_the_column_and_is_seen_whole(
     page.context.close()
 
 
+def test_in_narrow_planes_no_words_lie_over_each_other(browser, tmp_path):
+    path = write_report(report(), tmp_path / "narrow.html")
+    page = open_page(browser, path, width=400, height=900).page
+    until(page, "document.body.dataset.ready === 'yes'")
+    keep(page, "report-narrow")
+    shown = [one for one in page.locator(".mark, #scale").all() if one.is_visible()]
+    boxes = [(one.inner_text(), one.bounding_box()) for one in shown]
+    assert {"S", "P"} <= {text for text, _ in boxes}
+    for number, (text, one) in enumerate(boxes):
+        for other_text, other in boxes[:number]:
+            apart = (
+                one["x"] >= other["x"] + other["width"]
+                or other["x"] >= one["x"] + one["width"]
+                or one["y"] >= other["y"] + other["height"]
+                or other["y"] >= one["y"] + one["height"]
+            )
+            assert apart, (text, other_text)
+    page.context.close()
+
+
+def test_the_ends_of_the_colours_are_those_of_the_method(browser, tmp_path):
+    maps = [ReportMap(blobs(), "tumour", "layer4", method, 3.0) for method in ("respond", "eigen")]
+    watched = open_page(browser, write_report(Report("x", image(), maps), tmp_path / "ends.html"))
+    page = watched.page
+    ends = ("#legend-lowers", "#legend-raises", "#show-lowers", "#show-raises")
+    told = [page.inner_text(end) for end in ends]
+    assert told == ["lowers the score", "raises the score", "lowers", "raises"]
+    page.select_option("#method", label="eigen")
+    until(page, "document.querySelector('#headline').textContent.includes('eigen')")
+    assert [page.inner_text(end) for end in ends] == ["low", "high", "low", "high"]
+    page.context.close()
+
+
 def test_markup_in_names_is_shown_never_executed(browser, tmp_path):
     small = Volume(np.random.default_rng(0).random((6, 6, 6)), source=Path("x"))
     one = ReportMap(small, EVIL, EVIL, EVIL, 1.0, notes=(EVIL,), why_empty=EVIL)

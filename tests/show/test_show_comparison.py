@@ -74,9 +74,11 @@ def test_small_scores_keep_their_differences() -> None:
     ("metric", "values", "ends"),
     [
         ("increase", (0.0, 1.0), (0.0, 1.0)),
-        ("increase", (0.0, 0.0), (0.0, 5e-4)),
-        ("increase", (1.0, 1.0), (0.995, 1.0)),
-        ("drop", (0.0, 1e-3), (0.0, 1.06e-3)),
+        ("open", (0.0, 8e-9), (0.0, 0.01)),  # rounding, at the lower end of a round axis
+        ("increase", (0.0, 0.0), (0.0, 0.01)),
+        ("increase", (1.0, 1.0), (0.99, 1.0)),
+        ("drop", (0.0, 1e-3), (0.0, 0.01)),
+        ("drop", (0.0, 0.1), (0.0, 0.106)),
         ("noise", (-1.0, 0.5), (-1.0, 0.59)),
         ("peak_distance", (0.0, 10.0), (0.0, 10.6)),
         ("deletion", (-3.0, 2.0), (-3.3, 2.3)),  # scores may be anything
@@ -84,6 +86,23 @@ def test_small_scores_keep_their_differences() -> None:
 )
 def test_an_axis_ends_where_the_values_of_its_kind_do(metric, values, ends) -> None:
     assert axis(metric, *values) == pytest.approx(ends)
+
+
+def test_the_ends_of_an_axis_are_written_without_digits_that_say_nothing() -> None:
+    row = Compared("open", "respond", "4", Interval(0.0, math.nan, math.nan, 1), None)
+    words = [text.get_text() for text in comparison_figure([row], images=1).texts]
+    assert {"0", "0.01", "respond, layer 4", "1 volume"} <= set(words)
+
+
+def test_the_words_are_of_what_was_followed() -> None:
+    def words(measure: str) -> set[str]:
+        figure = comparison_figure(
+            [Compared("drop", "grad", "c", bootstrap([0.5]), None)], images=1, measure=measure
+        )
+        return {text.get_text() for text in figure.texts}
+
+    assert "share of the score lost when the map masks the image" in words("score")
+    assert "share of the probability lost when the map masks the image" in words("probability")
 
 
 def test_the_caption_promises_intervals_only_where_there_are_some() -> None:

@@ -68,7 +68,9 @@ def test_the_peak_of_the_layer_is_shown_where_the_layer_grid_says():
         maps=maps, scores=torch.zeros(1, 1), targets=("a",), source=scan(), baseline=None
     )
     text = words(explanation_figure(one))
-    assert "strongest −1.00 at voxel 13, 5, 9 of the image" in text  # 1 + 4 * index
+    assert (
+        "the strongest −1.00 with its centre at voxel 13, 5, 9 of the image" in text
+    )  # 1 + 4 * index
     assert "no account: the explanation was made without its model" in text
 
 
@@ -167,3 +169,13 @@ def test_plot_and_notebook_of_an_explanation_lead_here():
     one = explanation(source=scan())
     assert "nucleus" in words(one.plot())
     assert "data:image/png" in one._repr_html_()
+
+
+def test_nothing_is_said_of_the_blank_below_a_tensor_s_map():
+    for view in ("planes", "montage"):
+        text = words(explanation_figure(explanation(source=None), view=view))
+        assert "no image below the map" in text
+        assert "constant" not in text
+        assert "of the input" in text
+    flat = Volume(np.ones((20, 20, 20)))
+    assert "the volume is constant" in words(explanation_figure(explanation(), image=flat))

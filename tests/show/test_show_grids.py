@@ -1,6 +1,7 @@
 """Many maps side by side, surfaces in 3-D, and the viewer of a notebook."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,9 @@ def test_layers_stand_in_the_order_given_each_with_its_sum():
     total = float(several[0].maps[0, 1].double().sum())
     assert any(f"{total:.4g}".replace("-", "−")[:5] in text for text in found)
     assert any("colours of its own" in text for text in found)
+    assert any("amber raises, blue lowers" in text for text in found)
+    blind = [replace(one, method="eigen") for one in several]
+    assert any("amber high, blue low" in text for text in texts(layer_progression(blind)))
 
 
 def test_grids_refuse_what_they_cannot_draw():

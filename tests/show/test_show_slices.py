@@ -6,6 +6,7 @@ from scipy.ndimage import uniform_filter
 
 from respondcam.errors import InputError, VolumeError
 from respondcam.show.caption import AccountLine, Caption
+from respondcam.show.flat import image_overlay
 from respondcam.show.slices import orthogonal_planes, slice_montage
 from respondcam.show.theme import grey_window
 from respondcam.volume import Volume, read_volume
@@ -330,6 +331,19 @@ def test_colours_are_parts_of_the_score_only_where_the_map_adds_up(draw):
     assert "score per voxel of the map" not in other
 
 
+@pytest.mark.parametrize("draw", [orthogonal_planes, slice_montage, image_overlay])
+def test_nothing_raises_the_score_in_a_map_of_a_method_that_does_not_look_at_it(draw):
+    def words(method):
+        given = np.arange(64.0).reshape(8, 8) if draw is image_overlay else volume
+        figure = draw(given, given, caption=Caption(method=method, adds_up=False))
+        return {text.get_text() for text in figure.texts}
+
+    volume = Volume(np.arange(512.0).reshape(8, 8, 8))
+    assert {"raises the score", "lowers the score"} <= words("ablation")
+    assert {"high", "low"} <= words("eigen")
+    assert not {"raises the score", "lowers the score"} & words("eigen")
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_montage_cuts_along_the_axis_of_the_array(axis, pixels):
     affine = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
@@ -353,7 +367,7 @@ def test_the_words_name_everything():
         "<b>$x$.mrc · ribosome",
         "respond · layer conv5 · score 4.200",
         "score 4.200 = baseline 0.100 + mapped 4.000 + gap 0.100",
-        "strongest +0.125 at voxel 0, 0, 0",
+        "the strongest +0.125 with its centre at voxel 0, 0, 0",
         "channel 1 of 2 is shown",
         "the volume is constant: every voxel is 1.000",
         "the voxel size is not known",
@@ -369,7 +383,27 @@ def test_shapes_and_voxels_are_named_in_the_order_of_the_stored_image():
     coarse = Volume(signed, np.diag([4.0, 4.0, 4.0, 1.0]), "mm")
     for given in (coarse, coarse.transposed()):  # the axis order of a network is its own affair
         text = "\n".join(t.get_text() for t in orthogonal_planes(volume, given).texts)
-        assert "map of 4 × 6 × 8 voxels (z, y, x), strongest +1.00 at voxel 2, 4, 10" in text
+        assert "map of 4 × 6 × 8 voxels (z, y, x), the strongest +1.00 with its centre at" in text
+        assert "at voxel 2, 4, 10 of the image" in text
+
+
+def test_a_file_with_permuted_axes_has_its_own_order_for_size_and_place_alike():
+    x_last = np.diag([2.0, 2.0, 2.0, 1.0])[:, [1, 2, 0, 3]]  # i runs to P, j to S, k to R
+    volume = Volume(np.random.default_rng(0).random((8, 12, 16)), x_last, "mm")
+    signed = np.zeros((4, 6, 8))
+    signed[1, 2, 5] = 1.0
+    coarse = Volume(signed, x_last @ np.diag([2.0, 2.0, 2.0, 1.0]), "mm")
+    for given in (coarse, coarse.transposed()):
+        text = " ".join(t.get_text() for t in orthogonal_planes(volume, given).texts)
+        assert "map of 4 × 6 × 8 voxels (z, y, x)" in text
+        assert "at voxel 2, 4, 10 of the image" in text
+
+
+def test_a_map_of_a_single_voxel_is_said_to_tell_no_place():
+    volume = Volume(np.random.default_rng(0).random((8, 8, 8)))
+    whole = Volume(np.full((1, 1, 1), -0.2), np.diag([8.0, 8.0, 8.0, 1.0]))
+    text = " ".join(t.get_text() for t in orthogonal_planes(volume, whole).texts)
+    assert "map of a single voxel, −0.200, which tells no place" in text
 
 
 def test_all_words_stay_on_the_page_and_apart():

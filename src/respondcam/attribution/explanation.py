@@ -1,6 +1,5 @@
 """What an explainer gives back: the maps, what they stand for, and where they are."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._files import whole_file
+from respondcam._warnings import warn
 from respondcam.attribution.account import PrecisionError, ScoreAccount
 from respondcam.attribution.naming import with_names, wrong_count
 from respondcam.attribution.placing import interpolate, place
-from respondcam.errors import InputError, RespondCAMWarning
+from respondcam.errors import InputError
 from respondcam.network.grid import LayerGrid
 from respondcam.volume import Volume, write_volume
 from respondcam.volume.regrid import Keep, put_back
@@ -69,6 +69,11 @@ class Explanation:
     score_count
         How many scores the network gives for a sample (or a voxel of it); None where that is
         unknown.
+    score_note
+        What the scores are, where that is not plain to see.
+    predicted
+        (batch,) the class that the network predicts; None where a single target was explained or
+        targets are no classes.
     """
 
     maps: Float[Tensor, "batch target *grid"]
@@ -88,6 +93,8 @@ class Explanation:
     baseline: Callable[[], Tensor] | None = field(default=None, repr=False)
     original: Volume | None = None
     score_count: int | None = None
+    score_note: str = ""
+    predicted: Tensor | None = None
 
     @cached_property
     def account(self) -> ScoreAccount:
@@ -252,11 +259,9 @@ class Explanation:
         ('down',)
         """
         if wrong := wrong_count(class_names, self.score_count):
-            warnings.warn(
+            warn(
                 f"{wrong}; names may stand at the wrong classes. Give one for each score, in the "
                 f"order of the scores.",
-                RespondCAMWarning,
-                stacklevel=2,
             )
         return replace(
             self,
@@ -267,6 +272,25 @@ class Explanation:
     def class_of(self, target: int) -> int | None:
         """Number of the class that a target of the first sample is; None if it is no class."""
         return None if self.classes is None else int(self.classes[0, target])
+
+    def label(self, target: int, sample: int = 0) -> str:
+        """The name of a target; among several the class that the network predicts is marked.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from respondcam.attribution import RespondCAM
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        >>> found = RespondCAM(model, "0")(torch.ones(1, 1, 9), target="all")
+        >>> sorted(found.label(target).endswith("(predicted)") for target in range(2))
+        [False, True]
+        """
+        name = self.targets[target]
+        if self.classes is None or self.predicted is None:
+            return name
+        marked = int(self.classes[sample, target]) == int(self.predicted[sample])
+        return f"{name} (predicted)" if marked else name
 
     def plot(self, *, sample: int = 0, target: int | str = 0, **options: Any) -> "Figure":
         """Slices of the input with the map over them.

@@ -17,13 +17,13 @@ on the class, or even on the weights of the upper layers (J. Adebayo et al., Neu
 baseline to compare with, not evidence. Its sum has no relation to the score.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from respondcam._warnings import warn
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.on_input import (
     InputPasses,
@@ -33,7 +33,6 @@ from respondcam.attribution.on_input import (
     separate_relus,
 )
 from respondcam.attribution.run import Align
-from respondcam.errors import RespondCAMWarning
 from respondcam.network.split import unwrap
 
 
@@ -67,11 +66,9 @@ class GuidedBackprop(Explainer):
         captum_for(self.method)
         self.schedule = InputPasses(self._attribute)
         if not any(isinstance(module, nn.ReLU) for module in unwrap(model).modules()):
-            warnings.warn(
+            warn(
                 f"{type(model).__name__} has no torch.nn.ReLU module, so guided backpropagation is "
                 f"the plain gradient there.",
-                RespondCAMWarning,
-                stacklevel=2,
             )
 
     def map(

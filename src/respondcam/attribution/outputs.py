@@ -1,6 +1,5 @@
 """Read a model's output: where the scores are, which class is predicted, where."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,8 @@ from torch import Tensor
 
 from respondcam._kinds import is_listed, is_mapping
 from respondcam._readers import is_typed, way
-from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam._warnings import warn
+from respondcam.errors import TargetError
 from respondcam.network.failures import no_tensor
 from respondcam.network.trees import is_float, tensors
 
@@ -40,11 +40,9 @@ def score_tensor(output: Any, select: Callable[[Any], Tensor] | None = None) -> 
     found = [t for t in tensors(output) if is_float(t)]
     if isinstance(logits, Tensor):
         if len(found) > 1 and is_typed():
-            warnings.warn(
+            warn(
                 f"the network's output is {describe(output)}, of which 'logits' is explained; "
                 f"--output names another part",
-                RespondCAMWarning,
-                stacklevel=2,
             )
         return _float(logits)
     if len(found) == 1:
@@ -162,7 +160,7 @@ def warn_of_probabilities(output: Tensor) -> None:
     if values.shape[1] < 2 or bool((values < 0).any()) or bool((values > 1).any()):
         return
     if torch.allclose(values.sum(dim=1), torch.ones_like(values[:, 0]), atol=1e-3):
-        warnings.warn(
+        warn(
             "The model's output looks like probabilities, not scores: the gradient of a softmax "
             "vanishes where it is sure, and the map with it. "
             + way(
@@ -171,15 +169,13 @@ def warn_of_probabilities(output: Tensor) -> None:
                 command_line="Give a factory of the network without its last activation, for "
                 "example with torch.nn.Identity() in its place.",
             ),
-            RespondCAMWarning,
-            stacklevel=2,
         )
 
 
 def warn_of_one_number(output: Tensor) -> None:
     """Tell somebody at the command line, who named no target, how a single number is read."""
     if is_typed() and batched(output).shape[1:] == (1,):
-        warnings.warn(ONE_NUMBER, RespondCAMWarning, stacklevel=2)
+        warn(ONE_NUMBER)
 
 
 ONE_NUMBER = (

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from respondcam._warnings import warn
 from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import describe, score_rows
@@ -307,6 +308,8 @@ class _Total:
             scores=found.values.cpu(),
             targets=found.labels,
             classes=found.classes,
+            score_note=found.note,
+            predicted=found.predicted,
             grid=grid,
             empty=_empty(maps, first, found),
             source=self.prepared.volume,
@@ -323,9 +326,8 @@ def _empty(maps: Tensor, first: Explanation, found: Scores) -> dict[tuple[int, i
         if not bool(maps[0, target].any())
     }
     for (_, target), why in reasons.items():
-        warnings.warn(
+        warn(
             f"The map of {found.labels[target]} is zero everywhere: {why}.",
             EmptyMapWarning,
-            stacklevel=4,
         )
     return reasons

@@ -1,6 +1,5 @@
 """One call of an explainer, from tensors to explanations."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -8,6 +7,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from respondcam._warnings import warn
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import score_rows
@@ -16,7 +16,6 @@ from respondcam.errors import (
     EmptyMapWarning,
     InputError,
     LayerError,
-    RespondCAMWarning,
     TargetError,
     is_out_of_memory,
 )
@@ -223,6 +222,8 @@ class Run:
             note=self.setting.note,
             baseline=self._baseline(layer, call, len(kept)),
             score_count=self.scores.count,
+            score_note=self.scores.note,
+            predicted=self.scores.predicted,
         )
 
     def _grid(self, layer: Layer, call: int) -> LayerGrid:
@@ -288,18 +289,15 @@ class Run:
             (sample, target), why = next(iter(reasons.items()))
             more = f" ({len(reasons)} such maps)" if len(reasons) > 1 else ""
             label = self.scores.labels[target]
-            warnings.warn(
+            warn(
                 f"The map of sample {sample}, {label}, is zero everywhere: {why}{more}.",
                 EmptyMapWarning,
-                stacklevel=4,
             )
         if faint:
-            warnings.warn(
+            warn(
                 "The gradient of a score has all but vanished, as behind a saturated softmax or "
                 "sigmoid: the map shows rounding, not the image. Explain the score before the "
                 "softmax.",
-                RespondCAMWarning,
-                stacklevel=4,
             )
         return reasons
 
@@ -369,11 +367,9 @@ def _call_number(layer: Layer, calls: int) -> int:
             f"count from 0)."
         )
     if calls > 1:
-        warnings.warn(
+        warn(
             f"Layer {layer.name!r} is called {calls} times in one forward pass; its last call is "
             f"explained. Name the call to choose: '{layer.name}#0' to '{layer.name}#{calls - 1}'.",
-            RespondCAMWarning,
-            stacklevel=4,
         )
     return calls - 1
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from respondcam._files import whole_file
+from respondcam._words import counted
 from respondcam.attribution import Explanation
 from respondcam.cli._audit_classes import (
     CLASS_COLUMNS,
@@ -161,7 +162,10 @@ def write_page(
     lead = [
         line
         for method, one in summaries.items()
-        for line in (f"{method}, {one.images} volumes: {one.verdict}", interval_words(one))
+        for line in (
+            f"{method}, {counted(one.images, 'volume')}: {one.verdict}",
+            interval_words(one),
+        )
     ]
     tables = [
         table_of("Volume by volume", [_cells(s, row) for s, rows in batch.done for row in rows])
@@ -247,7 +251,7 @@ def _print_tables(
             f"L1 {_spread(summary.l1)} (a map of zeros: {zeros})",
             f"tau {_spread(summary.tau)}",
         ]
-        volumes = "1 volume" if summary.images == 1 else f"{summary.images} volumes"
+        volumes = counted(summary.images, "volume")
         print_plain("")
         print_plain(
             f"{method}, {volumes}: {', '.join(spreads)}, open {percent(summary.relative_gap.mean)}"

@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from respondcam._files import whole_file
+from respondcam._words import counted, layer_named
 from respondcam.cli._batch import Batch
 from respondcam.cli._compare_files import compared_cells, results_of, volume_cells, write_csv
 from respondcam.cli._comparing import NO_LAYER, Comparison
 from respondcam.cli._printing import console, number, print_json, to_json
 from respondcam.cli._tables import add_row, new_table, print_notes, print_plain
-from respondcam.evidence.comparison import METRICS, Compared, Result, compare, controls_in_words
+from respondcam.evidence.comparison import (
+    METRICS,
+    Compared,
+    Result,
+    compare,
+    controls_in_words,
+    is_clear,
+    words_of,
+)
 from respondcam.evidence.controls import CONTROLS
 from respondcam.evidence.intervals import Interval
 from respondcam.show import comparison_figure, save_figure
@@ -38,9 +47,10 @@ def report(
         else []
     )
     notes = [*comparison.notes, *_few(rows)]
-    document = _document(comparison, batch, rows, notes)
+    measure = _measure([record for _, record in batch.done])
+    document = _document(comparison, batch, rows, notes, measure)
     if rows:
-        document["files"] = _write(out, rows, results, document, len(batch.done))
+        document["files"] = _write(out, rows, results, document, measure)
     if rows and with_page:
         document["files"]["page"] = str(_write_page(out, rows, results, document))
     if as_json:
@@ -48,12 +58,12 @@ def report(
     if as_json or quiet:
         return
     if rows:
-        _print_table(rows)
+        _print_table(rows, measure)
         for line in _verdict(rows):
             print_plain(line)
     resumed = f", {comparison.resumed} of them by an earlier run" if comparison.resumed else ""
     total = len(batch.done) + len(batch.failed)
-    print_plain(f"{len(batch.done)} of {total} volumes compared{resumed}.")
+    print_plain(f"{len(batch.done)} of {counted(total, 'volume')} compared{resumed}.")
     if rows:
         print_plain(f"Written: {', '.join(document['files'].values())}")
     by_name = {source.label: record["notes"] for source, record in batch.done}
@@ -71,12 +81,13 @@ def _write(
     rows: Sequence[Compared],
     results: Sequence[Result],
     document: dict[str, Any],
-    images: int,
+    measure: str,
 ) -> dict[str, str]:
+    figure = comparison_figure(rows, images=document["volumes"], measure=measure)
     files = {
         "table": write_csv(out / "compare.csv", compared_cells(rows)),
         "volumes": write_csv(out / "volumes.csv", volume_cells(results)),
-        "figure": save_figure(comparison_figure(rows, images=images), out / "compare.png"),
+        "figure": save_figure(figure, out / "compare.png"),
         "document": out / "compare.json",
     }
     named = {what: str(path) for what, path in files.items()}
@@ -90,13 +101,13 @@ def _write_page(
 ) -> Path:
     settings = {name: to_json(value) for name, value in document["settings"].items()}
     figures = {
-        METRICS[name].title: f"{METRICS[name].better or 'neither'} is better: {METRICS[name].words}"
-        for name in document["metrics"]
+        METRICS[name].title: f"{METRICS[name].better or 'neither'} is better: {one['words']}"
+        for name, one in document["metrics"].items()
     }
     return write_evidence(
         out / "compare.html",
         "Methods compared",
-        lead=[f"{document['volumes']} volumes.", *_verdict(rows)],
+        lead=[f"{counted(document['volumes'], 'volume')}.", *_verdict(rows)],
         figures={"Means of all figures with their intervals": out / "compare.png"},
         tables=[
             table_of("All figures", compared_cells(rows)),
@@ -113,6 +124,7 @@ def _document(
     batch: Batch[dict[str, Any]],
     rows: Sequence[Compared],
     notes: Sequence[str],
+    measure: str,
 ) -> dict[str, Any]:
     return {
         "settings": {
@@ -122,7 +134,7 @@ def _document(
         },
         "compared": compared_cells(rows),
         "metrics": {
-            name: {"better": METRICS[name].better, "words": METRICS[name].words}
+            name: {"better": METRICS[name].better, "words": words_of(name, measure)}
             for name in dict.fromkeys(row.metric for row in rows)
         },
         "volumes": len(batch.done),
@@ -135,7 +147,13 @@ def _document(
     }
 
 
-def _print_table(rows: Sequence[Compared]) -> None:
+def _measure(records: Sequence[dict[str, Any]]) -> str:
+    """What was followed in changed images."""
+    found = {record.get("measure", "score") for record in records}
+    return found.pop() if len(found) == 1 else "score or probability"
+
+
+def _print_table(rows: Sequence[Compared], measure: str) -> None:
     """Metric, method, mean, interval and difference: fits into 80 columns."""
     layers = {row.layer for row in rows if row.layer != NO_LAYER}
     table = new_table("measure", "method", "mean", "95 %", "to first", left=2)
@@ -145,14 +163,14 @@ def _print_table(rows: Sequence[Compared]) -> None:
         arrow = {"higher": " +", "lower": " -"}.get(metric.better, "")
         name = row.method
         if len(layers) > 1 and row.layer != NO_LAYER:
-            name = f"{row.method} {row.layer}"
+            name = f"{row.method} {layer_named(row.layer)}"
         add_row(
             table,
             "" if row.metric == last else metric.title + arrow,
             name,
             _short(row.value.mean),
             _interval(row.value),
-            "" if row.difference is None else _difference(row.difference),
+            _difference(row),
             style="dim" if row.method in CONTROLS else "",
         )
         last = row.metric
@@ -162,24 +180,27 @@ def _print_table(rows: Sequence[Compared]) -> None:
     )
     print_plain("* its 95 % interval excludes zero (by chance 1 in 20 would)")
     for name in dict.fromkeys(row.metric for row in rows):
-        print_plain(f"{METRICS[name].title}: {METRICS[name].words}")
+        print_plain(f"{METRICS[name].title}: {words_of(name, measure)}")
 
 
 def _verdict(rows: Sequence[Compared]) -> list[str]:
-    """By how many measures methods are clearly better or worse than the first, and controls are."""
+    """By how many measures methods are clearly better or worse than the first, and controls are.
+
+    Nothing is said of a method whose differences have no interval.
+    """
     tally: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        if row.difference is None or row.method in CONTROLS:
+        if row.difference is None or row.method in CONTROLS or math.isnan(row.difference.low):
             continue
         counts = tally.setdefault((row.method, row.layer), [0, 0, 0])
         counts[2] += 1
-        sign = 1 if METRICS[row.metric].better == "higher" else -1
-        counts[0] += sign * row.difference.low > 0 and sign * row.difference.high > 0
-        counts[1] += sign * row.difference.low < 0 and sign * row.difference.high < 0
+        if is_clear(row):
+            is_better = (row.difference.mean > 0) == (METRICS[row.metric].better == "higher")
+            counts[0 if is_better else 1] += 1
     first, blind = rows[0], controls_in_words(rows)
     methods = [
-        f"{method} at {layer} against {first.method} at {first.layer}: better (*) in {better} "
-        f"of {total} measures, worse in {worse}."
+        f"{method} at {layer_named(layer)} against {first.method} at {layer_named(first.layer)}: "
+        f"better (*) in {better} of {counted(total, 'measure')}, worse in {worse}."
         for (method, layer), (better, worse, total) in tally.items()
     ]
     return [*methods, *([blind] if blind else [])]
@@ -187,7 +208,8 @@ def _verdict(rows: Sequence[Compared]) -> list[str]:
 
 def _few(rows: Sequence[Compared]) -> list[str]:
     """Why intervals are missing, each reason once."""
-    notes = [row.value.note for row in rows if math.isnan(row.value.low) and row.value.note]
+    few = [row.value for row in rows if row.value.count and math.isnan(row.value.low)]
+    notes = [value.note for value in few if value.note]
     return [f"no intervals: {note}" for note in dict.fromkeys(notes)]
 
 
@@ -197,9 +219,10 @@ def _interval(interval: Interval) -> str:
     return f"{_short(interval.low)} to {_short(interval.high)}"
 
 
-def _difference(interval: Interval) -> str:
-    star = " *" if interval.clear_of_zero else ""
-    return f"{_signed(interval.mean)}{star or '  '}"
+def _difference(row: Compared) -> str:
+    if row.difference is None:
+        return ""
+    return f"{_signed(row.difference.mean)}{' *' if is_clear(row) else '  '}"
 
 
 def _short(value: float) -> str:

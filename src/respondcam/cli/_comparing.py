@@ -30,7 +30,7 @@ from respondcam.cli._explaining import (
 )
 from respondcam.cli._inputs import Source
 from respondcam.cli._options import choice, parse_arguments
-from respondcam.cli._remarks import intensities, on_intensities, on_map
+from respondcam.cli._remarks import intensities, on_intensities, on_map, with_owners
 from respondcam.cli._writing import model_record
 from respondcam.errors import InputError
 from respondcam.evidence.comparison import Result
@@ -151,11 +151,12 @@ class Comparison:
             self.resumed += 1
             return record
         with noted() as notes:
-            results, own = _results(self, source)
+            results, own, measure = _results(self, source)
         return self.folder.keep(
             source.name,
             {
                 "identity": identity,
+                "measure": measure,
                 "results": [to_record(r) for r in results],
                 "notes": own + notes,
             },
@@ -199,7 +200,8 @@ def open_comparison(
     return Comparison(asked, wanted, loaded, explainers, masks, backgrounds, folder, notes)
 
 
-def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list[str]]:
+def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list[str], str]:
+    """The figures, what there is to know, and what was followed in changed images."""
     asked, module = comparison.asked, comparison.loaded.module
     volume, inputs = read_inputs(source, asked.settings(next(iter(asked.names()))))
     turned = asked.axes == "xyz"
@@ -245,7 +247,7 @@ def _results(comparison: Comparison, source: Source) -> tuple[list[Result], list
     notes += left_out
     if asked.controls:
         results += _blind(comparison, scorer, parts, source.name)
-    return results, list(dict.fromkeys(notes))
+    return results, list(dict.fromkeys(notes)), scorer.measure
 
 
 def _left_out(names: Sequence[str], why: str) -> str:
@@ -266,6 +268,7 @@ def _of_method(
     explanations = explainer(inputs, target=goal)
     found: list[tuple[Any, ...]] = []
     notes: list[str] = []
+    of_layers: dict[str, list[str]] = {}
     for one in explanations if isinstance(explanations, tuple) else (explanations,):
         check_names(comparison.asked.classes, one.score_count)
         is_method = name not in CONTROLS
@@ -281,8 +284,9 @@ def _of_method(
         )
         found.append((name, one.layer, measured.figures, measured.counts))
         notes += [f"{name}: {note}" for note in measured.notes]
-        notes += on_map(one) if is_method else []
-    return found, notes
+        if is_method:
+            of_layers[f"layer {one.layer}"] = on_map(one)
+    return found, [*notes, *with_owners(of_layers, "layer")]
 
 
 def _blind(

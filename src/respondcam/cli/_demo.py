@@ -118,7 +118,8 @@ def report(
     if pages:
         print_plain(f"  {pages[0]}   (in a browser: the maps in 3-D)")
     for one in maps[:4]:
-        print_plain(f"  {one.files['figure']}   ({one.record['target']['name']})")
+        name = one.record["target"]["name"].removesuffix(" (predicted)")
+        print_plain(f"  {one.files['figure']}   ({name})")
     print_plain("  and, in any viewer of volumes, the map over its image:")
     for one in maps[:4]:
         print_plain(f"  {one.record['input']['path']}   {one.files['input']}")

@@ -1,6 +1,6 @@
 """What a user should know about a map, in words: where to doubt it, and what to do then."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, prod
 
 from respondcam.attribution import Explanation
@@ -9,28 +9,81 @@ from respondcam.volume import Volume
 _MUCH_OPEN = 0.1  # relative gap
 _LITTLE = 0.1  # of the baseline
 _LARGE = 100.0  # intensities; networks are seldom trained on such
+_MOST_NAMED = 3  # classes or maps that a note is about
 _COARSE = 27  # voxels of a layer that show hardly more than which side of a volume counted
 
 
-def notes_on(explanation: Explanation, said: Sequence[str] = ()) -> list[str]:
+def notes_on(
+    explanation: Explanation, said: Sequence[str] = (), target: int | None = None
+) -> list[str]:
     """All that a user should know about the maps of one layer, each once.
 
     Parameters
     ----------
     said
         What was said of the volume and of the network meanwhile.
+    target
+        Of one map; None for all, and what holds for some of them names these.
     """
+    if target is None:
+        each = {
+            explanation.targets[number]: [
+                *on_map(explanation, number),
+                *_on_account(explanation, number),
+            ]
+            for number in range(len(explanation.targets))
+        }
+        own = with_owners(each, "class")
+    else:
+        own = [*on_map(explanation, target), *_on_account(explanation, target)]
     # what was said of the volume first: it can be the cause of the rest
-    return list(dict.fromkeys([*said, *on_map(explanation), *_on_account(explanation)]))
+    return list(dict.fromkeys([*said, *own]))
 
 
-def on_map(explanation: Explanation) -> list[str]:
-    """What the explanation itself says about the maps of its first sample."""
+def with_owners(notes: Mapping[str, Sequence[str]], what: str) -> list[str]:
+    """Each note once; one that does not hold for all names those it holds for, or their number.
+
+    A note that has the name in it needs none before it.
+
+    Parameters
+    ----------
+    notes
+        By the name of what they are about.
+    what
+        These are called.
+
+    Examples
+    --------
+    >>> with_owners({"a": ["x", "y"], "b": ["x"], "c": ["x", "y"]}, "class")
+    ['x', 'a, c: y']
+    """
+    holders: dict[str, list[str]] = {}
+    for name, own in notes.items():
+        for note in dict.fromkeys(own):
+            holders.setdefault(note, []).append(name)
+    return [
+        note
+        if len(names) == len(notes) or all(f"{name} " in note for name in names)
+        else f"{owners(names, len(notes), what)}: {note}"
+        for note, names in holders.items()
+    ]
+
+
+def owners(names: Sequence[str], total: int, what: str) -> str:
+    """Names of what a note is about, or how many of them where these are too many to name."""
+    if len(names) <= _MOST_NAMED:
+        return ", ".join(names)
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{len(names)} of {total} {plural}"
+
+
+def on_map(explanation: Explanation, target: int = 0) -> list[str]:
+    """What the explanation itself says about one map of its first sample."""
     reason = explanation.layer_reason
     notes = [on_choice(explanation.layer, reason)] if reason else []
-    notes += [explanation.grid.note, explanation.account.note]
+    notes += [explanation.score_note, explanation.grid.note, explanation.account.note]
     notes.append(on_grid(explanation.layer, explanation.grid.shape))
-    notes += [why for (sample, _), why in explanation.empty.items() if sample == 0]
+    notes.append(explanation.empty.get((0, target), ""))
     return [note for note in dict.fromkeys(notes) if note]
 
 
@@ -47,9 +100,17 @@ def on_grid(layer: str, shape: tuple[int, ...]) -> str:
     >>> print(on_grid("conv5", (2, 2, 2)), on_grid("conv2", (16, 16, 16)))
     layer conv5 has only 2 x 2 x 2 voxels: its map tells one side of the volume from the other and
     no more; `respondcam layers` lists finer ones
+    >>> print(on_grid("pool", (1, 1, 1)))
+    layer pool has a single voxel: its map tells no place at all; `respondcam layers` lists finer
+    ones
     """
-    if not 1 < prod(shape) <= _COARSE:
+    if prod(shape) > _COARSE:
         return ""
+    if prod(shape) == 1:
+        return (
+            f"layer {layer} has a single voxel: its map tells no place at all; `respondcam layers` "
+            f"lists finer ones"
+        )
     size = " x ".join(map(str, shape))
     return (
         f"layer {layer} has only {size} voxels: its map tells one side of the volume from the "
@@ -57,17 +118,17 @@ def on_grid(layer: str, shape: tuple[int, ...]) -> str:
     )
 
 
-def _on_account(explanation: Explanation) -> list[str]:
-    """What the numbers of the account mean for the map, where they mean something."""
+def _on_account(explanation: Explanation, target: int) -> list[str]:
+    """What the numbers of the account mean for one map, where they mean something."""
     account = explanation.account
-    gaps = [gap for gap in account.relative_gap[0].tolist() if isfinite(gap)]
+    gap = float(account.relative_gap[0, target])
     method = explanation.method
     notes = []
-    nothing = any(sample == 0 for sample, _ in explanation.empty)
-    if gaps and not (explanation.note or nothing):  # which say by themselves what the sum means
-        notes.append(on_open_part(method, explanation.layer, max(gaps)))
-    score, baseline = account.score[0], account.baseline[0]
-    little = bool(((score - baseline).abs() < _LITTLE * baseline.abs()).all())
+    nothing = (0, target) in explanation.empty
+    if isfinite(gap) and not (explanation.note or nothing):  # which say what the sum means
+        notes.append(on_open_part(method, explanation.layer, gap))
+    score, baseline = float(account.score[0, target]), float(account.baseline[0, target])
+    little = abs(score - baseline) < _LITTLE * abs(baseline)
     if little and method in ("respond", "integrated-respond"):
         notes.append(
             f"nearly all of the score is baseline, which the network gives also when layer "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from respondcam._words import counted
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._explaining import noted
 from respondcam.cli._inputs import Source, shown_names
@@ -88,7 +89,9 @@ def say_written(batch: Batch[Entry], pages: Sequence[Path], *, quiet: bool, as_j
     elif pages and not quiet:
         print_plain(f"Open in a browser: {pages[0]}")
         if len(pages) > 1:
-            print_plain(f"  It leads to the pages of {len(batch.done)} volumes beside it.")
+            print_plain(
+                f"  It leads to the pages of {counted(len(batch.done), 'volume')} beside it."
+            )
 
 
 def read_table(path: Path) -> Table:

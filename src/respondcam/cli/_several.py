@@ -9,6 +9,7 @@ from respondcam.attribution import METHODS
 from respondcam.cli._compare_options import check_precision, options_of
 from respondcam.cli._explaining import Settings
 from respondcam.cli._options import choice
+from respondcam.cli._remarks import owners
 
 
 def settings_of(common: Settings, methods: Sequence[str]) -> list[Settings]:
@@ -40,15 +41,38 @@ def settings_of(common: Settings, methods: Sequence[str]) -> list[Settings]:
 
 
 def notes_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The notes on the maps of one volume; what holds for some methods only names them."""
-    holders: dict[str, list[str]] = {}
-    methods = list(dict.fromkeys(record["settings"]["method"] for record in records))
-    for record in records:
-        for note in record["notes"]:
-            known = holders.setdefault(note, [])
-            if record["settings"]["method"] not in known:
-                known.append(record["settings"]["method"])
-    return [
-        note if len(found) == len(methods) else f"{', '.join(found)}: {note}"
-        for note, found in holders.items()
-    ]
+    """The notes on the maps of one volume; what holds for some of them only says for which.
+
+    It is told by methods, layers or classes where it holds for all their maps, else map by map.
+    """
+    holders: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        for note in dict.fromkeys(record["notes"]):
+            holders.setdefault(note, []).append(number)
+    return [_with_owner(note, found, records) for note, found in holders.items()]
+
+
+def _with_owner(note: str, found: Sequence[int], records: Sequence[Mapping[str, Any]]) -> str:
+    if len(found) == len(records):
+        return note
+    if all(f"layer {record['layer']} " in note for record in (records[n] for n in found)):
+        named = [n for n, one in enumerate(records) if f"layer {one['layer']} " in note]
+        if len(named) == len(found):
+            return note
+    chosen: list[str] = []
+    for keys in _names_of(records):
+        chosen = list(dict.fromkeys(keys[number] for number in found))
+        if sum(key in chosen for key in keys) == len(found):
+            break
+    return f"{owners(chosen, len(records), 'map')}: {note}"
+
+
+def _names_of(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """How maps are told apart: by method, by layer, by class, and by all of these."""
+    methods = [str(record["settings"]["method"]) for record in records]
+    layers = [f"layer {record['layer']}" for record in records]
+    targets = [str(r["target"]["name"]).removesuffix(" (predicted)") for r in records]
+    if len(set(methods)) > 1:
+        layers = [", ".join(pair) for pair in zip(methods, layers, strict=True)]
+    whole = [f"{target} ({layer})" for target, layer in zip(targets, layers, strict=True)]
+    return [methods, layers, targets, whole]

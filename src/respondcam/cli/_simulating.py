@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from respondcam._words import counted
 from respondcam.cli._options import choice, pick_device, three_numbers
 from respondcam.cli._printing import console, number, print_json, say
 from respondcam.cryoet.imaging import CTF, Imaging
@@ -131,7 +132,7 @@ def report(timed: Timed, simulation: Simulation, names: Sequence[str], *, as_jso
         return
     what = "tomogram" if simulation.tomogram else "subtomogram"
     say(
-        f"{_counted(written.images, what)} with {_counted(written.particles, 'particle')} of "
+        f"{counted(written.images, what)} with {counted(written.particles, 'particle')} of "
         f"{len(names)} {'class' if len(names) == 1 else 'classes'} in {written.folder}"
     )
     if written.made < written.images:
@@ -139,10 +140,6 @@ def report(timed: Timed, simulation: Simulation, names: Sequence[str], *, as_jso
     if written.made:
         say(f"{number(timed.seconds)} s, {number(rate)} {what}s per second")
     say(f"Classes, places and orientations: {written.truth}")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from respondcam._rounding import without_noise
+from respondcam._words import counted
 from respondcam.cli._fitting import print_fitting
 from respondcam.cli._printing import console, number, percent, shown
 
@@ -164,7 +165,8 @@ def _print_outputs(
 ) -> None:
     maps = [one for _, found in done for one in found]
     if len(done) + len(failed) > 1:
-        print_plain(f"{len(done)} of {len(done) + len(failed)} volumes explained.")
+        total = counted(len(done) + len(failed), "volume")
+        print_plain(f"{len(done)} of {total} explained.")
     if not maps:
         return
     if len(maps) == 1:

@@ -207,13 +207,13 @@ def _record(
         "layer_reason": explanation.layer_reason,
         "grid": {**vars(grid), "axes": "xyz" if explained.turned else "zyx"},
         "target": {
-            "name": explanation.targets[target],
+            "name": explanation.label(target),
             "class": explanation.class_of(target),
         },
         "account": account_record(explanation, target),
         "precision": precision_record(explanation),
         "channels": channel_record(explained.channels, target),
-        "notes": notes_on(explanation, explained.notes),
+        "notes": notes_on(explanation, explained.notes, target),
     }
 
 

@@ -138,7 +138,9 @@ def measure(
         notes += [found.note] if found.note else []
         (counts,) = pooled_counts(top[:, 0], mask, boxes="boxes" in groups)
     if explanation is not None and "account" in groups:
-        figures["open"] = float(explanation.account.relative_gap[0, 0])
+        # a sum that has no relation to the score leaves nothing open that could be compared
+        related = not explanation.note
+        figures["open"] = float(explanation.account.relative_gap[0, 0]) if related else math.nan
     if method is not None:
         figures |= _again(scorer, maps, wanted.how, groups, background, method)
         if "classes" in groups:

@@ -7,7 +7,6 @@ alone that were seen to change.
 """
 
 import random
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
-from respondcam.errors import RespondCAMWarning
+from respondcam._warnings import warn
 from respondcam.network.buffers import copied_values, has_numbers, write_back
 from respondcam.network.typed import class_name
 
@@ -217,12 +216,10 @@ def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
             try:
                 _refill(value, copy)
             except Exception as error:  # a class of the network's own may refuse in any way
-                warnings.warn(
+                warn(
                     f"The network changed its attribute {one.name!r} of {class_name(one.owner)} "
                     f"in its own forward pass, and it cannot be put back ({error}), so this change "
-                    f"stays.",
-                    RespondCAMWarning,
-                    stacklevel=4,
+                    f"stays."
                 )
     now = vars(one.owner)
     replaced = now.get(one.name, _ABSENT) is not one.value

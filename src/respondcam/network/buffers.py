@@ -8,7 +8,6 @@ pass, and looked at no more where nothing changed.
 # Whether and when a buffer was written to, torch says under names with an underscore.
 # pyright: reportPrivateUsage=false
 
-import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from respondcam.errors import RespondCAMWarning
+from respondcam._warnings import warn
 from respondcam.network.typed import class_name
 
 _COPIED = 1 << 20  # bytes; of larger ones a copy is made when one was seen to change
@@ -117,12 +116,10 @@ def _restore(one: KeptBuffer) -> bool:
             write_back(one.tensor, one.values)
     elif changed:
         _changing.setdefault(one.owner, set()).add(one.name)
-        warnings.warn(
+        warn(
             f"The network wrote to its buffer {one.name!r} of {class_name(one.owner)} in "
             f"its own forward pass. It is too large to be copied each time, so this change "
             f"stays; from now on it is put back.",
-            RespondCAMWarning,
-            stacklevel=4,
         )
     return replaced or changed
 

@@ -12,7 +12,6 @@ about single voxels, and none about the class: only about where the layer's voxe
 With fewer than about five voxels along an axis it is often no better than the layout.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -20,6 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from respondcam._warnings import warn
 from respondcam.errors import LayerError, PlacementWarning
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout.axes import GridAxes
@@ -108,11 +108,10 @@ def measure_grid(
         else:
             blind.append(axis)
     if blind:
-        warnings.warn(
+        warn(
             f"The gradients of the layer's central voxels cannot be located along axes {blind}; "
             f"the architecture's offset is kept there. Try other or more images.",
             PlacementWarning,
-            stacklevel=2,
         )
     shift = ", ".join(f"{b - a:+.2f}" for a, b in zip(grid.offset, offset, strict=True))
     count = min((len(values) for values in seen if values), default=0)

@@ -127,7 +127,8 @@ def _other_inputs(model: nn.Module, inputs: Any) -> str:
         count = len(placed) or f"those named {', '.join(named)}"
         several = way(
             python="Give a tuple of tensors, or a mapping from names to tensors",
-            command_line="Wrap the network in one that takes one input",
+            command_line="Wrap the network in one that takes one input; in Python an explainer "
+            "takes a tuple or a mapping of inputs",
         )
         return (
             f"The model {class_name(model)} takes the inputs ({', '.join(signature.parameters)}) "

@@ -63,6 +63,9 @@ def account_bar(
         _label(figure, (left, middle), name, text, theme)
     axes.axvline(0, color=theme.ink, linewidth=0.8, linestyle="solid")
     axes.axvline(account.score, color=theme.ink, linewidth=0.8, linestyle=(0, (2, 2)))
+    zero = left + _LABELS + (width - _LABELS) * (pad - low) / (high - low + 2 * pad)
+    size, muted = theme.small_size, theme.muted
+    write(figure, zero, bottom - 0.02, "0", size=size, colour=muted, align=("center", "top"))
     return axes
 
 

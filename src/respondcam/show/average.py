@@ -41,6 +41,7 @@ def average_figure(
     side = (look.width_inches - 2 * MARGIN - 3 * _GAP - COLOUR_BAR_WIDTH) / 3
     limit = float(np.abs(map.voxels).max())
     caption = Caption(target=f"{name}, {count} particles", method=method, layer=layer, score=score)
+    low, high = caption.ends()
     words = Words(
         caption,
         notes=(
@@ -49,7 +50,7 @@ def average_figure(
                 "z with the mean map, and the map's spread (standard deviation) over the "
                 f"particles, in score per voxel: {_ends(spread)}."
             ),
-            "Amber raises the score, blue lowers it. The score is the mean over the particles.",
+            f"Amber {high}, blue {low}. The score is the mean over the particles.",
         ),
     )
     page, bottom = make_page(side + _TITLE + _BELOW, words, look)
@@ -74,7 +75,7 @@ def average_figure(
             scale_bar(page, at, scale, 0.6 * side, unit=density.unit, theme=look)
     if limit > 0:
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(page, (left, foot, side), limit, theme=look, scale=caption.scale())
+        colour_bar(page, (left, foot, side), limit, theme=look, caption=caption)
     return page
 
 

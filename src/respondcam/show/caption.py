@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from respondcam._methods import BLIND
 from respondcam._rounding import without_noise
 from respondcam.show.theme import format_score, format_together, printable
 
@@ -57,6 +58,8 @@ class Caption:
         What else a reader should know, one line each.
     adds_up
         Whether the map's sum is meant to follow the score, so that its values are parts of it.
+    has_image
+        Whether there is an image below the map; of a blank in its place nothing is said.
     """
 
     source: str = ""
@@ -68,6 +71,7 @@ class Caption:
     why_empty: str = ""
     notes: tuple[str, ...] = ()
     adds_up: bool = True
+    has_image: bool = True
 
     def headline(self, most: int) -> str:
         """Name the file and the target in at most so many characters."""
@@ -88,6 +92,18 @@ class Caption:
         ('score per voxel of the map', "eigen's own scale")
         """
         return f"score per {per}" if self.adds_up else f"{self.method}'s own scale"
+
+    def ends(self) -> tuple[str, str]:
+        """Name what values below and above zero do.
+
+        Examples
+        --------
+        >>> Caption(method="grad").ends(), Caption(method="eigen").ends()
+        (('lowers the score', 'raises the score'), ('low', 'high'))
+        """
+        if self.method in BLIND:
+            return "low", "high"
+        return "lowers the score", "raises the score"
 
 
 def _joined(parts: list[str], most: int) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from respondcam.evidence.comparison import METRICS, Compared
+from respondcam._words import counted, layer_named
+from respondcam.evidence.comparison import METRICS, Compared, words_of
 from respondcam.evidence.controls import CONTROLS
 from respondcam.show.canvas import add_panel, write
 from respondcam.show.caption import Caption
@@ -19,12 +20,17 @@ _ARROWS = {"higher": "higher is better", "lower": "lower is better", "": ""}
 # shares and rates, likenesses, distances, and scores, which may be anything
 _KINDS = ((0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, math.inf))
 _NARROWEST = 1e-2  # of the values: with less, both ends could print as the same three digits
-_NOTHING = 1e-3  # of a share or a voxel; smaller differences are rounding
+_NOTHING = 1e-2  # of a share or a voxel: no axis is narrower
 _OF_THE_SCORE = ("deletion", "insertion", "road")  # in its units, which may be small
 
 
 def comparison_figure(
-    rows: Sequence[Compared], *, images: int, theme: str = "light", title: str = ""
+    rows: Sequence[Compared],
+    *,
+    images: int,
+    measure: str = "score",
+    theme: str = "light",
+    title: str = "",
 ) -> Figure:
     """Draw means and intervals of all figures that were compared.
 
@@ -37,6 +43,8 @@ def comparison_figure(
         From `respondcam.evidence.comparison.compare`.
     images
         How many images there were.
+    measure
+        What was followed in changed images: ``"score"`` or ``"probability"``.
     theme, title
         Of the page.
 
@@ -53,7 +61,7 @@ def comparison_figure(
     lines = [groups[n : n + _COLUMNS] for n in range(0, len(groups), _COLUMNS)]
     heights = [_HEAD + _FOOT + _ROW * max(len(group) for group in line) for line in lines]
     words = Words(
-        Caption(source=title, target=f"{images} volumes"),
+        Caption(source=title, target=counted(images, "volume")),
         notes=(
             _what_is_drawn(rows),
             "The dotted line is the first method. Grey: controls that know nothing of the score.",
@@ -65,7 +73,7 @@ def comparison_figure(
     for line, height in zip(lines, heights, strict=True):
         for place, group in enumerate(line):
             left = MARGIN + place * (width + _GAP)
-            _panel(page, group, (left, top), width, look)
+            _panel(page, group, (left, top), width, look, measure)
         top -= height
     return page
 
@@ -79,14 +87,20 @@ def _what_is_drawn(rows: Sequence[Compared]) -> str:
 
 
 def _panel(
-    page: Figure, rows: Sequence[Compared], corner: tuple[float, float], width: float, theme: Theme
+    page: Figure,
+    rows: Sequence[Compared],
+    corner: tuple[float, float],
+    width: float,
+    theme: Theme,
+    measure: str,
 ) -> Axes:
     """One figure's methods, from above; gives its axes, x in units of the figure."""
     left, top = corner
     metric = METRICS[rows[0].metric]
     heading = f"{metric.title}: {_ARROWS[metric.better]}"
     write(page, left, top - 0.17, heading, size=theme.text_size, colour=theme.ink, bold=True)
-    write(page, left, top - 0.32, metric.words, size=theme.small_size, colour=theme.muted)
+    words = words_of(rows[0].metric, measure)
+    write(page, left, top - 0.32, words, size=theme.small_size, colour=theme.muted)
     height = _ROW * len(rows)
     bottom = top - _HEAD - height
     axes = add_panel(page, left + _LABELS, bottom, width - _LABELS, height)
@@ -96,7 +110,7 @@ def _panel(
     for number, row in enumerate(rows):
         control = row.method in CONTROLS
         colour = theme.muted if control else theme.positive
-        name = row.method if row.layer == "-" else f"{row.method}, {row.layer}"
+        name = row.method if row.layer == "-" else f"{row.method}, {layer_named(row.layer)}"
         middle = bottom + height - (number + 0.5) * _ROW
         write(
             page,
@@ -118,7 +132,7 @@ def _panel(
         axes.axvline(rows[0].value.mean, **dots)
     for value, side in ((low, "left"), (high, "right")):
         edge = left + _LABELS if side == "left" else left + width
-        text = format_score(value, digits=3)
+        text = _end(value)
         write(
             page,
             edge,
@@ -141,4 +155,12 @@ def _limits(rows: Sequence[Compared]) -> tuple[float, float]:
     middle, half = (low + high) / 2, max(1.12 * (high - low), narrowest) / 2
     # the room beside the values ends where values of this kind end
     least, most = next(ends for ends in _KINDS if ends[0] <= low and high <= ends[1])
-    return max(middle - half, least), min(middle + half, most)
+    low, high = max(middle - half, least), min(middle + half, most)
+    low = min(low, max(least, high - narrowest))
+    return low, max(high, min(most, low + narrowest))
+
+
+def _end(value: float) -> str:
+    """Write the end of an axis, which is a round number where the room beside it was cut."""
+    text = format_score(value, digits=3)
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text

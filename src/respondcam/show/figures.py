@@ -82,7 +82,7 @@ def explanation_figure(
         raise InputError(f"view={view!r}: use one of {', '.join(map(repr, _ALL_VIEWS))}.")
     caption = explanation_caption(explanation, sample=sample, target=target, account=account)
     if image is None and explanation.source is None:
-        caption = replace(caption, notes=(*caption.notes, _NO_IMAGE))
+        caption = replace(caption, notes=(*caption.notes, _NO_IMAGE), has_image=False)
     axes = len(explanation.grid.input_shape)
     if axes == 3:
         volume = _volume_below(explanation, image)
@@ -158,7 +158,7 @@ def explanation_caption(
     at = (sample % samples, target % targets)
     source = explanation.source
     line, note = _account(explanation, at, compute=account)
-    name = explanation.targets[at[1]]
+    name = explanation.label(at[1], at[0])
     return Caption(
         source=source.source.name if source is not None and source.source is not None else "",
         target=name if samples == 1 else f"{name}, sample {at[0]}",
@@ -167,7 +167,7 @@ def explanation_caption(
         score=float(explanation.scores[at]),
         account=line,
         why_empty=explanation.empty.get(at, ""),
-        notes=tuple(text for text in (explanation.grid.note, note) if text),
+        notes=tuple(t for t in (explanation.score_note, explanation.grid.note, note) if t),
         adds_up=not explanation.note,
     )
 

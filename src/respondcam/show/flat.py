@@ -78,7 +78,7 @@ def image_overlay(
         _draw_image(axes, signed_rgba(map, strongest))
         contours(axes, map, float(columns), float(rows), strongest)
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
-        colour_bar(figure, (left, foot, body), strongest, theme=look, scale=caption.scale())
+        colour_bar(figure, (left, foot, body), strongest, theme=look, caption=caption)
     return figure
 
 

@@ -83,7 +83,10 @@ def map_grid(
     coloured = shared and strongest.has_colour
     room = look.width_inches - 2 * MARGIN - (COLOUR_BAR_WIDTH + 0.25 if coloured else 0.0)
     layout = best_layout(planes[0], len(planes), room, above=_SECOND_LINE)
-    notes = (*caption.notes, _grid_note(strongest, plane_title(strongest, planes[0]), shared))
+    notes = (
+        *caption.notes,
+        _grid_note(strongest, plane_title(strongest, planes[0]), caption, shared=shared),
+    )
     body = max(layout.height, 1.8 if coloured else 0.0)
     figure, foot = make_page(body + _SCALE_BAR, Words(caption, notes=notes), look)
     top = foot + _SCALE_BAR + body
@@ -99,7 +102,7 @@ def map_grid(
     if coloured:
         left = look.width_inches - MARGIN - COLOUR_BAR_WIDTH
         bar = (left, top - body, body)
-        colour_bar(figure, bar, strongest.limit, theme=look, scale=caption.scale())
+        colour_bar(figure, bar, strongest.limit, theme=look, caption=caption)
     return figure
 
 
@@ -133,7 +136,7 @@ def class_grid(
     order = np.argsort(-scores, kind="stable")
     maps = [explanation.volume(sample, int(target), "layer") for target in order]
     names = [
-        (explanation.targets[target], f"score {format_score(float(scores[target]))}")
+        (explanation.label(int(target), sample), f"score {format_score(float(scores[target]))}")
         for target in order
     ]
     below = _below(explanation, image)
@@ -204,11 +207,12 @@ def _below(explanation: Explanation, image: Volume | None) -> Volume:
     return Volume(np.zeros(explanation.grid.input_shape))
 
 
-def _grid_note(scene: Scene, plane: str, shared: bool) -> str:
+def _grid_note(scene: Scene, plane: str, caption: Caption, *, shared: bool) -> str:
+    low, high = (end.removesuffix(" the score") for end in caption.ends())
     colours = (
         "one scale of colours for all"
         if shared
-        else "each in colours of its own, from its strongest value; amber raises, blue lowers"
+        else f"each in colours of its own, from its strongest value; amber {high}, blue {low}"
     )
     return f"plane {plane}{' through the strongest voxel' if scene.has_colour else ''}; {colours}"
 

@@ -141,9 +141,14 @@ def _map_rows(explanation: "Explanation") -> list[tuple[object, ...]]:
     maps = explanation.maps.detach().double().flatten(2)
     numbers = [explanation.scores.detach(), maps.sum(2), maps.amin(2), maps.amax(2)]
     return [
-        (sample, name, *(float(one[sample, target]) for one in numbers), why)
+        (
+            sample,
+            explanation.label(target, sample),
+            *(float(one[sample, target]) for one in numbers),
+            why,
+        )
         for sample in range(len(maps))
-        for target, name in enumerate(explanation.targets)
+        for target in range(len(explanation.targets))
         for why in [explanation.empty.get((sample, target), "")]
     ]
 

@@ -98,7 +98,7 @@ def surface_figure(
         bottom = foot + _FOOT
         add_panel(figure, left, bottom, side, side).imshow(picture, aspect="auto")
         write(figure, left, bottom + side + 0.06, name[0], size=look.small_size, colour=look.ink)
-    _legend(figure, foot, share, look, signed=scene.has_colour)
+    _legend(figure, foot, share, look, caption.ends() if scene.has_colour else ())
     return figure
 
 
@@ -114,12 +114,12 @@ def _words(scene: Scene, level: float | None, share: float) -> str:
     return f"{box}; {where}; contours at ±{contour} per voxel of the map"
 
 
-def _legend(figure: Figure, foot: float, share: float, theme: Theme, *, signed: bool) -> None:
+def _legend(figure: Figure, foot: float, share: float, theme: Theme, ends: tuple[str, ...]) -> None:
     entries = [("volume", _GREY)]
-    if signed:
+    if ends:
         percent = f"{100 * share:.0f} % of the strongest"
         up, down = (_hex(1.0), _hex(-1.0))
-        entries += [(f"raises the score: {percent}", up), (f"lowers it: {percent}", down)]
+        entries += [(f"{ends[1]}: {percent}", up), (f"{ends[0]}: {percent}", down)]
     left = MARGIN
     for text, colour in entries:
         swatch = add_panel(figure, left, foot + 0.2, 0.16, 0.11)

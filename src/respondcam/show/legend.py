@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from respondcam.show.canvas import add_panel, write
+from respondcam.show.caption import Caption
 from respondcam.show.theme import Theme, format_length, format_score, signed_colours, signed_rgba
 
 COLOUR_BAR_WIDTH = 1.15  # inches, with its numbers
@@ -123,7 +124,7 @@ def colour_bar(
     limit: float,
     *,
     theme: Theme,
-    scale: str,
+    caption: Caption,
 ) -> Axes:
     """Draw the signed colours over black to white, as they appear over the image.
 
@@ -134,8 +135,8 @@ def colour_bar(
     ----------
     box
         Left, bottom and height in inches.
-    scale
-        What the values stand for, such as "score per voxel of the map".
+    caption
+        Of the map: what its values and the two ends stand for.
 
     Returns
     -------
@@ -155,6 +156,7 @@ def colour_bar(
     axes.imshow(signed_rgba(values, limit), **placed)
     for level, style in _contour_styles(limit):
         axes.axhline(level, **style)
+    low, high = caption.ends()
     middle, size, muted = bottom + height / 2, theme.small_size, theme.muted
     for share in (-1.0, -CONTOUR, 0.0, CONTOUR, 1.0):
         at = (left + 0.28, middle + share * (height / 2 - 0.24))
@@ -163,8 +165,16 @@ def colour_bar(
         if abs(share) == CONTOUR:
             below = (at[0], at[1] - 0.12)
             write(figure, *below, "outline", size=size, colour=muted, align=("left", "center"))
-    write(figure, left, bottom + height - 0.11, "raises the score", size=size, colour=muted)
-    write(figure, left, bottom + 0.03, "lowers the score", size=size, colour=muted)
+    write(figure, left, bottom + height - 0.11, high, size=size, colour=muted)
+    write(figure, left, bottom + 0.03, low, size=size, colour=muted)
     at = (left + COLOUR_BAR_WIDTH - 0.06, middle)
-    write(figure, *at, scale, size=size, colour=muted, align=("center", "center"), rotation=90.0)
+    write(
+        figure,
+        *at,
+        caption.scale(),
+        size=size,
+        colour=muted,
+        align=("center", "center"),
+        rotation=90.0,
+    )
     return axes

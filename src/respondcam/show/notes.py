@@ -60,20 +60,32 @@ def scene_notes(
     `cut_at` is the first voxel of a volume that was cut out of a larger one, as it is stored.
     """
     notes = list(caption.notes)
+    below = "image" if caption.has_image else "input"
     at_peak = False
     if scene.signed is not None and scene.has_colour:
         peak, value = scene.peak()
         at_peak = place == peak
-        shape = upright(scene.signed).volume.shape  # in the order of the planes, however stored
         notes.append(
-            f"map of {' × '.join(map(str, shape))} voxels (z, y, x), strongest "
-            f"{format_score(value, digits=3, sign=True)} at {_voxel(scene, peak, cut_at)} of the "
-            f"image" + (", where the planes meet" if at_peak else "")
+            _size_and_peak(scene, value, f"{_voxel(scene, peak, cut_at)} of the {below}")
+            + (", where the planes meet" if at_peak else "")
         )
         notes += beyond_colours(scene.signed.voxels, scene.limit)
     if place is not None and not at_peak:
         notes.append(f"planes through {_voxel(scene, place)} (z, y, x)")
-    return notes + _volume_notes(scene, channel)
+    return notes + _volume_notes(scene, channel, has_image=caption.has_image)
+
+
+def _size_and_peak(scene: Scene, value: float, where: str) -> str:
+    """Size, value and place in the words of the image's file, whatever is drawn where."""
+    assert scene.signed is not None
+    strongest = format_score(value, digits=3, sign=True)
+    if scene.signed.voxels.size == 1:
+        return f"map of a single voxel, {strongest}, which tells no place; its centre is at {where}"
+    turned = upright(scene.signed).volume.shape
+    shape = [turned[scene.grey.axis_of_stored(axis)] for axis in range(3)]
+    size = " × ".join(map(str, shape))
+    # between voxels of the image the written map has other values, so the place is a centre's
+    return f"map of {size} voxels (z, y, x), the strongest {strongest} with its centre at {where}"
 
 
 def beyond_colours(shown: np.ndarray, limit: float) -> list[str]:
@@ -94,14 +106,14 @@ def beyond_colours(shown: np.ndarray, limit: float) -> list[str]:
     return [f"{share} % of the map lies beyond ±{end}, where scale and colours end"]
 
 
-def _volume_notes(scene: Scene, channel: int) -> list[str]:
+def _volume_notes(scene: Scene, channel: int, *, has_image: bool) -> list[str]:
     grey, stored = scene.grey, scene.grey.stored
     voxels = grey.volume.voxels
     notes = []
     if stored.channels > 1:
         number = channel % stored.channels
         notes.append(f"channel {number} of {stored.channels} is shown (counted from 0)")
-    if voxels.min() == voxels.max():
+    if has_image and voxels.min() == voxels.max():
         notes.append(
             f"the volume is constant: every voxel is {format_score(float(voxels.flat[0]))}"
         )

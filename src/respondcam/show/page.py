@@ -59,7 +59,7 @@ def make_page(body_height: float, words: Words, theme: Theme) -> tuple[Figure, f
     lines = _lines(words, theme)
     account = words.caption.account
     head = sum(_LINE * line.size for line in lines) / _POINTS_PER_INCH + 0.16
-    foot = 0.1 if account is None else ACCOUNT_HEIGHT + 0.3
+    foot = 0.1 if account is None else ACCOUNT_HEIGHT + 0.37
     top = foot + body_height + head
     figure = new_figure(theme.width_inches, top, theme)
     top -= 0.1
@@ -67,7 +67,7 @@ def make_page(body_height: float, words: Words, theme: Theme) -> tuple[Figure, f
         top -= _LINE * line.size / _POINTS_PER_INCH
         write(figure, MARGIN, top, line.text, size=line.size, colour=line.colour, bold=line.bold)
     if account is not None:
-        place = (MARGIN, 0.15, theme.width_inches - 2 * MARGIN)
+        place = (MARGIN, 0.22, theme.width_inches - 2 * MARGIN)
         account_bar(figure, account, place, theme=theme)
     return figure, foot
 

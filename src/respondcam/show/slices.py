@@ -109,7 +109,7 @@ def orthogonal_planes(
         _crosshair(axes, scene, plane, place)
         left += width + _GAP
     below_first = top - sizes[0][0] - LETTER - _SCALE_BAR
-    _legends(figure, scene, (below_first, top, legend), scale, sizes[0][1], look, caption.scale())
+    _legends(figure, scene, (below_first, top, legend), scale, sizes[0][1], look, caption)
     return figure
 
 
@@ -149,7 +149,7 @@ def _legends(
     scale: float,
     longest: float,
     theme: Theme,
-    scale_name: str,
+    caption: Caption,
 ) -> None:
     bottom, top, height = rows
     unit = scene.grey.volume.unit
@@ -157,7 +157,7 @@ def _legends(
     if scene.has_colour:
         left = theme.width_inches - MARGIN - COLOUR_BAR_WIDTH
         bar = (left, top - height, height)
-        colour_bar(figure, bar, scene.limit, theme=theme, scale=scale_name)
+        colour_bar(figure, bar, scene.limit, theme=theme, caption=caption)
 
 
 def slice_montage(
@@ -222,7 +222,7 @@ def slice_montage(
         title, scale = plane_title(scene, plane), layout.scale
         draw_plane(figure, scene, plane, corner, scale, theme=look, title=title, letters=False)
     rows = (foot, top - _ROW_GAP, body - _ROW_GAP)
-    _legends(figure, scene, rows, layout.scale, layout.step[1], look, caption.scale())
+    _legends(figure, scene, rows, layout.scale, layout.step[1], look, caption)
     _directions(figure, scene, planes[0], foot + 0.06, look)
     return figure
 

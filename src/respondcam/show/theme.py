@@ -231,7 +231,8 @@ def format_length(value: float, unit: str) -> str:
     ('50 Å', '2.5 mm', '10 voxels')
     """
     number = f"{value:g}".replace("-", "−")
-    return f"{number} {({'angstrom': 'Å', 'voxel': 'voxels'}).get(unit, unit)}"
+    voxels = "voxel" if value == 1 else "voxels"
+    return f"{number} {({'angstrom': 'Å', 'voxel': voxels}).get(unit, unit)}"
 
 
 @lru_cache(maxsize=1)

@@ -41,6 +41,10 @@ class Scores:
         predicted class, the predicted region) kept; None when nothing was decided.
     count
         How many scores the output has for a sample (or a voxel of it), set by `evaluate`.
+    note
+        What a score is, where that is not plain to see.
+    predicted
+        (batch,) the class that is predicted; only where several classes were asked for.
     """
 
     values: Tensor
@@ -49,6 +53,8 @@ class Scores:
     notes: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     again: Callable[[Any], Tensor] | None = None
     count: int | None = None
+    note: str = ""
+    predicted: Tensor | None = None
 
 
 Target = Callable[[Tensor], "Tensor | Scores"]
@@ -193,6 +199,11 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={target!r} is none of {_ACCEPTED}.{_instead(target)}")
     if callable(target):
         return cast("Target", target)
+    if isinstance(target, Tensor) and target.ndim > 1:
+        raise TargetError(
+            f"target is a tensor {tuple(target.shape)}, and none of {_ACCEPTED}. Of a network with "
+            f"several inputs all go in as one: a tuple by position, or a mapping by name."
+        )
     given: Any = numbers(target) if isinstance(target, Tensor) else target
     try:
         if not hasattr(given, "__len__"):
@@ -261,7 +272,21 @@ def of_classes(output: Tensor, chosen: Tensor, labels: tuple[str, ...]) -> Score
         columns = [class_scores(other, column, regions) for column in chosen.unbind(dim=1)]
         return torch.stack(columns, dim=1)
 
-    return Scores(again(output), labels, chosen, _empty_regions(regions, chosen), again)
+    return Scores(
+        again(output),
+        labels,
+        chosen,
+        _empty_regions(regions, chosen),
+        again,
+        note="" if regions is None else _DENSE,
+        predicted=predicted_class(output) if chosen.shape[1] > 1 else None,
+    )
+
+
+_DENSE = (
+    "the network scores every voxel: the score of a class is the sum of its scores over the voxels "
+    "where it is predicted, so it grows with their number and can be negative"
+)
 
 
 def _empty_regions(regions: Tensor | None, chosen: Tensor) -> dict[tuple[int, int], str]:

@@ -1,11 +1,10 @@
 """Targets that compare: a class with others, its probability, one embedding with another."""
 
-import warnings
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from respondcam._warnings import warn
 from respondcam.attribution.outputs import (
     batched,
     check_classes,
@@ -13,7 +12,7 @@ from respondcam.attribution.outputs import (
     regions_of,
 )
 from respondcam.attribution.targets.basic import Scores, Target
-from respondcam.errors import RespondCAMWarning, TargetError
+from respondcam.errors import TargetError
 from respondcam.network.typed import norms, numbers
 
 _SURE = 0.999  # a probability beyond which its gradient is next to nothing
@@ -162,12 +161,10 @@ def _probability(number: int, *, logarithm: bool) -> Target:
         logs = torch.log_softmax(both, dim=1)[:, number : number + 1]
         chances = logs.detach().exp()
         if not logarithm and bool((chances > _SURE).any() | (chances < 1 - _SURE).any()):
-            warnings.warn(
+            warn(
                 f"The probability of class {number} is close to 0 or 1, where its gradient "
                 f"vanishes and the map with it. Explain the score, the contrast of two classes, or "
                 f"the log-probability.",
-                RespondCAMWarning,
-                stacklevel=2,
             )
         name = "log-probability" if logarithm else "probability"
         return Scores(logs if logarithm else logs.exp(), (f"{name} of class {number}",))

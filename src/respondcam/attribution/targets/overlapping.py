@@ -49,6 +49,7 @@ def alone(number: int, target: Target | None = None) -> Target:
             torch.full((len(output), 1), number),
             notes,
             None if again is None else (lambda other: again(cut(other))),
+            note=found.note,
         )
 
     return score
@@ -93,6 +94,7 @@ def overlapping(wanted: Any = "predicted") -> Target:
             torch.tensor(numbers).repeat(len(output), 1),
             {(at[0], k): why for k, part in enumerate(parts) for at, why in part.notes.items()},
             again,
+            note=parts[0].note,
         )
 
     return score

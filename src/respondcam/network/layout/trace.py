@@ -10,7 +10,6 @@ receptive field is another matter (`respondcam.network.calibration`).
 """
 
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from respondcam._warnings import warn
 from respondcam.errors import InputError, ModelError, PlacementWarning
 from respondcam.network.layout.axes import even_grid, plain_axes, read_grid
 from respondcam.network.layout.centroids import Probe, estimated
@@ -142,12 +142,11 @@ def _warn(traces: Mapping[str, LayerTrace]) -> None:
     for trace in traces.values():
         for one in trace.calls[:1]:
             if one.grid is not None and one.grid.origin == "even":
-                warnings.warn(
+                warn(
                     f"The place of layer {trace.name!r} is not known: {one.problem}. Its grid is "
                     f"assumed to span the input evenly, which can be wrong by half a stride, and "
                     f"by any distance where the network moves parts of the image.",
                     PlacementWarning,
-                    stacklevel=3,
                 )
 
 

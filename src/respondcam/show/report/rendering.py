@@ -213,11 +213,14 @@ def _stored_axis(scene: Scene, axis: int) -> int:
 
 
 def _map_words(one: ReportMap) -> dict[str, str]:
+    caption = one.caption("")
     return {
         "headline": words.headline(one),
         "sentence": words.sentence(one),
         "alert": words.alert(one),
-        "scale": one.caption("").scale(),
+        "scale": caption.scale(),
+        "low": caption.ends()[0],
+        "high": caption.ends()[1],
     }
 
 

@@ -153,7 +153,7 @@
       Math.min(data.shape[axis] - 1, Math.max(0, Math.round(v))));
     const world = data.unit ? ` · x, y, z = ${[0, 1, 2].map((i) => number(Math.abs(mm[i]) < 1e-3 * data.step_xyz[i] ? 0 : mm[i])).join(", ")} ${data.unit}` : "";
     const [grey, signed] = valueHere();
-    at("where").textContent = `Voxel ${here.join(", ")} (z, y, x)${world} · image ${number(grey)} · map ${number(signed)}`;
+    at("where").textContent = `Voxel ${here.join(", ")} (z, y, x)${world} · image ${number(grey)} · map ${number(signed)} (interpolated)`;
     ["z", "y", "x"].forEach((axis, i) => {
       at(`at-${axis}`).value = here[i];
       at(`at-${axis}-value`).textContent = `${here[i]}`;
@@ -171,11 +171,17 @@
       const shown = planes.find((one) => one.axCorSag === plane), mark = at(`plane-${plane}`);
       mark.hidden = !shown;
       const box = shown ? shown.leftTopWidthHeight.map((length) => length / density) : null;
-      sides(plane, box);
-      if (!shown) continue;
+      if (!shown) {
+        sides(plane, null);
+        continue;
+      }
       mark.style.left = `${box[0] + 6}px`;
       mark.style.top = `${box[1] + 4}px`;
       mark.textContent = `${data.planes[plane]} ${here[data.across[plane]]}`;
+      sides(plane, box);
+      // in a narrow plane its name reaches the middle, where the upper letter stands
+      const letter = at(`side-${plane}-top`), over = within(mark).right + 4 - within(letter).left;
+      if (!letter.hidden && over > 0) letter.style.left = `${parseFloat(letter.style.left) + over}px`;
     }
     if (!slice) return;
     const [left, top, , height] = slice.leftTopWidthHeight.map((length) => length / density);
@@ -185,7 +191,14 @@
     const longest = 110 / perUnit, power = 10 ** Math.floor(Math.log10(longest));
     const length = [5, 2, 1].find((step) => step * power <= longest) * power;
     at("scale-bar").style.width = `${length * perUnit}px`;
-    at("scale-text").textContent = `${number(length)} ${data.unit || "voxels"}`;
+    at("scale-text").textContent = `${number(length)} ${data.unit || (length === 1 ? "voxel" : "voxels")}`;
+    const below = at(`side-${slice.axCorSag}-bottom`);
+    const covered = !below.hidden && within(at("scale")).right > within(below).left - 4;
+    if (covered) at("scale").style.top = `calc(${top + height}px - 3.6rem)`;
+  }
+
+  function within(mark) {
+    return mark.getBoundingClientRect();
   }
 
   function sides(plane, box) {
@@ -249,6 +262,10 @@
     at("legend-low").textContent = `\u2212${number(state.limit)}`;
     at("legend-high").textContent = `+${number(state.limit)}`;
     at("legend-per").textContent = one.scale;
+    for (const [side, words] of [["lowers", one.low], ["raises", one.high]]) {
+      at(`legend-${side}`).textContent = words;
+      at(`show-${side}`).textContent = words.replace(/ the score$/, "");
+    }
     at("layer").value = layers.indexOf(one.layer);
     at("method").value = methods.indexOf(one.method);
     document.querySelectorAll("#accounts tbody tr").forEach((row) =>

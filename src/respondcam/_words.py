@@ -1,0 +1,23 @@
+"""Words that several commands and figures share."""
+
+
+def counted(count: int, what: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "volume"), counted(3, "voxel")
+    ('1 volume', '3 voxels')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def layer_named(name: str) -> str:
+    """A layer by its name, where only names stand: a bare number would be read as a number.
+
+    Examples
+    --------
+    >>> layer_named("conv5"), layer_named("4"), layer_named("0.2")
+    ('conv5', 'layer 4', 'layer 0.2')
+    """
+    return f"layer {name}" if name[:1].isdigit() else name
