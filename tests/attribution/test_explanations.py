@@ -290,7 +290,7 @@ def test_outputs_that_are_no_tensor(wrap: Any, pick: Any) -> None:
         (lambda y: (y, y * 2), r"tuple of 2.*out\[0\]"),
         (lambda y: {"a": y, "b": y}, r"keys 'a', 'b'.*out\['a'\]"),
         (lambda y: y.argmax(dim=1), "no gradient"),
-        (lambda y: "text", "not clear"),
+        (lambda y: "text", r"is a str.*no tensor of scores"),
     ],
 )
 def test_outputs_that_are_not_clear(wrap: Any, message: str) -> None:

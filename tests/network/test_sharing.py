@@ -147,6 +147,28 @@ def test_first_and_later_maps_are_the_same_and_so_are_those_in_a_graph(image):
     assert net.stem.weight.grad is not None
 
 
+@pytest.mark.parametrize(
+    ("view", "method"),
+    [
+        *[("slice", one) for one in (rc.RespondCAM, rc.AblationCAM, rc.IntegratedRespondCAM)],
+        ("chunk", rc.RespondCAM),  # of which no network can be trained that is written so
+    ],
+)
+def test_views_made_before_a_layer_writes_in_place_can_be_read(view, method, image):
+    class Viewed(Net):
+        def head(self, x):
+            part = x[:, :2] if view == "slice" else x.chunk(2, 1)[0]
+            y = self.conv(self.shared(x))
+            return self.fc((y * y).mean((2, 3, 4)) + part.mean())
+
+    net = Viewed("relu").eval()
+    with torch.no_grad():
+        expected = net(image)
+    for _ in range(2):
+        found = method(net, layer="shared")(image, target=0)
+        torch.testing.assert_close(found.scores, expected[:, :1])
+
+
 def test_memory_that_holds_a_voxel_several_times_is_refused_in_words(image):
     class Spread(nn.Module):
         def forward(self, x):

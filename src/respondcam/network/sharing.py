@@ -24,6 +24,7 @@ Way = Literal["copy", "apart", "keep"]
 is a path around the layer; in its own memory."""
 
 _sharing: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+_copied: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Sharing:
     _given: list[list[tuple[Tensor, int]]] = field(default_factory=list[list[tuple[Tensor, int]]])
     _handed: list[_Handed] = field(default_factory=list[_Handed])
     _leaving: tuple[nn.Module, Tensor, bool] | None = None
-    _late: bool = False
+    _kept: set[nn.Module] = field(default_factory=set[nn.Module])
 
     def enter(self, arguments: Any) -> None:
         """Note what the layer is called with."""
@@ -80,15 +81,13 @@ class Sharing:
             return "copy"
         given = [(one, version) for one, version in given if _alike(one, output)]
         written = any(_version(one) != version for one, version in given)
-        fixed = output._is_view() and not torch.is_grad_enabled()  # a view made without a graph
         self._leaving = module, output, bool(given)
         if module in _sharing:
             return "keep"
-        if written and not output.requires_grad:
-            if not fixed:
-                return "keep"
-            _sharing.add(module)
-            self._late = True
+        fixed = output._is_view() and not torch.is_grad_enabled()  # a view made without a graph
+        if written and not (output.requires_grad or fixed or module in _copied):
+            self._kept.add(module)
+            return "keep"
         return "apart" if given and not written else "copy"
 
     def hand_on(self, copy: Tensor) -> None:
@@ -102,7 +101,15 @@ class Sharing:
         """Whether a copy was wrong in this pass; the layer is remembered for the next."""
         wrong = {one.module for one in self._handed if one.parted()}
         _sharing.update(wrong)
-        return bool(wrong) or self._late
+        return bool(wrong)
+
+    def failed(self) -> bool:
+        """Whether keeping memory can be why a pass failed; the next one hands on copies.
+
+        A view of the output that was made without a graph cannot be read once it has one.
+        """
+        _copied.update(self._kept)
+        return bool(self._kept)
 
 
 def is_sharing(modules: Any) -> bool:

@@ -8,7 +8,7 @@ targets. The price is an inference plus the backward pass of the head.
 import contextlib
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -144,8 +144,13 @@ def _apart(layers: dict[str, nn.Module]) -> list[dict[str, nn.Module]]:
 
 
 def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
-    """One pass, forward and backward; None if a layer turned out to share its output's memory."""
-    taps, scores, cut = call.run()
+    """One pass, forward and backward; None if a layer's output has to be handed on otherwise."""
+    try:
+        taps, scores, cut = call.run()
+    except ModelError:
+        if {name for name, tap in call.taps.items() if tap.sharing.failed()}:
+            return None
+        raise
     if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
         taps, scores, _ = call.run(shim=True)
     elif cut:  # a block around the layer ended and took the grad mode with it
@@ -343,6 +348,8 @@ class _Forward:
     expand: Expansion | None
     record_all: bool
     writes_input: bool
+    taps: dict[str, Tap] = field(default_factory=dict[str, Tap])
+    """Of the last run, also of one that failed."""
 
     def run(
         self, *, shim: bool = False, from_start: bool = False
@@ -358,6 +365,8 @@ class _Forward:
         """
         watch = Watch()
         taps = {name: Tap(name, watch, self.record_all) for name in self.layers}
+        self.taps.clear()
+        self.taps.update(taps)
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
