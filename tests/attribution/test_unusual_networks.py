@@ -515,7 +515,7 @@ def test_what_cannot_be_explained_is_said_in_words(way, function, layer, kind, w
 
 
 def test_a_network_on_the_meta_device_has_no_numbers() -> None:
-    with pytest.raises(ModelError, match="without values.*device .meta."):
+    with pytest.raises(ModelError, match=r"without values.*device .meta."):
         rc.explain(Net(plain_way).eval().to("meta"), WIDE.to("meta"), layer="l", target=1)
 
 
