@@ -278,7 +278,7 @@ def test_the_button_gives_a_map_at_the_place_of_what_was_seen(panel: Any, spot: 
     wait(panel)
     image, other, top = panel.viewer.layers
     assert (other.visible, top.visible) == (False, True)
-    assert top.name == "[b]peak[/b] · pool · respond"
+    assert top.name == "[b]peak[/b] (predicted) · pool · respond"
     assert top.metadata[OURS]["model"].endswith("net.py:build")
     peak = np.unravel_index(int(np.argmax(top.data)), top.data.shape)
     world = np.array(top.data_to_world([float(i) for i in peak]))[::-1]
