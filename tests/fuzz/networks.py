@@ -138,7 +138,8 @@ def _pool(drawn: Drawn) -> None:
     kernel, stride = drawn.random_.randint(2, 3), drawn.random_.randint(1, 2)
     padding = drawn.random_.randint(0, kernel // 2)
     kind = drawn.random_.choice((_MAXIMA, _MEANS))[drawn.axes - 1]
-    if drawn.window(kernel, stride, padding):
+    # PyTorch's mean pooling takes no image smaller than its window, however it is padded
+    if min(drawn.size) >= kernel and drawn.window(kernel, stride, padding):
         drawn.layers.append(kind(kernel, stride, padding))
 
 
