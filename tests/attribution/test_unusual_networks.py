@@ -3,6 +3,7 @@
 import functools
 import random
 import warnings
+import weakref
 from collections import deque
 
 import numpy as np
@@ -107,15 +108,16 @@ def test_a_batch_in_another_order_is_refused_and_its_samples_are_not(name, metho
         torch.testing.assert_close(alone.maps, plain.maps)
 
 
-@pytest.mark.parametrize("kind", ["same samples", "dropout", "one size of batch"])
+@pytest.mark.parametrize("kind", ["same samples", "dropout", "one size", "one drawn anew"])
 def test_a_batch_in_its_own_order_is_explained(kind) -> None:
     def way(net, x):
-        assert kind != "one size of batch" or len(x) == 3
-        features = net.l(x)
-        return net.head(pooled(F.dropout(features) if kind == "dropout" else features))
+        assert kind != "one size" or len(x) == 3
+        features = net.l(F.dropout(x) if kind in ("dropout", "one drawn anew") else x)
+        return net.head(pooled(features))
 
     sample = torch.rand(1, 1, 8, 8, 8)
-    batch = sample.repeat(3, 1, 1, 1, 1) if kind == "same samples" else torch.rand(3, 1, 8, 8, 8)
+    equal = kind in ("same samples", "one drawn anew")
+    batch = sample.repeat(3, 1, 1, 1, 1) if equal else torch.rand(3, 1, 8, 8, 8)
     assert rc.explain(Net(way).eval(), batch, layer="l", target=1).maps.shape[0] == 3
 
 
@@ -641,12 +643,18 @@ def test_what_lies_inside_of_attributes_is_as_it_was() -> None:
 
 
 class Slots:
-    """State without a dictionary."""
+    """State without a dictionary, some of it made when it is needed."""
 
-    __slots__ = ("calls", "mean")
+    __slots__ = ("__secret", "calls", "made", "mean")
 
     def __init__(self):
         self.calls, self.mean = 0, torch.zeros(4)
+
+    def count(self, weight):
+        self.calls += 1
+        if not hasattr(self, "made"):
+            self.made = self.__secret = 2 * weight
+        return self.made
 
 
 def test_state_that_lies_deep_is_as_it_was() -> None:
@@ -654,7 +662,7 @@ def test_state_that_lies_deep_is_as_it_was() -> None:
         features = net.l(x)
         net.state.last.calls += 1
         net.state.last.table.add_(1)
-        net.slots.calls += 1
+        features = features + net.slots.count(net.head.weight).sum()
         net.slots.mean += features.mean((0, 2, 3, 4))
         return net.head(pooled(features + net.unregistered[0](features)))
 
@@ -669,6 +677,7 @@ def test_state_that_lies_deep_is_as_it_was() -> None:
         assert not net.slots.mean.any()
         assert not norm.running_mean.any()
         assert norm.num_batches_tracked == 0
+        assert not any(hasattr(net.slots, name) for name in ("made", "_Slots__secret"))
 
 
 def test_buffers_and_arrays_that_grow_have_their_size_again() -> None:
@@ -717,6 +726,37 @@ def test_what_cannot_be_put_back_keeps_nothing_else_from_being_put_back() -> Non
         rc.explain(net, WIDE, layer="l", target=1)
     assert (net.calls, net.training) == (0, True)
     assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+class Unlookable(list):
+    """A list that nobody can walk through."""
+
+    def __iter__(self):
+        raise RuntimeError("not for you")
+
+
+def test_attributes_that_cannot_be_looked_into_are_left_alone() -> None:
+    owner = State()
+    numbers = np.array([1.0, np.nan])
+    numbers.flags.writeable = False
+    objects = np.array([np.zeros(2), torch.zeros(3), None], dtype=object)
+    net = Net(plain_way, chance=random.SystemRandom(), walk=Unlookable(), numbers=numbers)
+    net.objects, net.owner = objects, weakref.proxy(owner)
+    del owner  # such as a trainer that is gone
+    net.eval()
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            explanation = rc.explain(net, WIDE, layer="l", target=1)
+        assert abs(float(explanation.account.relative_gap)) < 1e-5
+
+
+def test_a_buffer_with_places_that_hold_no_number_enters_a_loss() -> None:
+    net = Net(lambda net, x: net.head(pooled(net.l(x)) * net.scale.nan_to_num(1.0))).eval()
+    net.register_buffer("scale", torch.tensor([1.0, float("nan"), 2.0, 1.0]))
+    maps = rc.RespondCAM(net, layer="l")(WIDE, target=1, create_graph=True).maps
+    maps.square().sum().backward()
+    assert net.head.weight.grad is not None
 
 
 GENERATORS = {

@@ -169,6 +169,53 @@ def test_views_made_before_a_layer_writes_in_place_can_be_read(view, method, ima
         torch.testing.assert_close(found.scores, expected[:, :1])
 
 
+@pytest.mark.parametrize("norm", [nn.InstanceNorm3d, nn.BatchNorm3d, nn.Identity])
+@pytest.mark.parametrize("used", [True, False])
+def test_a_layer_writes_in_place_to_what_a_norm_gives(norm, used, image):
+    class Block(Net):
+        def __init__(self):
+            super().__init__("relu")
+            self.norm = norm(4)  # an instance norm gives a view
+
+        def head(self, x):
+            x = self.norm(x)
+            y = self.shared(x)
+            y = self.conv(y if used else x) + x
+            return self.fc((y * y).mean((2, 3, 4)))
+
+    net = Block().eval()
+    activation = net.norm(net.stem(image)).relu().detach().requires_grad_(True)
+    y = net.conv(activation) + activation
+    score = net.fc((y * y).mean((2, 3, 4)))[:, 1]
+    (gradient,) = torch.autograd.grad(score.sum(), activation)
+    for _ in range(2):
+        found = rc.HiResCAM(net, layer="shared")(image, target=1)
+        torch.testing.assert_close(found.maps[:, 0], (activation * gradient).sum(1).detach())
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_one_dropout_at_several_places_of_a_network(create_graph, image):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.conv = nn.Conv3d(1, 4, 3), nn.Conv3d(4, 4, 3, padding=1)
+            self.drop, self.fc = nn.Dropout(), nn.Linear(4, 3)
+
+        def forward(self, x):
+            skip = self.stem(x)
+            x = self.drop(self.conv(skip))
+            x += skip
+            x = self.drop(torch.sigmoid(self.conv(x)))
+            return self.fc(x.mean((2, 3, 4)))
+
+    net = Shared().eval()
+    for _ in range(2):
+        for call in (0, 1):
+            explain = rc.RespondCAM(net, layer=f"drop#{call}")
+            found = explain(image, target=1, create_graph=create_graph)
+            torch.testing.assert_close(found.scores[:, 0], net(image)[:, 1])
+
+
 def test_memory_that_holds_a_voxel_several_times_is_refused_in_words(image):
     class Spread(nn.Module):
         def forward(self, x):

@@ -6,6 +6,7 @@ it is done when a network is traced and in its first passes on data; passes afte
 alone that were seen to change.
 """
 
+import contextlib
 import random
 import weakref
 from collections import deque
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
 from respondcam._warnings import warn
-from respondcam.network.buffers import copied_values, has_numbers, write_back
+from respondcam.network.buffers import copied_values, has_numbers, same_numbers, write_back
 from respondcam.network.typed import class_name
 
 _CONTAINERS = (list, dict, set, deque)
@@ -56,17 +57,15 @@ class KeptAttribute:
 
 def keep_all(modules: Collection[nn.Module]) -> list[KeptAttribute]:
     """All attributes but training flags and hooks, which belong to others."""
-    known = {id(module) for module in modules}
-    return [
-        _kept(module, name, known) for module in modules for name in vars(module) if _ours(name)
-    ]
+    seen = {id(module) for module in modules}
+    return [_kept(module, name, seen) for module in modules for name in vars(module) if _ours(name)]
 
 
 def keep_written(modules: Collection[nn.Module]) -> list[KeptAttribute]:
     """The attributes that `restore_all` has seen to change."""
     written = [(module, name) for module in modules for name in _written.get(module, ())]
-    known = {id(module) for module in modules} if written else set[int]()
-    return [_kept(module, name, known) for module, name in written]
+    seen = {id(module) for module in modules} if written else set[int]()
+    return [_kept(module, name, seen) for module, name in written]
 
 
 def restore_all(modules: Collection[nn.Module], kept: Sequence[KeptAttribute]) -> None:
@@ -85,13 +84,13 @@ def restore_all(modules: Collection[nn.Module], kept: Sequence[KeptAttribute]) -
     for module in modules:
         now = vars(module)
         for name in [name for name in now if _ours(name) and (id(module), name) not in before]:
-            if isinstance(now[name], _DATA):
+            if _is_data(now[name]):
                 _written.setdefault(module, set()).add(name)
             del now[name]
     for one in kept:
         now = vars(one.owner).get(one.name, _ABSENT)
         inside, replaced = _put_back(one)
-        if inside or (replaced and isinstance(one.value, _DATA) and isinstance(now, _DATA)):
+        if inside or (replaced and _is_data(one.value) and _is_data(now)):
             _written.setdefault(one.owner, set()).add(one.name)
 
 
@@ -100,25 +99,33 @@ def restore_written(kept: Sequence[KeptAttribute]) -> None:
     for one in kept:
         now = vars(one.owner).get(one.name, _ABSENT)
         if one.value is _ABSENT:
-            if isinstance(now, _DATA):
+            if _is_data(now):
                 del vars(one.owner)[one.name]
-        elif now is one.value or (isinstance(one.value, _DATA) and isinstance(now, _DATA)):
+        elif now is one.value or (_is_data(one.value) and _is_data(now)):
             _put_back(one)
+
+
+def _is_data(value: Any) -> bool:
+    """By its type: a proxy whose object is gone cannot be asked."""
+    return issubclass(cast("type[Any]", type(value)), _DATA)
 
 
 def _ours(name: str) -> bool:
     return name != "training" and not name.endswith("hooks")
 
 
-def _kept(module: nn.Module, name: str, known: Collection[int]) -> KeptAttribute:
+def _kept(module: nn.Module, name: str, seen: set[int]) -> KeptAttribute:
     value = vars(module).get(name, _ABSENT)
-    found = list(_changeable(value, module, known))
-    if name in _OF_MODULES:
-        found = [held for held in found if not isinstance(held, Tensor)]
-    return KeptAttribute(module, name, value, tuple((held, _copy(held)) for held in found))
+    copies: list[tuple[Any, Any]] = []
+    # a class of the network's own may refuse to be looked at; a proxy's object may be gone
+    with contextlib.suppress(Exception):
+        for held in _changeable(value, module, seen):
+            if not (name in _OF_MODULES and isinstance(held, Tensor)):
+                copies.append((held, _copy(held)))
+    return KeptAttribute(module, name, value, tuple(copies))
 
 
-def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterator[Any]:
+def _changeable(value: Any, owner: nn.Module, seen: set[int]) -> Iterator[Any]:
     """What an attribute holds that can change in place: itself, and all that lies in it.
 
     These are containers, arrays, tensors and generators of random numbers, those of an object, and
@@ -130,8 +137,9 @@ def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterato
     ----------
     owner
         The module whose attribute it is.
-    known
-        Identities of the network's own modules, which are looked after one by one.
+    seen
+        Identities of what has been looked at, the network's own modules among it, which are looked
+        after one by one.
     """
     pending: list[Any] = [value]
     home = _package(type(owner))
@@ -141,12 +149,11 @@ def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterato
         and not callable(value)
     ):
         pending = [getattr(value, "__dict__", None)]
-    seen: set[int] = set()
     left = _COPIED
     while pending:
         held: Any = pending.pop()
         kind = cast("type[Any]", type(held))
-        if id(held) in seen or id(held) in known:
+        if id(held) in seen:
             continue
         if issubclass(kind, np.ndarray) or (kind is Tensor and has_numbers(held)):
             if held.nbytes <= left:
@@ -160,7 +167,8 @@ def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterato
             pending += held.values() if issubclass(kind, dict) else held
         elif issubclass(kind, _GENERATORS):
             seen.add(id(held))
-            yield held
+            if not issubclass(kind, random.SystemRandom):  # the machine's own, without a state
+                yield held
         elif issubclass(kind, nn.Module):
             seen.add(id(held))
             pending += [*held._buffers.values(), *held._modules.values()]
@@ -174,13 +182,15 @@ def _changeable(value: Any, owner: nn.Module, known: Collection[int]) -> Iterato
 
 
 def _slots(instance: Any) -> dict[str, Any]:
-    """What an object keeps in slots instead of a dictionary."""
+    """What an object keeps in slots instead of a dictionary; `_ABSENT` in one that is empty."""
     found: dict[str, Any] = {}
     for kind in type(instance).__mro__:
         names: Any = vars(kind).get("__slots__", ())
         for name in [names] if isinstance(names, str) else names:
-            if name not in ("__dict__", "__weakref__") and hasattr(instance, name):
-                found[name] = getattr(instance, name)
+            if name.startswith("__") and not name.endswith("__"):  # as the class itself writes it
+                name = f"_{kind.__name__.lstrip('_')}{name}"
+            if name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(instance, name, _ABSENT)
     return found
 
 
@@ -210,7 +220,11 @@ def _copy(value: Any) -> Any:
 
 def _put_back(one: KeptAttribute) -> tuple[bool, bool]:
     """Whether something inside of it had changed, and whether it had been replaced."""
-    inside = [value for value, copy in one.copies if not _holds_the_same(value, copy)]
+    inside: list[Any] = []
+    for value, copy in one.copies:
+        with contextlib.suppress(Exception):  # what cannot be compared is left alone
+            if not _holds_the_same(value, copy):
+                inside.append(value)
     for value, copy in one.copies:
         if any(value is changed for changed in inside):
             try:
@@ -265,8 +279,11 @@ def _refill(value: Any, copy: Any) -> None:
     elif isinstance(value, random.Random):
         value.setstate(copy)
     elif _has_slots(value):
-        for name, held in copy.items():
-            object.__setattr__(value, name, held)  # frozen ones take no other
+        for name, held in copy.items():  # frozen ones take no other way
+            if held is not _ABSENT:
+                object.__setattr__(value, name, held)
+            elif getattr(value, name, _ABSENT) is not _ABSENT:
+                object.__delattr__(value, name)
     elif is_mapping(value):
         # one by one: of an object's attributes none may be missing, not for a moment
         changed: Any = value
@@ -280,12 +297,21 @@ def _refill(value: Any, copy: Any) -> None:
         (value.update if issubclass(type(value), set) else value.extend)(copy)
 
 
+def _is_array(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays hold the same bytes or, if of objects, the very same objects."""
+    if one.shape != other.shape:
+        return False
+    if one.dtype.hasobject:
+        return all(a is b for a, b in zip(one.flat, other.flat, strict=True))
+    return one.tobytes() == other.tobytes()
+
+
 def _holds_the_same(value: Any, copy: Any) -> bool:
     """Whether a container holds the very objects that its copy holds, in the same order."""
     if isinstance(value, np.ndarray):
-        return np.array_equal(cast("np.ndarray", value), copy)
+        return _is_array(cast("np.ndarray", value), copy)
     if isinstance(value, Tensor):
-        return value.requires_grad == copy.requires_grad and torch.equal(value, copy)
+        return value.requires_grad == copy.requires_grad and same_numbers(value, copy)
     if isinstance(value, _GENERATORS):
         return _is_state(_state(value), copy)
     if _has_slots(value):

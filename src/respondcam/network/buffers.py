@@ -88,6 +88,20 @@ def has_numbers(tensor: Tensor) -> bool:
     return all(step or size < 2 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, or are none in the same places.
+
+    Examples
+    --------
+    >>> nothing = torch.tensor([1.0, float("nan")])
+    >>> same_numbers(nothing, nothing.clone()), torch.equal(nothing, nothing.clone())
+    (True, False)
+    """
+    if one.shape != other.shape or torch.equal(one, other):
+        return one.shape == other.shape
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
 def copied_values(tensor: Tensor) -> Tensor:
     """A copy that `write_back` takes."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
@@ -133,5 +147,4 @@ def _differs(one: KeptBuffer) -> bool:
     assert one.values is not None
     own = type(one.owner).__module__.startswith("torch.nn.")
     asked = own or one.tensor.device.type == "cpu"
-    same = one.tensor.shape == one.values.shape
-    return asked and not (same and torch.equal(one.tensor, one.values))
+    return asked and not same_numbers(one.tensor, one.values)

@@ -66,6 +66,11 @@ def full_from_here(activation: Tensor) -> Tensor:
     return activation.float()
 
 
+def is_cast(activation: Tensor) -> bool:
+    """Whether `full_from_here` would give an activation of another precision."""
+    return _trunk.get() != "fp32" and activation.dtype == torch.bfloat16
+
+
 def _channels_last(tensor: Tensor) -> Tensor:
     """Channels as the fastest axis, which convolutions in bfloat16 want."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}

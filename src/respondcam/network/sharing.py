@@ -23,8 +23,10 @@ Way = Literal["copy", "apart", "keep"]
 """How an output is handed on: as a copy; as a copy although its argument goes on elsewhere, which
 is a path around the layer; in its own memory."""
 
-_sharing: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-_copied: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+# For each call: whether another name was written to, so that a copy is certainly wrong.
+_sharing: "weakref.WeakKeyDictionary[nn.Module, dict[int, bool]]" = weakref.WeakKeyDictionary()
+_whole: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # below them views need a graph, too
+_copied: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # where keeping memory does not work
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,20 @@ class _Handed:
     """An output, the copy in its place, and the versions of both at that moment."""
 
     module: nn.Module
+    call: int
     output: Tensor
     copy: Tensor
     versions: tuple[int, int]
     argument: bool
 
+    def other_written(self) -> bool:
+        """Whether the output was written to under another name."""
+        return _version(self.output) != self.versions[0]
+
     def parted(self) -> bool:
-        """Whether another name of the output was written to, or the copy where it has one."""
-        output, copy = _version(self.output), _version(self.copy)
-        return output != self.versions[0] or (self.argument and copy != self.versions[1])
+        """Whether that happened, or the copy was written to where the output has another name."""
+        written = self.argument and _version(self.copy) != self.versions[1]
+        return self.other_written() or written
 
 
 @dataclass
@@ -62,46 +69,66 @@ class Sharing:
 
     _given: list[list[tuple[Tensor, int]]] = field(default_factory=list[list[tuple[Tensor, int]]])
     _handed: list[_Handed] = field(default_factory=list[_Handed])
-    _leaving: tuple[nn.Module, Tensor, bool] | None = None
+    _leaving: tuple[nn.Module, Tensor, bool, int] | None = None
+    _calls: int = 0
     _kept: set[nn.Module] = field(default_factory=set[nn.Module])
+    _late: set[nn.Module] = field(default_factory=set[nn.Module])
 
     def enter(self, arguments: Any) -> None:
         """Note what the layer is called with."""
         self._given.append([(one, _version(one)) for one in tensors(arguments)])
 
-    def leave(self, module: nn.Module, output: Tensor | None) -> Way:
+    def leave(
+        self, module: nn.Module, output: Tensor | None, *, graph: bool = True, casts: bool = False
+    ) -> Way:
         """How the layer's output is to be handed on.
 
         It keeps its memory where that is known of the layer, and where the layer itself wrote to
         its argument (ReLU in place): all that holds the argument then holds the output. Where it
         already has a graph, that counts all its names by itself.
+
+        Parameters
+        ----------
+        graph
+            Whether what is handed on gets a graph.
+        casts
+            Whether it is of another precision than the output.
         """
         given = self._given.pop() if self._given else []
         if output is None:
             return "copy"
         given = [(one, version) for one, version in given if _alike(one, output)]
         written = any(_version(one) != version for one, version in given)
-        self._leaving = module, output, bool(given)
-        if module in _sharing:
+        call, self._calls = self._calls, self._calls + 1
+        self._leaving = module, output, bool(given), call
+        certain = _sharing.get(module, {}).get(call)
+        if certain or (certain is not None and not output.requires_grad):
             return "keep"
-        fixed = output._is_view() and not torch.is_grad_enabled()  # a view made without a graph
-        if written and not (output.requires_grad or fixed or module in _copied):
-            self._kept.add(module)
-            return "keep"
+        if written and not (output.requires_grad or casts or module in _copied):
+            if graph and output._is_view() and not torch.is_grad_enabled():
+                self._late.add(module)  # no graph can be put on a view that was made without one
+            else:
+                self._kept.add(module)
+                return "keep"
         return "apart" if given and not written else "copy"
 
     def hand_on(self, copy: Tensor) -> None:
         """Note the copy in place of the output that left."""
         assert self._leaving is not None
-        module, output, argument = self._leaving
+        module, output, argument, call = self._leaving
         versions = _version(output), _version(copy)
-        self._handed.append(_Handed(module, output, copy, versions, argument))
+        self._handed.append(_Handed(module, call, output, copy, versions, argument))
 
     def parted(self) -> bool:
         """Whether a copy was wrong in this pass; the layer is remembered for the next."""
-        wrong = {one.module for one in self._handed if one.parted()}
-        _sharing.update(wrong)
-        return bool(wrong)
+        _whole.update(self._late)
+        news = bool(self._late)
+        for one in self._handed:
+            if one.parted():
+                known, certain = _sharing.setdefault(one.module, {}), one.other_written()
+                news = news or one.call not in known or certain > known[one.call]
+                known[one.call] = certain or known.get(one.call, False)
+        return news
 
     def failed(self) -> bool:
         """Whether keeping memory can be why a pass failed; the next one hands on copies.
@@ -114,7 +141,7 @@ class Sharing:
 
 def is_sharing(modules: Any) -> bool:
     """Whether one of these layers is known to share its output's memory."""
-    return any(module in _sharing for module in modules)
+    return any(module in _sharing or module in _whole for module in modules)
 
 
 def write_into(output: Tensor, changed: Tensor, name: str) -> None:

@@ -6,6 +6,7 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,15 @@ from respondcam.network.sharing import is_sharing
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
 from respondcam.network.torchscript import in_python
-from respondcam.network.trees import map_tensors, modules_of, plain, private_copy, tensors, weights
+from respondcam.network.trees import (
+    map_tensors,
+    modules_of,
+    plain,
+    private_copy,
+    spatial_tensor,
+    tensors,
+    weights,
+)
 from respondcam.network.typed import named_modules
 
 INPUT = "input"
@@ -147,7 +156,7 @@ def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
     """One pass, forward and backward; None if a layer's output has to be handed on otherwise."""
     try:
         taps, scores, cut = call.run()
-    except ModelError:
+    except (ModelError, LayerError):
         if {name for name, tap in call.taps.items() if tap.sharing.failed()}:
             return None
         raise
@@ -197,6 +206,29 @@ def run_head(
                 output = _call_cast(model, map_tensors(private_copy, inputs))
             if not swap.sharing.parted():
                 return output
+
+
+def run_watched(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    inputs: Any,
+    watch: Callable[[str, Tensor], None],
+) -> None:
+    """Run `model` without autograd, and show ``watch(name, output)`` what each layer gives."""
+    model, thread = unwrap(model), threading.get_ident()
+
+    def hook(name: str, output: Any) -> None:
+        found = spatial_tensor(output)
+        if found is not None and threading.get_ident() == thread:
+            watch(name, found.detach())
+
+    with undisturbed(model), contextlib.ExitStack() as stack:
+        for name, module in layers.items():
+            handle = module.register_forward_hook(
+                lambda module, args, output, name=name: hook(name, output)
+            )
+            stack.callback(handle.remove)
+        _call_cast(model, map_tensors(private_copy, inputs))
 
 
 def _call_cast(model: nn.Module, inputs: Any) -> Any:

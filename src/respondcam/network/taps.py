@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from respondcam.errors import LayerError
-from respondcam.network.precision import full_from_here
+from respondcam.network.precision import full_from_here, is_cast
 from respondcam.network.sharing import Sharing, write_into
 from respondcam.network.trees import map_tensors, spatial_tensor
 
@@ -104,7 +104,10 @@ class Tap:
 
     def _record(self, tree: Any, module: nn.Module | None) -> Any:
         chosen = spatial_tensor(tree)
-        way = "copy" if module is None else self.sharing.leave(module, chosen)
+        way = "copy"
+        if module is not None:
+            casts = chosen is not None and is_cast(chosen)
+            way = self.sharing.leave(module, chosen, casts=casts)
         if chosen is None:
             return tree
         _check(self.name, chosen)
@@ -189,7 +192,10 @@ class Swap:
         if threading.get_ident() != self.thread:
             return tree
         chosen = spatial_tensor(tree)
-        keeps = module is not None and self.sharing.leave(module, chosen) == "keep"
+        keeps = False
+        if module is not None:
+            casts = chosen is not None and is_cast(chosen)
+            keeps = self.sharing.leave(module, chosen, graph=False, casts=casts) == "keep"
         if chosen is None:
             return tree
         mine = self.seen == self.call % self.calls
