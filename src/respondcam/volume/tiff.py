@@ -230,6 +230,7 @@ def _only_stack(file: Any, path: Path) -> Any:
                 f"{str(path)!r} holds voxels of type {kind}; accepted are real numbers. Save the "
                 f"magnitude, the real part or single channels instead"
             )
+        _check_left_out(file, stacks[0], path)
         return stacks[0]
     if len(file.series) == 1 and set(file.series[0].axes) <= set("YXS"):
         raise VolumeError(
@@ -241,6 +242,42 @@ def _only_stack(file: Any, path: Path) -> Any:
         f"channels; accepted is a single one. It holds: {listed or 'nothing'}. If sections were "
         f"stored as channels or times, write them again as sections (axes='ZYX' in tifffile)"
     )
+
+
+def _check_left_out(file: Any, stack: Any, path: Path) -> None:
+    """Refuse a stack that lacks pages of the file: later sections would move up, or be lost.
+
+    Pages of another size behind the stack, and those that say that they are reduced, are pictures
+    of it.
+    """
+    if stack.kind == "imagej":
+        sections, pages = stack.size // stack.keyframe.size, len(file.pages)
+        if pages == 1 and stack.keyframe.samplesperpixel == 1:  # all are behind one page
+            pages = int(file.imagej_metadata.get("images", 1))
+        if sections < pages:
+            raise VolumeError(
+                f"{str(path)!r}: its ImageJ header tells of {sections} sections, and {pages} are "
+                f"stored; accepted are as many as it tells of. Save it again with ImageJ, or take "
+                f"the header away to have all pages read as sections"
+            )
+    places = [page.index for page in stack.pages if page is not None]
+    if stack.kind != "generic" or not all(isinstance(place, int) for place in places):
+        return  # the metadata say what belongs together, or it is within another page
+    for other in file.series:
+        for page in other.pages if other is not stack else ():
+            place = page.index
+            if not isinstance(place, int) or page.is_reduced:
+                continue
+            if place < max(places) or page.shape == stack.keyframe.shape:
+                raise VolumeError(
+                    f"{str(path)!r}: page {place + 1} of {len(file.pages)} holds {_kind(page)}, "
+                    f"the others {_kind(stack.keyframe)}; accepted are sections of one size and "
+                    f"type, packed and tiled alike. Save them so, or take the page away"
+                )
+
+
+def _kind(page: Any) -> str:
+    return f"{' x '.join(map(str, page.shape))} numbers of type {np.dtype(page.dtype).name}"
 
 
 def _check_pieces(series: Any, path: Path) -> None:
