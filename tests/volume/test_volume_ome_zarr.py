@@ -174,7 +174,7 @@ def test_versions_before_0_4_are_refused(tmp_path, axes, version, words):
         {**scales, "version": version, **({"axes": axes} if axes else {})}
     ]
     with pytest.raises(
-        VolumeError, match=rf"a\.zarr.*is OME-Zarr {words}, .*read are 0\.4 and 0\.5"
+        VolumeError, match=rf"a\.zarr.*is OME-Zarr {words} by .*read are 0\.4 and 0\.5"
     ):
         read_volume(path)
 
