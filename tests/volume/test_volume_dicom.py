@@ -14,6 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -156,6 +157,70 @@ def test_a_slice_that_does_not_belong_is_named(tmp_path, tags, words):
     write_slice(folder / "odd.dcm", STORED[0], ORIGIN + ROTATION[:, 2] * SPACING[2] * 5, **tags)
     with pytest.raises(VolumeError, match=words):
         read_volume(folder)
+
+
+def table():
+    """A Modality LUT that turns values round."""
+    one = pydicom.Dataset()
+    one.LUTDescriptor, one.ModalityLUTType = [256, 0, 16], "HU"
+    one.LUTData = np.arange(256, dtype=np.uint16)[::-1].tobytes()
+    one["LUTData"].VR = "OW"
+    return [one]
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, r"MONOCHROME1, whose values ITK inverts"),
+        ({"ModalityLUTSequence": table()}, r"table, the Modality LUT Sequence \(0028,3000\)"),
+        ({"RescaleSlope": 0}, r"RescaleSlope \(0028,1053\) is 0"),
+        ({"RescaleSlope": "nan"}, r"\(0028,1053\) is 'nan"),
+        ({"RescaleSlope": "inf"}, r"\(0028,1053\) is 'inf"),
+        ({"RescaleSlope": [2, 3]}, r"\(0028,1053\) is '2"),
+        ({"RescaleIntercept": "inf"}, r"\(0028,1052\) is 'inf"),
+        ({"PixelSpacing": [-0.8, 0.7]}, r"PixelSpacing \(0028,0030\) is -0\.8, 0\.7; accepted"),
+        ({"PixelSpacing": [0, 0.7]}, r"PixelSpacing \(0028,0030\) is 0, 0\.7; accepted"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "is 2, 0, 0, 0, 2, 0; .*of length 1"),
+        ({"ImageOrientationPatient": [1e300, 0, 0, 0, 1, 0]}, r"is 1e\+300, .*of length 1"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "0.6, 0.8, 0; .*perpendicular"),
+    ],
+)
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, of values that it should not write
+def test_values_and_places_that_itk_would_not_give_as_they_are_are_refused(
+    tmp_path, tags, words, every
+):
+    folder = write_series(tmp_path / "ct", **(tags if every else {}))
+    write_slice(folder / "odd.dcm", STORED[0], ORIGIN + ROTATION[:, 2] * SPACING[2] * 5, **tags)
+    with pytest.raises(VolumeError, match=rf"\.dcm'.*{words}"):
+        read_volume(folder)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_table_of_values_is_found_however_it_is_written_and_in_no_other_sequence(
+    tmp_path, syntax
+):
+    inner = pydicom.Dataset()
+    inner.ModalityLUTSequence = table()
+    more = {"ReferencedImageSequence": [inner], "ModalityLUTSequence": []}
+    folder = write_series(tmp_path / "ct", **more)
+    for wanted in (False, True):
+        for path in folder.iterdir():
+            data = pydicom.dcmread(path)
+            data.file_meta.TransferSyntaxUID = syntax
+            if wanted:
+                data.ModalityLUTSequence = table()
+            data.save_as(path)
+        if not wanted:
+            np.testing.assert_allclose(read_volume(folder).voxels, expected_voxels())
+    with pytest.raises(VolumeError, match="Modality LUT Sequence"):
+        read_volume(folder)
+
+
+def test_cosines_that_were_rounded_are_read(tmp_path):
+    rounded = ROTATION[:, :2].T.ravel().round(3).tolist()
+    folder = write_series(tmp_path / "ct", ImageOrientationPatient=rounded, RescaleSlope=None)
+    np.testing.assert_allclose(read_volume(folder).voxels, STORED - 1024.0)
 
 
 @pytest.mark.parametrize(

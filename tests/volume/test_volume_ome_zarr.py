@@ -133,6 +133,52 @@ def test_what_is_no_volume_is_refused_with_its_axes(tmp_path, array, axes, words
         read_volume(image(tmp_path / "a.zarr", array, axes))
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("kind", ["scale", "translation"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_steps_of_more_or_fewer_numbers_than_axes_are_refused(tmp_path, later, kind, count):
+    scale, odd = {"type": "scale", "scale": [1.0] * 3}, {"type": kind, kind: [2.0] * count}
+    path = image(tmp_path / "a.zarr", steps=[scale, *[odd][later:]], later=(odd,) if later else ())
+    with pytest.raises(
+        VolumeError, match=rf"a\.zarr.*a {kind} of {count} numbers; .*its 3 axes z, y, x"
+    ):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_finest_level_is_read_wherever_it_is_listed(tmp_path, version):
+    path = image(tmp_path / "a.zarr", version=version)
+    group = zarr.open_group(str(path), mode="a")
+    group.create_array("coarse", shape=(3, 3, 4), dtype="f4")[...] = 1
+    about = dict(group.attrs)
+    datasets = about.get("ome", about)["multiscales"][0]["datasets"]
+    coarse = {"type": "scale", "scale": [2.0, 2.0, 2.0]}
+    datasets.insert(0, {"path": "coarse", "coordinateTransformations": [coarse]})
+    datasets += [{"path": "missing"}, {}]  # do no harm where they are not needed
+    group.attrs.update(about)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, ARRAY)
+    assert volume.voxel_size == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "version", "words"),
+    [(["z", "y", "x"], "0.3", "0.3"), (["z", "y", "x"], "0.4", "0.3"), (None, "0.1", "0.1")],
+)
+def test_versions_before_0_4_are_refused(tmp_path, axes, version, words):
+    path = image(tmp_path / "a.zarr")
+    group = zarr.open_group(str(path), mode="a")
+    [scales] = group.attrs["multiscales"]
+    del scales["axes"]
+    group.attrs["multiscales"] = [
+        {**scales, "version": version, **({"axes": axes} if axes else {})}
+    ]
+    with pytest.raises(
+        VolumeError, match=rf"a\.zarr.*is OME-Zarr {words} by .*read are 0\.4 and 0\.5"
+    ):
+        read_volume(path)
+
+
 def test_groups_without_an_image_and_damaged_metadata_are_refused(tmp_path):
     zarr.open_group(str(tmp_path / "bare.zarr"), mode="w").create_array(
         "x", shape=(3, 3, 3), dtype="f4"

@@ -104,6 +104,68 @@ def test_pages_written_one_by_one_and_packed_are_a_stack(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").voxels, ARRAY)
 
 
+def write_pages(path, pages, **last):
+    with tifffile.TiffWriter(path) as writer:
+        for number, page in enumerate(pages, 1):
+            about = last if number == len(pages) else {}
+            writer.write(page, metadata=None, contiguous=False, photometric="minisblack", **about)
+    return path
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda page: page.astype(np.uint16), "6 x 7 numbers of type uint16"),
+        (lambda page: page[:4], "4 x 7 numbers of type float32"),
+    ],
+)
+def test_a_page_unlike_the_others_is_named(tmp_path, reader, at, change, words):
+    """It would be left out, and later sections would move."""
+    pages = list(ARRAY)
+    pages[at] = change(pages[at])
+    path = write_pages(tmp_path / "a.tif", pages)
+    if at == 4 and pages[at].shape != ARRAY[0].shape:  # a picture of the stack, as far as one knows
+        assert reader(path).shape == (4, 6, 7) if reader is read_volume else reader(path)
+        return
+    with pytest.raises(
+        VolumeError, match=rf"page {at + 1} of 5 holds {words}, the others 6 x 7 .*float32; accept"
+    ):
+        reader(path)
+
+
+def test_pages_and_parts_of_pages_that_are_thumbnails_are_passed_over(tmp_path):
+    thumbnail = ARRAY[0, ::2, ::2]
+    path = write_pages(tmp_path / "a.tif", [*ARRAY, thumbnail], subfiletype=1)
+    np.testing.assert_array_equal(read_volume(path).voxels, ARRAY)
+    with tifffile.TiffWriter(path) as writer:
+        for page in ARRAY:
+            writer.write(page, metadata=None, contiguous=False, subifds=1)
+            writer.write(page[::2, ::2], metadata=None, contiguous=False, subfiletype=1)
+    np.testing.assert_array_equal(read_volume(path).voxels, ARRAY)
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize("single", [False, True])
+def test_a_header_of_imagej_that_tells_of_fewer_sections_than_are_stored_is_refused(
+    tmp_path, reader, single
+):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, ARRAY, imagej=True, metadata={"axes": "ZYX"})
+    if single:  # as ImageJ writes large stacks: all behind one page
+        with tifffile.TiffFile(path) as file:
+            end = file.pages[0].offset + 2 + 12 * len(file.pages[0].tags)
+            order = file.byteorder
+        raw = bytearray(path.read_bytes())
+        struct.pack_into(f"{order}I", raw, end, 0)
+        path.write_bytes(raw)
+    assert reader(path).voxels.shape == (5, 6, 7) if reader is read_volume else reader(path)
+    path.write_bytes(path.read_bytes().replace(b"slices=5", b"slices=3"))
+    with pytest.raises(VolumeError, match=r"a\.tif.*tells of 3 sections, and 5 are stored"):
+        reader(path)
+
+
 def test_channels_come_first(tmp_path):
     array = np.stack([ARRAY, 2 * ARRAY], axis=1)  # z, c, y, x
     for kind in ({"imagej": True}, {"ome": True}):

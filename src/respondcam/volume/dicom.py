@@ -17,7 +17,7 @@ import numpy as np
 from respondcam.errors import VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
-from respondcam.volume.dicom_elements import check_elements
+from respondcam.volume.dicom_elements import check_elements, filled_elements
 from respondcam.volume.dicom_pixels import check_pixels, check_runs
 from respondcam.volume.geometry import LPS_TO_RAS
 from respondcam.volume.itk import read_information, reason, simple_itk
@@ -26,12 +26,15 @@ from respondcam.volume.volume import Volume
 _SERIES = "0020|000e"
 _DESCRIPTION = "0008|103e"
 _BITS = "0028|0100"
+_PHOTOMETRIC, _INTERCEPT, _SLOPE = "0028|0004", "0028|1052", "0028|1053"
+_LOOKUP = (0x0028, 0x3000)  # Modality LUT Sequence
 _POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
 # Tags (7fe0,0010) and (0028,0010) in little-endian byte order: files that have them are images
 _PIXEL_DATA, _ROWS = b"\xe0\x7f\x10\x00", b"\x28\x00\x10\x00"
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # of files that may lack the stamp
 _STAMP_END = 132  # bytes
 _UNEVEN = 0.02  # of the distance between slices
+_ASKEW = 1e-2  # of direction cosines
 
 
 _Files = list[tuple[Path, Any]]  # each with ITK's reader, which holds its tags
@@ -143,7 +146,7 @@ def _information(path: Path) -> Any:
 
 def _describe(files: _Files) -> str:
     path, info = files[0]
-    text = info.GetMetaData(_DESCRIPTION).strip() if info.HasMetaDataKey(_DESCRIPTION) else ""
+    text = _text(info, _DESCRIPTION)
     return f"{text or 'without description'}, {len(files)} files, such as {path.name!r}"
 
 
@@ -157,13 +160,58 @@ def _slice(path: Path, info: Any) -> _Slice:
     if info.GetNumberOfComponents() != 1:
         raise VolumeError(f"{str(path)!r} is a colour image; accepted are grey values")
     check_pixels(path, size[:2], int(_numbers(info, _BITS, 1, path)[0]))
-    return _Slice(
-        path,
-        _numbers(info, _POSITION, 3, path),
-        _numbers(info, _ORIENTATION, 6, path),
-        _numbers(info, _SPACING, 2, path),
-        size[:2],
-    )
+    _check_values(path, info)
+    orientation, spacing = _numbers(info, _ORIENTATION, 6, path), _numbers(info, _SPACING, 2, path)
+    _check_place(path, orientation, spacing)
+    return _Slice(path, _numbers(info, _POSITION, 3, path), orientation, spacing, size[:2])
+
+
+def _check_values(path: Path, info: Any) -> None:
+    """Refuse stored values that ITK would not make into slope * value + intercept."""
+    if _text(info, _PHOTOMETRIC).upper() == "MONOCHROME1":
+        raise VolumeError(
+            f"{str(path)!r} is a DICOM image of the kind MONOCHROME1, whose values ITK inverts; "
+            f"accepted is MONOCHROME2. Convert the series to NIfTI, for example with dcm2niix"
+        )
+    if _LOOKUP in filled_elements(path):
+        raise VolumeError(
+            f"{str(path)!r} tells its values by a table, the Modality LUT Sequence (0028,3000); "
+            f"accepted are RescaleSlope and RescaleIntercept. Apply the table and write the series "
+            f"anew, for example as NIfTI"
+        )
+    rescaling = {
+        key: _numbers(info, key, 1, path)[0]
+        for key in (_INTERCEPT, _SLOPE)
+        if _text(info, key)  # empty is as good as none
+    }
+    if rescaling.get(_SLOPE) == 0:
+        raise VolumeError(
+            f"{str(path)!r}: RescaleSlope (0028,1053) is 0, with which all values would be the "
+            f"same; accepted are other finite numbers"
+        )
+
+
+def _check_place(path: Path, orientation: np.ndarray, spacing: np.ndarray) -> None:
+    if (spacing <= 0).any():
+        raise VolumeError(
+            f"{str(path)!r}: PixelSpacing (0028,0030) is {_listed(spacing)}; accepted are two "
+            f"numbers above 0"
+        )
+    axes = orientation.reshape(2, 3)
+    # huge cosines would overflow when squared
+    if np.abs(axes).max() > 2 or np.abs(axes @ axes.T - np.eye(2)).max() > 2 * _ASKEW:
+        raise VolumeError(
+            f"{str(path)!r}: ImageOrientationPatient (0020,0037) is {_listed(orientation)}; "
+            f"accepted are two directions of length 1, perpendicular to each other"
+        )
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers)
+
+
+def _text(info: Any, key: str) -> str:
+    return info.GetMetaData(key).strip(" \0") if info.HasMetaDataKey(key) else ""
 
 
 def _tag(info: Any, key: str, path: Path) -> str:

@@ -55,31 +55,44 @@ def check_elements(path: Path) -> None:
     VolumeError
         Naming what was found. Time and memory do not depend on what the file claims.
     """
+    filled_elements(path)
+
+
+def filled_elements(path: Path) -> set[tuple[int, int]]:
+    """Tags of the elements of a file that are in no sequence, and not empty.
+
+    Raises
+    ------
+    VolumeError
+        As for `check_elements`.
+    """
+    filled: set[tuple[int, int]] = set()
     if path.stat().st_size == 0:
-        return  # GDCM says so too
+        return filled  # GDCM says so too
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            _walk_file(data)
+            _walk_file(data, filled)
         except _AstrayError as error:
             raise VolumeError(
                 f"{str(path)!r} cannot be read: {error}. It is truncated or damaged, or no DICOM "
                 f"file; fetch it anew"
             ) from None
+    return filled
 
 
-def _walk_file(data: mmap.mmap) -> None:
+def _walk_file(data: mmap.mmap, filled: set[tuple[int, int]]) -> None:
     stamped = data[_PREAMBLE - 4 : _PREAMBLE] == b"DICM"
     whole = _Level(len(data), _Form(explicit=True))
-    at = _walk(data, _PREAMBLE if stamped else 0, whole, only_group=2)
+    at = _walk(data, _PREAMBLE if stamped else 0, whole, filled, only_group=2)
     for syntax in transfer_syntaxes(data[:at]) or {""}:
         if syntax == _DEFLATED:
-            _walk_deflated(data[at:])
+            _walk_deflated(data[at:], filled)
         else:
             order = "big" if syntax == _BIG_ENDIAN else "little"
-            _walk(data, at, _Level(len(data), _guess(data, at, order)))
+            _walk(data, at, _Level(len(data), _guess(data, at, order)), filled)
 
 
-def _walk_deflated(packed: bytes) -> None:
+def _walk_deflated(packed: bytes, filled: set[tuple[int, int]]) -> None:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data = inflate.decompress(packed, _INFLATED)
@@ -87,7 +100,7 @@ def _walk_deflated(packed: bytes) -> None:
         raise _AstrayError(f"its deflated elements cannot be unpacked ({error})") from None
     if inflate.unconsumed_tail:
         raise _AstrayError(f"its deflated elements unpack to more than {_INFLATED >> 20} MiB")
-    _walk(data, 0, _Level(len(data), _guess(data, 0, "little")))
+    _walk(data, 0, _Level(len(data), _guess(data, 0, "little")), filled)
 
 
 def _guess(data: mmap.mmap | bytes, at: int, order: str) -> _Form:
@@ -95,8 +108,15 @@ def _guess(data: mmap.mmap | bytes, at: int, order: str) -> _Form:
     return _Form(bytes(data[at + 4 : at + 6]) in _LONG | _SHORT, order)
 
 
-def _walk(data: mmap.mmap | bytes, at: int, whole: _Level, *, only_group: int | None = None) -> int:
-    """Go from element to element; where the last one ended."""
+def _walk(
+    data: mmap.mmap | bytes,
+    at: int,
+    whole: _Level,
+    filled: set[tuple[int, int]],
+    *,
+    only_group: int | None = None,
+) -> int:
+    """Go from element to element; where the last one ended. Add tags to `filled`."""
     levels = [whole]
     for _ in range(_MOST):
         level = levels[-1]
@@ -115,6 +135,8 @@ def _walk(data: mmap.mmap | bytes, at: int, whole: _Level, *, only_group: int | 
         elif level.items:
             raise _AstrayError(f"a sequence holds {_name(tag)}, which is no item")
         else:
+            if len(levels) == 1 and _header(data, at, level)[2]:
+                filled.add(tag)
             at = _element(data, at, tag, levels)
         if len(levels) > 2 * _DEPTH:
             raise _AstrayError(f"it has sequences within sequences, more than {_DEPTH} deep")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
 
 CHUNK = 128
+_LEVELS = 64  # of a pyramid
+_BEFORE = frozenset({"0.1", "0.2", "0.3"})  # versions without units and scales
 _STEPS = frozenset({"identity", "scale", "translation"})
 _UNIT_NAMES = {"angstrom": "angstrom", "mm": "millimeter", "voxel": None}
 
@@ -216,7 +219,7 @@ def pyramid_shapes(
     [(5, 8, 16), (3, 4, 8), (2, 2, 4)]
     """
     shapes = [tuple(shape)]
-    while len(shapes) < (levels or 64):
+    while len(shapes) < (levels or _LEVELS):
         if levels is None and all(n <= c for n, c in zip(shapes[-1], chunk, strict=True)):
             break
         shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
@@ -295,9 +298,14 @@ def _three(chunk: int | Sequence[int]) -> Sequence[int]:
 
 
 def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, Any]) -> LazyVolume:
-    finest = scales["datasets"][0]
-    check_metadata(path, str(finest["path"]))
-    array = group[finest["path"]]
+    version, axes = str(scales.get("version", "")), scales.get("axes", ())
+    if version in _BEFORE or any(isinstance(axis, str) for axis in axes):
+        raise VolumeError(
+            f"{str(path)!r} is OME-Zarr {version if version in _BEFORE else '0.3'} by its metadata "
+            f"(version, axes), which tell no voxel size; read are 0.4 and 0.5. Convert it, or "
+            f"write it anew"
+        )
+    finest, array = _finest(path, group, scales["datasets"])
     names = [str(axis["name"]).lower() for axis in scales["axes"]]
     if array.ndim != len(names) or np.dtype(array.dtype).kind not in "fiub":
         raise VolumeError(f"{str(path)!r} holds no real numbers, or other axes than it declares")
@@ -315,6 +323,23 @@ def _image(path: Path, group: Any, scales: Mapping[str, Any], own: Mapping[str, 
     stored = _Squeezed(ZarrArray(array, path), tuple(names.index(axis) for axis in kept))
     space = placeholder(shape, affine, unit, path, {"format": "ome-zarr"})
     return LazyVolume(space, stored, tuple(range(len(kept))))
+
+
+def _finest(path: Path, group: Any, datasets: Sequence[Any]) -> tuple[Mapping[str, Any], Any]:
+    """The level of most voxels, which should be listed first, and is not always."""
+    finest = datasets[0]
+    check_metadata(path, str(finest["path"]))
+    array = group[finest["path"]]
+    for level in datasets[1:_LEVELS]:
+        try:
+            check_metadata(path, str(level["path"]))
+            other = group[level["path"]]
+            finer = prod(other.shape) > prod(array.shape)
+        except Exception:  # a coarse level that is damaged or missing is not needed
+            continue
+        if finer:
+            finest, array = level, other
+    return finest, array
 
 
 @dataclass(frozen=True)
@@ -368,6 +393,12 @@ def _place(
         )
         return affine, "voxel"
     for step in steps:
+        kind = str(step["type"])
+        if kind != "identity" and len(step[kind]) != len(names):
+            raise VolumeError(
+                f"{str(path)!r} has a {kind} of {len(step[kind])} numbers; accepted is one for "
+                f"each of its {len(names)} axes {', '.join(names)}"
+            )
         moved = np.eye(4)
         for row, axis in enumerate("xyz"):
             if step["type"] == "scale":

@@ -176,14 +176,20 @@ def _open(path: Path) -> Generator[Any, None, None]:
             warnings.warn(message, RespondCAMWarning, stacklevel=2)
 
 
-def _check_chain(path: Path) -> None:
-    """Refuse pages that lead back to an earlier one: tifffile would follow them for ever."""
+def _check_chain(path: Path) -> int:
+    """Refuse pages that lead back to an earlier one: tifffile would follow them for ever.
+
+    Returns
+    -------
+    int
+        How many pages there are, before the file ends.
+    """
     seen: set[int] = set()
     with path.open("rb") as file:
         head = file.read(16)
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
         if order is None or len(head) < 16:
-            return  # tifffile says what is wrong
+            return 0  # tifffile says what is wrong
         version = struct.unpack(f"{order}H", head[2:4])[0]
         # BigTIFF counts tags and places in 8 bytes
         count, place, tag = ("Q", "Q", 20) if version == 43 else ("H", "I", 12)
@@ -194,8 +200,9 @@ def _check_chain(path: Path) -> None:
             seen.add(at)
             following = _number(file, at, order + count)
             if following is None:
-                return
+                return len(seen) - 1
             at = _number(file, at + struct.calcsize(count) + tag * following, order + place)
+    return len(seen)
 
 
 def _number(file: IO[bytes], at: int, kind: str) -> int | None:
@@ -210,18 +217,18 @@ def _number(file: IO[bytes], at: int, kind: str) -> int | None:
 @contextlib.contextmanager
 def _stack(path: Path) -> Generator[tuple[Any, Any], None, None]:
     """The open file and its only stack; damage that shows while the block reads has words."""
-    _check_chain(path)
+    pages = _check_chain(path)
     try:
         with _open(path) as file:
             check_parts(file, path, _tifffile().tifffile.read_ndtiff_index)
-            yield file, _only_stack(file, path)
+            yield file, _only_stack(file, path, pages)
     except VolumeError:
         raise
     except (*_DAMAGE, _tifffile().TiffFileError) as error:  # the latter once was no ValueError
         raise VolumeError(f"{str(path)!r} cannot be read as TIFF: {error}") from error
 
 
-def _only_stack(file: Any, path: Path) -> Any:
+def _only_stack(file: Any, path: Path, pages: int) -> Any:
     """The series of the file that is a volume, if there is one and no other."""
     stacks = [series for series in file.series if _layout(series.axes, series.shape)]
     if len(stacks) == 1:
@@ -230,6 +237,7 @@ def _only_stack(file: Any, path: Path) -> Any:
                 f"{str(path)!r} holds voxels of type {kind}; accepted are real numbers. Save the "
                 f"magnitude, the real part or single channels instead"
             )
+        _check_left_out(file, stacks[0], path, pages)
         return stacks[0]
     if len(file.series) == 1 and set(file.series[0].axes) <= set("YXS"):
         raise VolumeError(
@@ -241,6 +249,44 @@ def _only_stack(file: Any, path: Path) -> Any:
         f"channels; accepted is a single one. It holds: {listed or 'nothing'}. If sections were "
         f"stored as channels or times, write them again as sections (axes='ZYX' in tifffile)"
     )
+
+
+def _check_left_out(file: Any, stack: Any, path: Path, pages: int) -> None:
+    """Refuse a stack that lacks pages of the file: later sections would move up, or be lost.
+
+    Pages of another size behind the stack, and those that say that they are reduced, are pictures
+    of it.
+    """
+    if stack.kind == "imagej":
+        sections = stack.size // stack.keyframe.size
+        if pages == 1 and stack.keyframe.samplesperpixel == 1:  # all are behind one page
+            pages = int(file.imagej_metadata.get("images", 1))
+        if sections < pages:
+            raise VolumeError(
+                f"{str(path)!r}: its ImageJ header tells of {sections} sections, and {pages} are "
+                f"stored; accepted are as many as it tells of. Save it again with ImageJ, or take "
+                f"the header away to have all pages read as sections"
+            )
+    if stack.kind != "generic":
+        return  # the metadata say what belongs together
+    places = [page.index for page in stack.pages if page is not None]
+    if not all(isinstance(place, int) for place in places):
+        return  # it is within other pages
+    for other in file.series:
+        for page in other.pages if other is not stack else ():
+            place = page.index
+            if not isinstance(place, int) or page.is_reduced:
+                continue
+            if place < max(places) or page.shape == stack.keyframe.shape:
+                raise VolumeError(
+                    f"{str(path)!r}: page {place + 1} of {pages} holds {_kind(page)}, "
+                    f"the others {_kind(stack.keyframe)}; accepted are sections of one size and "
+                    f"type, packed and tiled alike. Save them so, or take the page away"
+                )
+
+
+def _kind(page: Any) -> str:
+    return f"{' x '.join(map(str, page.shape))} numbers of type {np.dtype(page.dtype).name}"
 
 
 def _check_pieces(series: Any, path: Path) -> None:
