@@ -142,7 +142,7 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
             named = dataset.get("channel_names", dataset.get("modality"))
             if not is_mapping(named):
                 raise ModelError(f"{str(folder / 'dataset.json')!r} names no channels.")
-            chosen = configuration.configuration
+            chosen: Any = cast("Any", configuration).configuration
             check_plans(folder / "plans.json", plans_content, chosen, channels=len(named))
             for one in checkpoints:
                 _check_size(folder, one, plans, configuration, dataset)

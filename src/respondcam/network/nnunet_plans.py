@@ -148,7 +148,8 @@ def _found(name: Any, where: str) -> Any:
     if not isinstance(name, str) or not name.isidentifier():
         return None
     folder = Path(nnunetv2.__path__[0]) / "preprocessing" / where
-    return recursive_find_python_class(str(folder), name, f"nnunetv2.preprocessing.{where}")
+    find: Any = recursive_find_python_class  # pyright: ignore[reportUnknownVariableType]
+    return find(str(folder), name, f"nnunetv2.preprocessing.{where}")
 
 
 def _is_number(value: Any) -> bool:

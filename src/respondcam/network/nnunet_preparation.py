@@ -76,10 +76,13 @@ class NNUNetPreparation:
 
     def _check_size(self, turned: Volume) -> None:
         """Refuse a grid that no machine holds, before memory is taken for it."""
-        order = list(self.folder.plans.transpose_forward)
-        filled = turned.voxels.reshape(turned.channels, *turned.shape).any(axis=0).transpose(order)
-        around = [np.flatnonzero(filled.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        cropped = [int(along[-1] - along[0]) + 1 for along in around]
+        order = [int(axis) for axis in self.folder.plans.transpose_forward]
+        filled = turned.voxels.reshape(turned.channels, *turned.shape) != 0
+        cropped: list[int] = []
+        for axis in order:
+            others = tuple({0, 1, 2, 3} - {axis + 1})
+            along = np.flatnonzero(np.any(filled, axis=others))
+            cropped.append(int(along[-1] - along[0]) + 1)
         lengths = [float(turned.voxel_size[axis]) for axis in order]
         plan = self.folder.configuration
         spacing = [*lengths[: 3 - len(plan.spacing)], *map(float, plan.spacing)]
