@@ -198,6 +198,22 @@ def test_each_mistake_is_worded(bundle, tmp_path, spoil, arguments, words):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("number", ["40000000", "33", "9" * 5000, "10001"])
+def test_a_class_number_far_beyond_the_names_is_refused(bundle, tmp_path, number):
+    folder = Path(shutil.copytree(bundle(), tmp_path / "copy"))
+    file = folder / "configs" / "metadata.json"
+    names = {"0": "background", number: "vessel"}
+    if number == "10001":
+        names |= {str(k): f"part {k}" for k in range(1000)}
+    outputs = {"pred": {"num_channels": 3, "channel_def": names}}
+    file.write_text(json.dumps({"network_data_format": {"outputs": outputs}}))
+    with pytest.raises(ModelError, match=rf"metadata.json.*{number[:40]} in channel_def.*Accepted"):
+        load_model(f"monai:{folder}", trust=True)
+    names["32"] = names.pop(number)
+    file.write_text(json.dumps({"network_data_format": {"outputs": outputs}}))
+    assert "vessel" in load_model(f"monai:{folder}", trust=True).class_names
+
+
 def test_volumes_that_the_bundle_cannot_take(bundle, scan):
     volume = rc.read_volume(scan)
     loaded = load_model(f"monai:{bundle()}", trust=True)

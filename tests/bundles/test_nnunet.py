@@ -275,6 +275,78 @@ def test_each_mistake_is_worded(copy, spoil, arguments, words):
     assert "\n" not in message
 
 
+INTENSITIES = "foreground_intensity_properties_per_channel"
+PLANS = {
+    "no list": (lambda c, _: c.update(patch_size="abc"), "patch_size as 'abc'"),
+    "zero": (lambda c, _: c.update(patch_size=[0, 16, 16]), "patch_size"),
+    "fraction": (lambda c, _: c.update(patch_size=[8.5, 16, 16]), "patch_size"),
+    "long": (lambda c, _: c.update(patch_size=[2049, 1, 1]), "patch_size.*from 1 to 2048"),
+    "large": (lambda c, _: c.update(patch_size=[900] * 3), "patch_size.*at most 268435456 voxels"),
+    "zero mm": (lambda c, _: c.update(spacing=[0.0] * 3), "spacing"),
+    "negative": (lambda c, _: c.update(spacing=[-1.0, 1, 1]), "spacing"),
+    "infinite": (lambda c, _: c.update(spacing=[float("inf"), 1, 1]), "spacing"),
+    "two": (lambda c, _: c.update(spacing=[1.0, 1.0]), "spacing as .* 3 finite"),
+    "axes": (lambda _, p: p.update(transpose_forward=[0, 0, 5]), "transpose_forward"),
+    "true": (lambda _, p: p.update(transpose_backward=[0, True, 2]), "transpose_backward"),
+    "scheme": (lambda c, _: c.update(normalization_schemes=["Evil"]), "schemes as 'Evil'"),
+    "module": (lambda c, _: c.update(normalization_schemes=["np"]), "schemes as 'np'"),
+    "none": (lambda c, _: c.update(normalization_schemes=[]), "normalization_schemes"),
+    "mask": (lambda c, _: c.update(use_mask_for_norm=["no"]), "use_mask_for_norm"),
+    "absent": (lambda _, p: p.update({INTENSITIES: {}}), f"{INTENSITIES} of channel 0"),
+    "ct": (
+        lambda c, p: (
+            c.update(normalization_schemes=["CTNormalization"]),
+            p[INTENSITIES]["0"].pop("std"),
+        ),
+        f"std in {INTENSITIES} of channel 0 as None",
+    ),
+    "function": (lambda c, _: c.update(resampling_fn_data="os.system"), "resampling_fn_data"),
+    "foreign": (lambda c, _: c.update(resampling_fn_seg="map_coordinates"), "resampling_fn_seg"),
+    "order": (
+        lambda c, _: c["resampling_fn_data_kwargs"].update(order=99),
+        "order in resampling_fn_data_kwargs as 99",
+    ),
+    "argument": (
+        lambda c, _: c["resampling_fn_data_kwargs"].update(orders=1),
+        "resampling_fn_data_kwargs.*is_seg, order",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_plans_by_which_nothing_can_be_prepared_are_refused(copy, case):
+    edit, words = PLANS[case]
+    change(copy, edit)
+    with pytest.raises(ModelError, match=rf"plans\.json.* gives .*{words}") as caught:
+        load_model(f"nnunet:{copy}")
+    assert "Accepted" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c, _: c.update(spacing=[0.01] * 3), "spacing in .*plans.json"),
+        (lambda c, _: c.update(spacing=[1e-300, 1, 1]), "spacing in .*plans.json"),
+        (lambda c, _: c.update(spacing=[1e6, 1, 1]), "spacing in .*at least one voxel"),
+        (
+            lambda c, _: c.update(patch_size=[2048, 2048, 16], spacing=[1.0, 1.0, 0.01]),
+            "patch_size in .*plans.json",
+        ),
+    ],
+)
+def test_a_scan_is_not_made_absurdly_large(copy, scan, monkeypatch, edit, words):
+    change(copy, edit)
+    loaded = load_model(f"nnunet:{copy}")
+
+    def no_memory(_):
+        raise AssertionError("the scan is resampled")
+
+    monkeypatch.setattr(loaded.preparation, "_preprocessed", no_memory)
+    with pytest.raises(ModelError, match=words):
+        loaded.preparation.prepare(rc.read_volume(scan))
+
+
 def test_a_folder_above_the_right_one_is_pointed_out(copy):
     with pytest.raises(ModelError, match=f"Did you mean nnunet:{copy}"):
         load_model(f"nnunet:{copy.parent}")

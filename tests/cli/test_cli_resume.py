@@ -168,6 +168,18 @@ def test_damaged_records_are_none(cli, base, explained, tmp_path, damage):
     assert explained == ["v0"]
 
 
+@pytest.mark.parametrize("notes", [True, None, "text", [1], {}])
+def test_a_record_whose_notes_are_none_is_not_used(cli, base, explained, tmp_path, notes):
+    assert cli(*base).code == 0
+    file = tmp_path / "out" / "v0.respond.second.class-0.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "notes": notes}))
+    explained.clear()
+    result = cli(*base, "--overwrite")
+    assert result.code == 0, result.err
+    assert explained == ["v0"]
+    assert isinstance(json.loads(file.read_text())["notes"], list)
+
+
 def test_a_report_shows_what_was_kept_too(cli, base, tmp_path):
     assert cli(*base).code == 0
     result = cli(*base, "--report")

@@ -1,5 +1,6 @@
 """Averages in the particle's frame, against poses that are known exactly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,24 @@ def test_particles_at_the_border_are_left_out_and_said(tmp_path: Path) -> None:
     with pytest.warns(RespondCAMWarning, match="2 of 3 particles were left out"):
         (kept,) = cut_particles(listed, (tmp_path / "t.mrc",) * 3, box=13)
     np.testing.assert_allclose(kept.shift, 0)
+
+
+@pytest.mark.parametrize("far", [1e300, -1e5, np.inf, np.nan, 15.6, -0.6])
+@pytest.mark.parametrize("box", [None, 5])
+def test_particles_with_centres_outside_their_files_are_left_out_and_said(
+    tmp_path: Path, far: float, box: int | None
+) -> None:
+    volume = Volume(np.ones((16, 16, 16), np.float32), np.diag([10.0, 10, 10, 1]), "angstrom")
+    write_volume(tmp_path / "p.mrc", volume)
+    positions = np.array([[8.0, 8, 8], [8, far, 8]])
+    two = ParticleList(("p.mrc",) * 2, ("a",) * 2, positions, np.stack([np.eye(3)] * 2), 10.0, 16)
+    files = (tmp_path / "p.mrc",) * 2
+    with pytest.warns(RespondCAMWarning, match=r"1 of 2 particles .* centres lie outside .*p\.mrc"):
+        (kept,) = cut_particles(two, files, box=box)
+    np.testing.assert_allclose(kept.box.voxels, 1)
+    both = replace(two, positions=positions[[1, 1]])
+    with pytest.raises(InputError, match=r"2 of 2 particles were left out: .* Accepted: coordinat"):
+        list(cut_particles(both, files, box=box))
 
 
 @pytest.mark.parametrize(

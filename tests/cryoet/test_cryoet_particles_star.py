@@ -191,6 +191,42 @@ def test_wrong_files_are_named(tmp_path, text, message):
     assert "wrong.star" in str(caught.value)
 
 
+FULL = f"{HEAD}_rlnPixelSize #5\n_rlnImageSize #6\n"
+ROW = "a.mrc 1 2 3 4 8"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{FULL}_rlnAngleRot #7\n{ROW} 99\n", "rlnAngleRot stands in line 5 and again in line 10"),
+        (f"{FULL}_rlnX #7\n_rlnX #8\n{ROW} 1 2\n", "label rlnX stands in line 10 and again"),
+        (f"{FULL}{ROW}\n{ROW} 9\n", "line 11 holds 7 value(s), and its table has 6 label(s)"),
+        (f"{FULL}{ROW}\n\nb.mrc 1 2\n", "line 12 holds 3 value(s)"),
+        (f"{FULL}b.mrc 1 2\n{ROW}\n", "line 10 holds 3 value(s)"),
+        (f"{FULL}'a b.mrc' 1 2 3 4\n", "line 10 holds 5 value(s)"),
+        (f"data_general\n_a 1\n_a 2\n\n{FULL}{ROW}\n", "label a stands in line 2 and again"),
+        (f"data_general\n_a 1 2\n\n{FULL}{ROW}\n", "line 2 holds 3 words"),
+    ],
+)
+def test_labels_and_rows_that_do_not_fit_are_named_by_their_line(tmp_path, text, message):
+    path = tmp_path / "wrong.star"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_particles(path)
+    assert message in str(caught.value)
+    assert "Accepted" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_comments_quotes_and_blank_lines_are_no_ragged_rows(tmp_path):
+    path = tmp_path / "right.star"
+    rows = f"{ROW} # a comment\n\n# another\n'b c.mrc' 1 2 3 4 8\n\"#d e.mrc\" 1 2 3 4 8\n\n"
+    path.write_text(f"data_general\n_made 'by hand'\n\n{FULL}{rows}data_more\n_made 1\n")
+    with path.open("a") as more:
+        more.write("data_again\nloop_\n_made #1\n3\n4\n")
+    assert read_particles(path).files == ("a.mrc", "b c.mrc", "#d e.mrc")
+
+
 def test_absent_file(tmp_path):
     with pytest.raises(InputError, match="There is no file"):
         read_particles(tmp_path / "absent.star")

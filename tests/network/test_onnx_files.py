@@ -116,6 +116,26 @@ def test_operators_that_cannot_be_translated_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "opset", "words"),
+    [
+        ("Det", 17, "again without them, or"),
+        ("Det", 18, "again without them, or"),
+        ("Mish", 18, "again with opset_version=17 or lower"),
+    ],
+)
+def test_an_older_operator_set_is_advised_only_where_it_can_help(tmp_path, kind, opset, words):
+    path = written(tmp_path / "net.onnx", network())
+    proto = onnx.load(path)
+    proto.graph.node[1].op_type = kind
+    proto.opset_import[0].version = opset
+    onnx.save(proto, path)
+    with pytest.raises(ModelError) as caught:
+        load_model(f"onnx:{path}")
+    assert f"{kind} (operator set " in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda p: None, "does not exist"),

@@ -99,10 +99,13 @@ class Finished:
             asked = record["settings"] in self.each and record["model"] == self.model
             made = (record["respondcam"], record["limit"]) == (__version__, self.limit)
             there = name in record["together"] and isinstance(record["input"]["sha256"], str)
+            said = isinstance(record["notes"], list) and all(
+                isinstance(note, str) for note in record["notes"]
+            )
             files = all(path.is_file() for path in self._files(record).values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return record if asked and made and there and files else None
+        return record if asked and made and there and said and files else None
 
     def _files(self, record: Mapping[str, Any]) -> dict[str, Path]:
         return {what: self.folder / Path(name).name for what, name in record["files"].items()}

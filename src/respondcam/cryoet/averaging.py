@@ -143,7 +143,7 @@ def cut_particles(
     box
         Voxels along each axis of the boxes to cut; particles whose box reaches over the border of
         their file are left out, and a warning says so at the end. None: files that hold one
-        particle each are taken as they are.
+        particle each are taken as they are, but for particles whose centre lies outside.
     prepare
         Done to the voxels (channel, z, y, x) of each box, such as a normalisation.
 
@@ -151,7 +151,7 @@ def cut_particles(
     ------
     InputError
         If no particle is of that class, a file is no cube and `box` is not given, every box
-        reaches over the border, or the voxel size contradicts the list.
+        reaches over the border, every centre lies outside, or the voxel size contradicts the list.
     """
     chosen = [i for i, name in enumerate(particles.classes) if only is None or name == only]
     if not chosen:
@@ -162,24 +162,51 @@ def cut_particles(
             "The particles are in tomograms: say how large the boxes around them are, such as "
             "--box 40, which is what the network takes."
         )
-    outside: list[int] = []
+    left_out: list[tuple[int, str]] = []
     for path, group in groupby(chosen, key=lambda index: files[index]):
         volume = _read(path, particles.voxel_size_angstrom)
         for index in group:
-            if box is not None and not _holds(volume, particles.positions[index], box):
-                outside.append(index)
+            if why := _why_not(volume, particles.positions[index], box):
+                left_out.append((index, why))
                 continue
             yield _cut(volume, path, particles, index, box, prepare)
-    if outside:
-        place = np.round(particles.positions[outside[0]], 1).tolist()
-        text = (
-            f"{len(outside)} of {len(chosen)} particles were left out: their boxes of {box} voxels "
-            f"reach over the border, such as that around {place} (x, y, z) in "
-            f"{str(files[outside[0]])!r}"
-        )
-        if len(outside) == len(chosen):
-            raise InputError(f"{text}. Give a smaller --box, or larger tomograms.")
+    if left_out:
+        text, remedy = _told(left_out, len(chosen), particles, files)
+        if len(left_out) == len(chosen):
+            raise InputError(f"{text}. {remedy}")
         warnings.warn(text, RespondCAMWarning, stacklevel=2)
+
+
+_OUTSIDE = "their centres lie outside their files"
+
+
+def _why_not(volume: Volume, position: np.ndarray, box: int | None) -> str:
+    """Why a particle has to be left out, if it has."""
+    size = np.array(volume.shape[::-1])
+    if not ((position >= -0.5) & (position <= size - 0.5)).all():  # nor is it a number
+        return _OUTSIDE
+    if box is not None and not _holds(volume, position, box):
+        return f"their boxes of {box} voxels reach over the border"
+    return ""
+
+
+def _told(
+    left_out: Sequence[tuple[int, str]], count: int, particles: ParticleList, files: Sequence[Path]
+) -> tuple[str, str]:
+    """What was left out, and what to do about it."""
+    parts: list[str] = []
+    for why in dict.fromkeys(why for _, why in left_out):
+        own = [index for index, one in left_out if one == why]
+        place = ", ".join(f"{value:.6g}" for value in np.round(particles.positions[own[0]], 1))
+        many = f" ({len(own)} of them)" if len(own) < len(left_out) else ""
+        parts.append(f"{why}{many}, such as at [{place}] (x, y, z) in {str(files[own[0]])!r}")
+    text = f"{len(left_out)} of {count} particles were left out: {'; '.join(parts)}"
+    if any(why != _OUTSIDE for _, why in left_out):
+        return text, "Give a smaller --box, or larger tomograms."
+    return text, (
+        "Accepted: coordinates, and origins (in Å), that lead to a voxel of the file. Correct them "
+        "or the voxel size in the list."
+    )
 
 
 def _corner(position: np.ndarray, box: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from respondcam._files import whole_file
 from respondcam._version import __version__
 from respondcam.cryoet.angles import relion_angles, relion_rotations
 from respondcam.cryoet.imaging import CTF
+from respondcam.cryoet.star_lines import check_lines
 from respondcam.errors import InputError
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -107,7 +108,8 @@ def read_particles(path: str | os.PathLike[str]) -> ParticleList:
     Raises
     ------
     InputError
-        If the file cannot be read, has no table of particles, or lacks angles, positions, names of
+        If the file cannot be read, has a label twice or rows that do not fit the labels, has no
+        table of particles, or lacks angles, positions, names of
         files or the voxel size, or has values that are no numbers.
     MissingExtraError
         If starfile is not installed.
@@ -224,6 +226,7 @@ def _read_tables(path: str | os.PathLike[str]) -> dict[str, Any]:
     starfile = require("starfile", extra="cryoet", purpose="read STAR files")
     if not Path(path).is_file():
         raise InputError(f"There is no file {str(path)!r}")
+    check_lines(Path(path))
     try:
         found = starfile.read(path, always_dict=True)
     except Exception as error:  # the library lets whatever fails inside it through

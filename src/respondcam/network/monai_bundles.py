@@ -34,6 +34,8 @@ _CONFIGS = tuple(
 _NETWORK = ("network_def", "network", "net")
 _PREPROCESSING = ("preprocessing", "validate#preprocessing")
 _INFERER = ("inferer", "validate#inferer")
+_NUMBERS, _SPARSE = 10_000, 16  # the largest class number, and times as many as there are names
+_DIGITS = 9  # of a number in metadata that is looked at
 _LAYOUT = (
     "A MONAI bundle is a folder with configs/inference.json (or .yaml), configs/metadata.json and "
     "models/model.pt."
@@ -87,6 +89,7 @@ def load_bundle(
             f"--trust (trust=True)."
         )
     metadata = _metadata(folder)
+    class_names = _class_names(metadata, folder)
     require("monai.bundle", extra="monai", purpose="open MONAI bundles")
     with evaluating(folder, file):
         bundle = _Bundle(folder, file)
@@ -99,7 +102,7 @@ def load_bundle(
     preparation = BundlePreparation(*parts, channels=_channels(metadata), where=str(folder))
     return {
         "module": network.eval(),
-        "class_names": _class_names(metadata),
+        "class_names": class_names,
         "overlapping": sigmoid and _format(metadata, "outputs").get("num_channels") != 1,
         "weights": read,
         "preparation": preparation if options.preprocess else None,
@@ -248,9 +251,17 @@ def _channels(metadata: Mapping[str, Any]) -> tuple[int, tuple[str, ...]] | None
     return (count, names) if isinstance(count, int) else None
 
 
-def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+def _class_names(metadata: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     said = _format(metadata, "outputs").get("channel_def")
     if not is_mapping(said) or not all(str(key).isdecimal() for key in said):
         return ()
+    most = min(_NUMBERS, _SPARSE * len(said))
+    for key in said:
+        if len(str(key)) > _DIGITS or int(key) > most:
+            raise ModelError(
+                f"{str(folder / 'configs' / 'metadata.json')!r} names the output channel "
+                f"{str(key)[:40]} in channel_def, beside {len(said) - 1} others. Accepted: numbers "
+                f"of channels from 0 to {_NUMBERS}, at most {_SPARSE} times as many as are named."
+            )
     numbered = {int(key): str(name) for key, name in said.items()}
     return tuple(numbered.get(k, f"class {k}") for k in range(max(numbered, default=-1) + 1))

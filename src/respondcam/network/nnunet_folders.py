@@ -30,6 +30,7 @@ from respondcam._files import read_json
 from respondcam._kinds import is_listed, is_mapping
 from respondcam.errors import InputError, ModelError
 from respondcam.network.nnunet_architecture import check_architecture
+from respondcam.network.nnunet_plans import check_plans
 from respondcam.network.weights import (
     LoadedWeights,
     copy_weights,
@@ -138,8 +139,11 @@ def open_nnunet(folder: Path, options: NNUNetOptions, *, trust: bool = False) ->
             configuration = plans.get_configuration(name)
             labels = cast("Any", plans).get_label_manager(dataset)
             _check_configuration(folder, name, configuration, trust=trust)
-            if not isinstance(dataset.get("channel_names", dataset.get("modality")), dict):
+            named = dataset.get("channel_names", dataset.get("modality"))
+            if not is_mapping(named):
                 raise ModelError(f"{str(folder / 'dataset.json')!r} names no channels.")
+            chosen: Any = cast("Any", configuration).configuration
+            check_plans(folder / "plans.json", plans_content, chosen, channels=len(named))
             for one in checkpoints:
                 _check_size(folder, one, plans, configuration, dataset)
             networks = tuple(_network(one, plans, configuration, dataset) for one in checkpoints)

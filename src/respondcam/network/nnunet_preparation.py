@@ -6,7 +6,9 @@ from its own preprocessor; this module follows where the voxels go. Its resampli
 outer faces of the grid: voxel i of the new grid is at ``(i + 1/2) old/new - 1/2`` of the old one.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -15,10 +17,12 @@ from nibabel import orientations
 
 from respondcam.errors import ModelError, VolumeError
 from respondcam.network.nnunet_folders import NNUNetFolder, NNUNetOptions, quietly
+from respondcam.network.nnunet_plans import MOST_VOXELS
 from respondcam.network.preparation import Prepared, Tiles, Window
 from respondcam.volume import Volume
 
 _turns: Any = orientations  # nibabel has no types
+_TIMES = 4  # as many voxels as a large scan has may be made of it
 
 
 class NNUNetPreparation:
@@ -43,10 +47,12 @@ class NNUNetPreparation:
         Raises
         ------
         InputError
-            If the volume has not the network's channels, or is zero everywhere.
+            If the volume has not the network's channels, is zero everywhere, or would become
+            absurdly large by the plans.
         """
         self._check(volume)
         turned = self._turned(volume)
+        self._check_size(turned)
         data, properties = self._preprocessed(turned)
         affine = self._affine(turned.affine, data.shape[1:], properties)
         padded, inside = self._padded(data)
@@ -67,6 +73,36 @@ class NNUNetPreparation:
             )
         if not volume.voxels.any():
             raise VolumeError("The volume is zero everywhere: nnU-Net crops zeros away.")
+
+    def _check_size(self, turned: Volume) -> None:
+        """Refuse a grid that no machine holds, before memory is taken for it."""
+        order = [int(axis) for axis in self.folder.plans.transpose_forward]
+        filled = turned.voxels.reshape(turned.channels, *turned.shape) != 0
+        cropped: list[int] = []
+        for axis in order:
+            others = tuple({0, 1, 2, 3} - {axis + 1})
+            along = np.flatnonzero(np.any(filled, axis=others))
+            cropped.append(int(along[-1] - along[0]) + 1)
+        lengths = [float(turned.voxel_size[axis]) for axis in order]
+        plan = self.folder.configuration
+        spacing = [*lengths[: 3 - len(plan.spacing)], *map(float, plan.spacing)]
+        sizes = [old * size / new for old, new, size in zip(lengths, spacing, cropped, strict=True)]
+        patch = [1] * (3 - len(plan.patch_size)) + list(plan.patch_size)
+        padded = [max(size, n) for size, n in zip(sizes, patch, strict=True)]
+        file = str(self.folder.weights.path.parent.parent / "plans.json")
+        what = f"of {' x '.join(map(str, cropped))} voxels would become one of"
+        if min(sizes) < 0.5 or prod(sizes) > max(MOST_VOXELS, _TIMES * prod(turned.shape)):
+            raise ModelError(
+                f"By the spacing in {file!r}, {_by(spacing)} mm, the scan {what} {_by(sizes)}. "
+                f"Accepted: at least one voxel along each axis, and at most {MOST_VOXELS} voxels, "
+                f"or {_TIMES} times as many as the scan has. Is the scan's voxel size right?"
+            )
+        if prod(padded) > max(MOST_VOXELS, _TIMES * prod(turned.shape)):
+            raise ModelError(
+                f"By the patch_size in {file!r}, {_by(patch)}, the scan {what} {_by(padded)}, "
+                f"padded. Accepted: at most {MOST_VOXELS} voxels, or {_TIMES} times as many as the "
+                f"scan has."
+            )
 
     def _turned(self, volume: Volume) -> Volume:
         if "Reorient" not in str(self.folder.plans.plans["image_reader_writer"]):
@@ -166,6 +202,10 @@ class NNUNetPreparation:
             f"prepared as nnU-Net does: {size} voxels of {spacing} seen in {windows}, {several} "
             f"{folds}, {mirrored}"
         )
+
+
+def _by(numbers: Sequence[float | int]) -> str:
+    return " x ".join(f"{number:.4g}" for number in numbers)
 
 
 def _moved(affine: np.ndarray, steps_zyx: list[int]) -> np.ndarray:

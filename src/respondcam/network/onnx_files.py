@@ -18,7 +18,7 @@ from torch import nn
 from respondcam._extras import require
 from respondcam._files import expanded
 from respondcam.errors import MissingExtraError, ModelError, RespondCAMWarning
-from respondcam.network.onnx_meaning import check_meaning, check_versions
+from respondcam.network.onnx_meaning import check_meaning, check_versions, rewrite_unknown
 from respondcam.network.onnx_sizes import check_sizes
 
 _KNOWN_OPSET = 17  # the last one whose operators onnx2torch translates
@@ -123,6 +123,7 @@ def _missing_data(path: Path, error: BaseException) -> ModelError:
 def _supported(proto: Any, path: Path) -> Any:
     """The network with operators that can be translated, or an error that names the others."""
     _name_once(proto.graph)
+    rewrite_unknown(proto)
     if not _unknown_operators(proto):
         return proto
     from onnx import version_converter
@@ -133,10 +134,13 @@ def _supported(proto: Any, path: Path) -> Any:
         older = proto
     if not _unknown_operators(older):
         return older
+    newer = {one.version > _KNOWN_OPSET for one in proto.opset_import if not one.domain} == {True}
+    helps = newer and older is proto  # else they would stand in the way of an older set as well
+    again = f"with opset_version={_KNOWN_OPSET} or lower" if helps else "without them"
     raise ModelError(
         f"The ONNX file {str(path)!r} has operators that cannot be turned into PyTorch: "
-        f"{', '.join(_unknown_operators(older))}. Export the network again with "
-        f"opset_version={_KNOWN_OPSET} or lower, or as TorchScript, or give its Python code."
+        f"{', '.join(_unknown_operators(older))}. Export the network again {again}, or as "
+        f"TorchScript, or give its Python code."
     )
 
 

@@ -21,6 +21,7 @@ from respondcam.network.onnx_known import Known, attributes_of, input_of, known_
 from respondcam.network.onnx_operators import CHECKS
 from respondcam.network.onnx_sizes import small_constants
 
+_AXES_AS_INPUT = 18  # the operator set from which on ReduceMax takes its axes as an input
 _ONE_OUTPUT = ("Dropout", "LayerNormalization", "MaxPool")  # onnx2torch gives the first alone
 
 
@@ -35,6 +36,35 @@ def check_versions(proto: Any, path: Path) -> None:
     known = small_constants(proto.graph)
     for node in proto.graph.node:
         _refuse(_lost(node, known), node, path)
+
+
+def rewrite_unknown(proto: Any) -> None:
+    """Say, in place, what onnx2torch has no word for in others: the largest over all of space.
+
+    What cannot be said, for want of a known number of axes, stays as it is.
+
+    Parameters
+    ----------
+    proto
+        The file, of any operator set.
+    """
+    pools = [one for one in proto.graph.node if one.op_type == "GlobalMaxPool" and not one.domain]
+    if not pools:
+        return
+    known = known_values(proto)
+    version = next((one.version for one in proto.opset_import if not one.domain), 1)
+    for node in pools:
+        shape = known.shape(node)
+        if shape is None or len(shape) < 3:
+            continue
+        axes = list(range(2, len(shape)))
+        node.op_type = "ReduceMax"
+        node.attribute.add(name="keepdims", type=2, i=1)
+        if version < _AXES_AS_INPUT:
+            node.attribute.add(name="axes", type=7, ints=axes)
+        else:
+            node.input.append("")
+            _set_axes(node, proto.graph, axes)
 
 
 def check_meaning(proto: Any, path: Path) -> None:
