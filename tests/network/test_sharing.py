@@ -193,6 +193,32 @@ def test_a_layer_writes_in_place_to_what_a_norm_gives(norm, used, image):
         torch.testing.assert_close(found.maps[:, 0], (activation * gradient).sum(1).detach())
 
 
+@pytest.mark.parametrize("norm", [nn.InstanceNorm3d, nn.BatchNorm3d])
+@pytest.mark.parametrize("view", [False, True])
+def test_a_layer_that_writes_in_place_within_a_block_without_gradients(norm, view, image):
+    class Frozen(Net):
+        def __init__(self):
+            super().__init__("relu")
+            self.norm = norm(4)
+
+        def forward(self, image):
+            with torch.no_grad():  # a backbone that is not trained
+                x = self.norm(self.stem(image))
+                part = x[:, :2] if view else x
+                x = self.shared(x)
+            y = self.conv(x)
+            return self.fc((y * y).mean((2, 3, 4)) + part.mean())
+
+    net = Frozen().eval()
+    expected = net(image).detach()[:, 1:2]
+    for layer in ("shared", ["shared", "norm"]):
+        for _ in range(2):
+            found = rc.RespondCAM(net, layer=layer)(image, target=1)
+            for one in found if isinstance(found, tuple) else [found]:
+                torch.testing.assert_close(one.scores, expected)
+                assert one.maps.any()
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_one_dropout_at_several_places_of_a_network(create_graph, image):
     class Shared(nn.Module):

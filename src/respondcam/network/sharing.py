@@ -105,11 +105,11 @@ class Sharing:
         if certain or (certain is not None and not output.requires_grad):
             return "keep"
         if written and not (output.requires_grad or casts or module in _copied):
-            if graph and output._is_view() and not torch.is_grad_enabled():
-                self._late.add(module)  # no graph can be put on a view that was made without one
-            else:
+            if not graph or torch.is_grad_enabled() or not output._is_view():
                 self._kept.add(module)
                 return "keep"
+            if module not in _whole:  # no graph can be put on a view that was made without one
+                self._late.add(module)
         return "apart" if given and not written else "copy"
 
     def hand_on(self, copy: Tensor) -> None:

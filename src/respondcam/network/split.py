@@ -155,15 +155,11 @@ def _apart(layers: dict[str, nn.Module]) -> list[dict[str, nn.Module]]:
 def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
     """One pass, forward and backward; None if a layer's output has to be handed on otherwise."""
     try:
-        taps, scores, cut = call.run()
+        taps, scores = _reaching(call)
     except (ModelError, LayerError):
         if {name for name, tap in call.taps.items() if tap.sharing.failed()}:
             return None
         raise
-    if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
-        taps, scores, _ = call.run(shim=True)
-    elif cut:  # a block around the layer ended and took the grad mode with it
-        taps, scores, _ = call.run(from_start=True)
     if {name for name, tap in taps.items() if tap.sharing.parted()}:  # each remembers its layer
         return None
     if missing := _unreached(taps, scores):
@@ -173,6 +169,16 @@ def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
         scores=scores if create_graph else scores.detach(),
         kept=_backward(call.model, taps, scores, reduce, create_graph=create_graph),
     )
+
+
+def _reaching(call: "_Forward") -> tuple[dict[str, Tap], Tensor]:
+    """Run the model so that autograd is on from the layers to the scores, whatever it switches."""
+    taps, scores, cut = call.run()
+    if _unreached(taps, scores):  # a no_grad block inside the model, or no path at all
+        taps, scores, _ = call.run(shim=True)
+    elif cut:  # a block around the layer ended and took the grad mode with it
+        taps, scores, _ = call.run(from_start=True)
+    return taps, scores
 
 
 def run_head(
