@@ -8,6 +8,7 @@ instead: then a copy costs a full pass. So it does where samples of a batch infl
 behind a batch norm without running statistics: then every copy runs alone.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError, ModelError
 from respondcam.network.gradients import full_precision
+from respondcam.network.hooks import hook_after
 from respondcam.network.layers import Layer
 from respondcam.network.layout import GridAxes, plain_axes, to_grid
 from respondcam.network.layout.memory import recall, remember
@@ -231,11 +233,9 @@ def samples_mix(run: Run, layer: Layer, call: int, calls: int) -> bool:
     def note(*_: Any) -> None:
         draws.append(before.left())
 
-    notice = unwrap(model).register_forward_hook(note)
-    try:
+    with contextlib.ExitStack() as stack:
+        hook_after(stack, unwrap(model), note)
         output = run_head(model, given, run.inputs, lambda own: own, call=call, calls=calls)
-    finally:
-        notice.remove()
     alone = decided(run, output).double()
     coarse = run.setting.precision != "fp32" or beside.values.dtype.itemsize < 4
     allowed = (_COARSE if coarse else _FINE) * alone.abs().amax(dim=1, keepdim=True)

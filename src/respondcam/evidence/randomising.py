@@ -1,5 +1,6 @@
 """A copy of a network whose weights are lost layer by layer, from the top."""
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import ModelError
+from respondcam.network.hooks import hook_after
 from respondcam.network.split import call_model, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.trees import map_tensors, private_copy
@@ -74,13 +76,11 @@ def _running_order(model: nn.Module, inputs: Any) -> list[str]:
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in holders.items()]
-    try:
+    with contextlib.ExitStack() as stack:
+        for name, module in holders.items():
+            hook_after(stack, module, note(name))
         with undisturbed(model):
             call_model(model, map_tensors(private_copy, inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
     return [name for name in holders if name not in called] + list(called)
 
 

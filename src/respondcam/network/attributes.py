@@ -33,6 +33,7 @@ _DATA = (
 )
 _COPIED = 1 << 20  # bytes in one attribute; more is not copied to see whether it is written to
 _OF_MODULES = ("_parameters", "_buffers")  # dictionaries whose tensors are looked after elsewhere
+_ABOUT_HOOKS = frozenset(name for name in vars(nn.Module()) if "hooks" in name)
 _ABSENT: Any = object()
 _written: "weakref.WeakKeyDictionary[nn.Module, set[str]]" = weakref.WeakKeyDictionary()
 
@@ -111,7 +112,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _ours(name: str) -> bool:
-    return name != "training" and not name.endswith("hooks")
+    return name != "training" and not name.endswith("hooks") and name not in _ABOUT_HOOKS
 
 
 def _kept(module: nn.Module, name: str, seen: set[int]) -> KeptAttribute:

@@ -1,12 +1,12 @@
 """Which modules a forward pass really calls."""
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from respondcam.network.hooks import hook_before
 from respondcam.network.typed import named_modules
 
 
@@ -17,11 +17,10 @@ def called_modules(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     worth saying.
     """
     names: list[str] = []
-    thread = threading.get_ident()
 
     def notice(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
-            if threading.get_ident() == thread and name not in names:
+            if name not in names:
                 names.append(name)
 
         return hook
@@ -29,7 +28,7 @@ def called_modules(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     with contextlib.ExitStack() as stack:
         for name, module in named_modules(model).items():
             if name:
-                stack.callback(module.register_forward_pre_hook(notice(name)).remove)
+                hook_before(stack, module, notice(name))
         with contextlib.suppress(Exception):
             run()
     return names

@@ -9,7 +9,9 @@ numbers than without the hook. Such outputs keep their memory: what is handed on
 # The version of a tensor, which every write to its memory raises, has a name with an underscore.
 # pyright: reportPrivateUsage=false
 
+import threading
 import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ Way = Literal["copy", "apart", "keep"]
 """How an output is handed on: as a copy; as a copy although its argument goes on elsewhere, which
 is a path around the layer; in its own memory."""
 
+_lock = threading.Lock()
 # For each call: whether another name was written to, so that a copy is certainly wrong.
 _sharing: "weakref.WeakKeyDictionary[nn.Module, dict[int, bool]]" = weakref.WeakKeyDictionary()
 _whole: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # below them views need a graph, too
@@ -30,10 +33,36 @@ _copied: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # where keeping memor
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of some layers when a pass begins; other threads may learn more meanwhile.
+
+    Examples
+    --------
+    >>> Known.of([layer := nn.Identity()]).shares([layer])
+    False
+    """
+
+    calls: Mapping[nn.Module, Mapping[int, bool]]
+    whole: frozenset[nn.Module]
+    copied: frozenset[nn.Module]
+
+    @classmethod
+    def of(cls, modules: Iterable[nn.Module]) -> "Known":
+        """What is known of these layers now."""
+        chosen = set(modules)
+        with _lock:
+            calls = {module: dict(_sharing[module]) for module in chosen if module in _sharing}
+            return cls(calls, frozenset(chosen & set(_whole)), frozenset(chosen & set(_copied)))
+
+    def shares(self, modules: Iterable[nn.Module]) -> bool:
+        """Whether one of these layers is known to share its output's memory."""
+        return any(module in self.calls or module in self.whole for module in modules)
+
+
+@dataclass(frozen=True)
 class _Handed:
     """An output, the copy in its place, and the versions of both at that moment."""
 
-    module: nn.Module
     call: int
     output: Tensor
     copy: Tensor
@@ -54,33 +83,41 @@ class _Handed:
 class Sharing:
     """What one layer does with memory in one pass.
 
+    Parameters
+    ----------
+    module
+        The layer.
+    known
+        What is known of it.
+
     Examples
     --------
-    >>> shortcut, sharing = nn.Identity(), Sharing()
+    >>> shortcut = nn.Identity()
+    >>> sharing = Sharing(shortcut, Known.of([shortcut]))
     >>> x = torch.ones(1, 2, 3)
     >>> sharing.enter((x,))
-    >>> sharing.leave(shortcut, x)
+    >>> sharing.leave(x)
     'apart'
     >>> sharing.hand_on(x.clone())
     >>> _ = x.mul_(2)
-    >>> sharing.parted(), is_sharing([shortcut])
+    >>> sharing.parted(), Known.of([shortcut]).shares([shortcut])
     (True, True)
     """
 
+    module: nn.Module
+    known: Known
     _given: list[list[tuple[Tensor, int]]] = field(default_factory=list[list[tuple[Tensor, int]]])
     _handed: list[_Handed] = field(default_factory=list[_Handed])
-    _leaving: tuple[nn.Module, Tensor, bool, int] | None = None
+    _leaving: tuple[int, Tensor, bool] | None = None
     _calls: int = 0
-    _kept: set[nn.Module] = field(default_factory=set[nn.Module])
-    _late: set[nn.Module] = field(default_factory=set[nn.Module])
+    _kept: bool = False
+    _late: bool = False
 
     def enter(self, arguments: Any) -> None:
         """Note what the layer is called with."""
         self._given.append([(one, _version(one)) for one in tensors(arguments)])
 
-    def leave(
-        self, module: nn.Module, output: Tensor | None, *, graph: bool = True, casts: bool = False
-    ) -> Way:
+    def leave(self, output: Tensor | None, *, graph: bool = True, casts: bool = False) -> Way:
         """How the layer's output is to be handed on.
 
         It keeps its memory where that is known of the layer, and where the layer itself wrote to
@@ -100,34 +137,36 @@ class Sharing:
         given = [(one, version) for one, version in given if _alike(one, output)]
         written = any(_version(one) != version for one, version in given)
         call, self._calls = self._calls, self._calls + 1
-        self._leaving = module, output, bool(given), call
-        certain = _sharing.get(module, {}).get(call)
+        certain = self._certain(call)
+        self._leaving = call, output, bool(given)
         if certain or (certain is not None and not output.requires_grad):
             return "keep"
-        if written and not (output.requires_grad or casts or module in _copied):
+        if written and not (output.requires_grad or casts or self.module in self.known.copied):
             if not graph or torch.is_grad_enabled() or not output._is_view():
-                self._kept.add(module)
+                self._kept = True
                 return "keep"
-            if module not in _whole:  # no graph can be put on a view that was made without one
-                self._late.add(module)
+            # no graph can be put on a view that was made without one
+            self._late = self._late or self.module not in self.known.whole
         return "apart" if given and not written else "copy"
 
     def hand_on(self, copy: Tensor) -> None:
         """Note the copy in place of the output that left."""
         assert self._leaving is not None
-        module, output, argument, call = self._leaving
+        call, output, argument = self._leaving
         versions = _version(output), _version(copy)
-        self._handed.append(_Handed(module, call, output, copy, versions, argument))
+        self._handed.append(_Handed(call, output, copy, versions, argument))
 
     def parted(self) -> bool:
         """Whether a copy was wrong in this pass; the layer is remembered for the next."""
-        _whole.update(self._late)
-        news = bool(self._late)
-        for one in self._handed:
-            if one.parted():
-                known, certain = _sharing.setdefault(one.module, {}), one.other_written()
-                news = news or one.call not in known or certain > known[one.call]
-                known[one.call] = certain or known.get(one.call, False)
+        news = self._late
+        with _lock:
+            if self._late:
+                _whole.add(self.module)
+            for one in [one for one in self._handed if one.parted()]:
+                certain, before = one.other_written(), self._certain(one.call)
+                news = news or before is None or certain > before
+                learned = _sharing.setdefault(self.module, {})
+                learned[one.call] = certain or learned.get(one.call, False)
         return news
 
     def failed(self) -> bool:
@@ -135,13 +174,13 @@ class Sharing:
 
         A view of the output that was made without a graph cannot be read once it has one.
         """
-        _copied.update(self._kept)
-        return bool(self._kept)
+        if self._kept:
+            with _lock:
+                _copied.add(self.module)
+        return self._kept
 
-
-def is_sharing(modules: Any) -> bool:
-    """Whether one of these layers is known to share its output's memory."""
-    return any(module in _sharing or module in _whole for module in modules)
+    def _certain(self, call: int) -> bool | None:
+        return self.known.calls.get(self.module, {}).get(call)
 
 
 def write_into(output: Tensor, changed: Tensor, name: str) -> None:

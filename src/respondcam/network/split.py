@@ -6,7 +6,6 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +19,11 @@ from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memo
 from respondcam.network.called import called_modules
 from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
+from respondcam.network.hooks import hook_after, hook_before
 from respondcam.network.precision import cast_trunk
-from respondcam.network.sharing import is_sharing
+from respondcam.network.sharing import Known, Sharing
 from respondcam.network.state import undisturbed
-from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, Watch, set_grad
+from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, set_grad
 from respondcam.network.torchscript import in_python
 from respondcam.network.trees import (
     map_tensors,
@@ -125,13 +125,14 @@ def split_pass(
     ):
         kept: dict[str, tuple[Tensor, ...]] = {}
         scores: Tensor | None = None
-        pending = [dict(layers)]
+        pending: list[dict[str, nn.Module]] = [dict(layers)]
         while pending:
             group = pending.pop(0)
-            if len(group) > 1 and is_sharing(group.values()):
-                pending = [*_apart(group), *pending]
+            known = Known.of(group.values())
+            if len(group) > 1 and known.shares(group.values()):
+                pending = [*_apart(group, known), *pending]
                 continue
-            call = _Forward(model, group, inputs, score, expand, create_graph, writes_input)
+            call = _Forward(model, group, known, inputs, score, expand, create_graph, writes_input)
             one = _passed(call, reduce)
             if one is None:
                 pending = [group, *pending]
@@ -142,13 +143,13 @@ def split_pass(
         return SplitPass(scores, {name: kept[name] for name in layers})
 
 
-def _apart(layers: dict[str, nn.Module]) -> list[dict[str, nn.Module]]:
+def _apart(layers: dict[str, nn.Module], known: Known) -> list[dict[str, nn.Module]]:
     """Layers that share their output's memory each by itself, the others together.
 
     What one of them writes would overwrite what autograd has kept for another.
     """
-    alone = [{name: module} for name, module in layers.items() if is_sharing([module])]
-    rest = {name: module for name, module in layers.items() if not is_sharing([module])}
+    alone = [{name: module} for name, module in layers.items() if known.shares([module])]
+    rest = {name: module for name, module in layers.items() if not known.shares([module])}
     return [*([rest] if rest else []), *alone]
 
 
@@ -207,7 +208,8 @@ def run_head(
     name, module = layer
     with undisturbed(model):
         while True:
-            swap = Swap(name, change, call=call, calls=calls)
+            sharing = Sharing(module, Known.of([module]))
+            swap = Swap(name, sharing, change, call=call, calls=calls)
             with _hooked(model, {name: module}, {name: swap}):
                 output = _call_cast(model, map_tensors(private_copy, inputs))
             if not swap.sharing.parted():
@@ -221,19 +223,19 @@ def run_watched(
     watch: Callable[[str, Tensor], None],
 ) -> None:
     """Run `model` without autograd, and show ``watch(name, output)`` what each layer gives."""
-    model, thread = unwrap(model), threading.get_ident()
+    model = unwrap(model)
 
-    def hook(name: str, output: Any) -> None:
-        found = spatial_tensor(output)
-        if found is not None and threading.get_ident() == thread:
-            watch(name, found.detach())
+    def notice(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            found = spatial_tensor(output)
+            if found is not None:
+                watch(name, found.detach())
+
+        return hook
 
     with undisturbed(model), contextlib.ExitStack() as stack:
         for name, module in layers.items():
-            handle = module.register_forward_hook(
-                lambda module, args, output, name=name: hook(name, output)
-            )
-            stack.callback(handle.remove)
+            hook_after(stack, module, notice(name))
         _call_cast(model, map_tensors(private_copy, inputs))
 
 
@@ -345,13 +347,12 @@ def _hooked(
     own = input_name(model)
     with contextlib.ExitStack() as stack:
         for name, module in layers.items():
+            tap = taps[name]
             if name == own:
-                handle = module.register_forward_pre_hook(taps[name].on_input, with_kwargs=True)
+                hook_before(stack, module, tap.on_input)
             else:
-                before = module.register_forward_pre_hook(taps[name].before, with_kwargs=True)
-                stack.callback(before.remove)
-                handle = module.register_forward_hook(taps[name].on_output)
-            stack.callback(handle.remove)
+                hook_before(stack, module, tap.before)
+                hook_after(stack, module, tap.on_output)
         yield
 
 
@@ -381,6 +382,7 @@ class _Forward:
 
     model: nn.Module
     layers: Mapping[str, nn.Module]
+    known: Known
     inputs: Any
     score: Callable[[Any], Tensor]
     expand: Expansion | None
@@ -401,15 +403,17 @@ class _Forward:
         from_start
             Switch autograd on before the model: its own blocks then end as they do in training.
         """
-        watch = Watch()
-        taps = {name: Tap(name, watch, self.record_all) for name in self.layers}
+        taps = {
+            name: Tap(name, Sharing(module, self.known), keep_graph=self.record_all)
+            for name, module in self.layers.items()
+        }
         self.taps.clear()
         self.taps.update(taps)
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
         # views made without a graph could not be written to with one
-        from_start = from_start or is_sharing(self.layers.values())
+        from_start = from_start or self.known.shares(self.layers.values())
         try:
             set_grad(self.record_all or from_start)
             blocks = GradModeShim() if shim else contextlib.nullcontext()

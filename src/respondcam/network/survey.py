@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from respondcam.errors import LayerError, ModelError
 from respondcam.network.failures import lists, no_tensor
+from respondcam.network.hooks import hook_after
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.protect import untouched
 from respondcam.network.split import call_model, refuse_unhookable, unwrap
@@ -203,8 +204,7 @@ def _watched_forward(model: nn.Module, inputs: Any, *, empty: bool) -> tuple[_Lo
         )
         for name, module in named_modules(model).items():
             if name:
-                hook = _hook(log, name)
-                stack.callback(module.register_forward_hook(hook).remove)
+                hook_after(stack, module, _hook(log, name))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(log.pack, lambda t: t))
         set_grad(True)
         with GradModeShim():

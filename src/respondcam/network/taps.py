@@ -3,7 +3,6 @@
 # Autograd's own switches have names with an underscore.
 # pyright: reportPrivateUsage=false
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,8 +67,12 @@ class Tap:
     ----------
     name
         The layer's name, for messages.
-    watch
-        The thread that runs the forward pass, and where in it.
+    sharing
+        What it does with memory; of no use for the network's input, which is a copy.
+    backward_pass
+        The backward pass inside of which the forward pass runs (-1: in none). A model that takes
+        gradients in its forward pass may run layers again in that backward pass, for activation
+        checkpointing; those calls do not count.
     keep_graph
         Whether what leads to the layer has a graph that is kept (differentiable maps).
     expand
@@ -80,34 +83,37 @@ class Tap:
     """
 
     name: str
-    watch: "Watch"
+    sharing: Sharing
+    backward_pass: int = field(default_factory=torch._C._current_graph_task_id)
     keep_graph: bool = False
     expand: Callable[[Tensor], Tensor] | None = None
     expand_call: int = 0
     recorded: list[Tensor] = field(default_factory=list[Tensor])
-    sharing: Sharing = field(default_factory=Sharing)
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Forward pre-hook."""
-        if self.watch == Watch():
+        if self._is_forward():
             self.sharing.enter((args, kwargs))
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: hand on clones, since an in-place operation may follow the layer."""
-        return self._record(output, module) if self.watch == Watch() else output
+        return self._record(output, inside=True) if self._is_forward() else output
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model: the input itself as a layer."""
-        if self.watch == Watch():
-            args, kwargs = self._record((args, kwargs), None)
+        if self._is_forward():
+            args, kwargs = self._record((args, kwargs), inside=False)
         return args, kwargs
 
-    def _record(self, tree: Any, module: nn.Module | None) -> Any:
+    def _is_forward(self) -> bool:
+        return self.backward_pass == torch._C._current_graph_task_id()
+
+    def _record(self, tree: Any, *, inside: bool) -> Any:
         chosen = spatial_tensor(tree)
         way = "copy"
-        if module is not None:
+        if inside:
             casts = chosen is not None and is_cast(chosen)
-            way = self.sharing.leave(module, chosen, casts=casts)
+            way = self.sharing.leave(chosen, casts=casts)
         if chosen is None:
             return tree
         _check(self.name, chosen)
@@ -129,7 +135,7 @@ class Tap:
             write_into(chosen, leaf, self.name)
             return tree
         copy = leaf.clone()
-        if module is not None:
+        if inside:
             self.sharing.hand_on(copy)
         return map_tensors(lambda t: copy if t is chosen else t, tree)
 
@@ -149,53 +155,36 @@ def _check(name: str, output: Tensor) -> None:
         raise LayerError(f"The output of layer {name!r} {why}.")
 
 
-@dataclass(frozen=True)
-class Watch:
-    """The thread, and the backward pass inside of which the forward pass runs (-1: in none).
-
-    Other threads may run the same model; and a model that takes gradients in its forward pass may
-    run layers again in that backward pass, for activation checkpointing. Neither counts.
-    """
-
-    thread: int = field(default_factory=threading.get_ident)
-    backward_pass: int = field(default_factory=torch._C._current_graph_task_id)
-
-
 @dataclass
 class Swap:
     """Replaces one layer's output at one of its calls: the head runs on changed activations."""
 
     name: str
+    sharing: Sharing
     change: Callable[[Tensor], Tensor]
     call: int = -1
-    thread: int = field(default_factory=threading.get_ident)
     seen: int = 0
     calls: int = 1
 
-    sharing: Sharing = field(default_factory=Sharing)
-
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Forward pre-hook."""
-        if threading.get_ident() == self.thread:
-            self.sharing.enter((args, kwargs))
+        self.sharing.enter((args, kwargs))
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook."""
-        return self._swapped(output, module)
+        return self._swapped(output, inside=True)
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model."""
-        args, kwargs = self._swapped((args, kwargs), None)
+        args, kwargs = self._swapped((args, kwargs), inside=False)
         return args, kwargs
 
-    def _swapped(self, tree: Any, module: nn.Module | None) -> Any:
-        if threading.get_ident() != self.thread:
-            return tree
+    def _swapped(self, tree: Any, *, inside: bool) -> Any:
         chosen = spatial_tensor(tree)
         keeps = False
-        if module is not None:
+        if inside:
             casts = chosen is not None and is_cast(chosen)
-            keeps = self.sharing.leave(module, chosen, graph=False, casts=casts) == "keep"
+            keeps = self.sharing.leave(chosen, graph=False, casts=casts) == "keep"
         if chosen is None:
             return tree
         mine = self.seen == self.call % self.calls
@@ -210,6 +199,6 @@ class Swap:
             with torch.no_grad():
                 write_into(chosen, changed, self.name)
             return tree
-        if module is not None:
+        if inside:
             self.sharing.hand_on(changed)
         return map_tensors(lambda t: changed if t is chosen else t, tree)

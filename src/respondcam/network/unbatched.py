@@ -5,7 +5,6 @@ channel, *spatial): channels for samples, and slices for channels.
 """
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from respondcam.errors import InputError
+from respondcam.network.hooks import hook_before
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.memory import recall, remember
 from respondcam.network.layout.protect import untouched
@@ -72,17 +72,16 @@ class _ReachedError(BaseException):  # not an Exception: `call_model` words thos
 def _taken(model: nn.Module, inputs: Any, layers: Sequence[nn.Module]) -> tuple[int, ...]:
     """Shape of what the first of these layers to be called is handed; empty if none is."""
     found: list[tuple[int, ...]] = []
-    thread = threading.get_ident()
 
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
         handed = spatial_tensor((args, kwargs))
-        if threading.get_ident() == thread and handed is not None:
+        if handed is not None:
             found.append(tuple(handed.shape))
             raise _ReachedError
 
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            hook_before(stack, layer, hook)
         stack.enter_context(contextlib.suppress(_ReachedError, Exception))
         try:
             with untouched(model, real=False), Hollow(home(inputs)):

@@ -6,8 +6,8 @@ border, since layers that mix globally (instance norm, attention) add a faint ev
 would pull a plain centroid to the middle of the input. Squares, for the same reason.
 """
 
+import contextlib
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from respondcam.errors import LayerError
 from respondcam.network.grid import LayerGrid
+from respondcam.network.hooks import hook_after
 from respondcam.network.layout.axes import GridAxes, to_grid
 from respondcam.network.layout.protect import untouched
 from respondcam.network.split import call_model
@@ -116,25 +117,20 @@ def _forward(probe: Probe) -> tuple[Tensor, Tensor]:
         raise LayerError(f"The input is {image.dtype}, which has no gradient.")
     image.requires_grad_(True)
     reached: list[Tensor] = []
-    thread = threading.get_ident()
 
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         chosen = spatial_tensor(output)
-        if threading.get_ident() == thread and chosen is not None:
+        if chosen is not None:
             reached.append(chosen)
             if len(reached) > probe.number:
                 raise _ReachedError
 
-    handle = probe.layer.register_forward_hook(hook)
-    try:
+    with contextlib.ExitStack() as stack, contextlib.suppress(_ReachedError):
+        hook_after(stack, probe.layer, hook)
         set_grad(True)
         with GradModeShim():
             # an operation in place must not hit a leaf
             probe.call(probe.model, map_tensors(lambda tensor: tensor.clone(), copies))
-    except _ReachedError:
-        pass
-    finally:
-        handle.remove()
     if len(reached) <= probe.number:
         raise LayerError(f"The layer was called {len(reached)} times in the forward pass.")
     if not reached[-1].requires_grad:

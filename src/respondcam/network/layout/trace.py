@@ -9,6 +9,7 @@ Limits: positions are those of the architecture. Where a trained network really 
 receptive field is another matter (`respondcam.network.calibration`).
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from respondcam._warnings import warn
 from respondcam.errors import InputError, ModelError, PlacementWarning
+from respondcam.network.hooks import hook_after
 from respondcam.network.layout.axes import even_grid, plain_axes, read_grid
 from respondcam.network.layout.centroids import Probe, estimated
 from respondcam.network.layout.digits import NoLayoutError, input_layout
@@ -244,22 +246,18 @@ def _pass(
         names.setdefault(id(layer), []).append(name)
 
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        if threading.get_ident() != tracker.thread:
-            return output
         return _tapped(tracker, output, bits[id(module)], [seen[n] for n in names[id(module)]])
 
     distinct = {id(layer): layer for layer in layers.values()}.values()
-    handles = [layer.register_forward_hook(hook) for layer in distinct]
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in distinct:
+            hook_after(stack, layer, hook)
         with tracker:
             output = call(model, inputs)
-        around = 0
-        for tensor in tensors_in(output):
-            track = tracker.track(tensor)
-            around |= track.around if track else 0
-    finally:
-        for handle in handles:
-            handle.remove()
+    around = 0
+    for tensor in tensors_in(output):
+        track = tracker.track(tensor)
+        around |= track.around if track else 0
     bypassed = {name: bool(around >> number & 1) for number, name in enumerate(layers)}
     return _Pass(seen, bypassed, frames, tracker.writes_input)
 

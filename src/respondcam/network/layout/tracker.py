@@ -1,6 +1,5 @@
 """Follow the layouts of all tensors through a forward pass, operator by operator."""
 
-import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,7 +67,6 @@ class Tracker(TorchDispatchMode):
     def __init__(self, run: HollowRun | None = None) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.run = run
-        self.thread = threading.get_ident()
         self._tracks: MutableMapping[Tensor, Track] = WeakIdKeyDictionary()
         self._links: MutableMapping[Tensor, _Link] = WeakIdKeyDictionary()
         self._input_memory: set[int] = set()
