@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from respondcam.errors import LayerError, ModelError
-from respondcam.network.split import INPUT, run_head, split_pass
+from respondcam.network.calling import INPUT
+from respondcam.network.split import run_head, split_pass
 
 
 def pair(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ from respondcam.attribution.integrated import node_weights
 from respondcam.attribution.outputs import score_rows
 from respondcam.attribution.targets import Scores, as_target, evaluate
 from respondcam.errors import InputError, ModelError
+from respondcam.network.calling import call_model, refuse_unhookable, unwrap
 from respondcam.network.gradients import gradients_of
-from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.trees import image_tensor

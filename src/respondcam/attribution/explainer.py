@@ -31,11 +31,11 @@ from respondcam.attribution.run import (
 )
 from respondcam.attribution.targets import as_target, takes_output
 from respondcam.errors import InputError, LayerError, ModelError
+from respondcam.network.calling import call_model
 from respondcam.network.choice import chosen_layer
 from respondcam.network.keras_model import is_keras
 from respondcam.network.layers import find_layer
 from respondcam.network.precision import Precision, trunk_precision
-from respondcam.network.split import call_model
 from respondcam.network.survey import Survey, cached_survey
 
 LayerSpec = str | nn.Module

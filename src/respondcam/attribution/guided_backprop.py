@@ -33,7 +33,7 @@ from respondcam.attribution.on_input import (
     separate_relus,
 )
 from respondcam.attribution.run import Align
-from respondcam.network.split import unwrap
+from respondcam.network.calling import unwrap
 
 
 class GuidedBackprop(Explainer):

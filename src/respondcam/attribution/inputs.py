@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from respondcam._kinds import is_mapping
 from respondcam.errors import InputError
+from respondcam.network.calling import scattered
 from respondcam.network.failures import refuse_without_values
-from respondcam.network.split import scattered
 from respondcam.network.trees import image_tensor, plain, tensors
 from respondcam.network.unbatched import refuse_unbatched
 from respondcam.volume import Volume

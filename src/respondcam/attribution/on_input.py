@@ -21,9 +21,9 @@ from respondcam.attribution.rerun import repeat
 from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError
+from respondcam.network.calling import INPUT, call_model, input_name, unwrap
 from respondcam.network.gradients import full_precision
 from respondcam.network.layers import Layer
-from respondcam.network.split import INPUT, call_model, input_name, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import (

@@ -27,9 +27,9 @@ from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.outputs import describe, score_rows
 from respondcam.attribution.targets import Scores, Target, as_target, evaluate
 from respondcam.errors import EmptyMapWarning, InputError, ModelError, TargetError
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.grid import LayerGrid
 from respondcam.network.preparation import Prepared, Window
-from respondcam.network.split import call_model, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.trees import plain
 

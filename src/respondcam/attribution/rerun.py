@@ -20,12 +20,13 @@ from torch import Tensor
 from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError, ModelError
+from respondcam.network.calling import unwrap
 from respondcam.network.gradients import full_precision
 from respondcam.network.hooks import hook_after
 from respondcam.network.layers import Layer
 from respondcam.network.layout import GridAxes, plain_axes, to_grid
 from respondcam.network.layout.memory import recall, remember
-from respondcam.network.split import run_head, unwrap
+from respondcam.network.split import run_head
 from respondcam.network.state import RandomStates
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import (

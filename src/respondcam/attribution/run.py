@@ -20,6 +20,7 @@ from respondcam.errors import (
     is_out_of_memory,
 )
 from respondcam.network.calibration import measure_grid
+from respondcam.network.calling import call_model, refuse_unhookable, unwrap
 from respondcam.network.failures import cannot_run
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer
@@ -31,13 +32,7 @@ from respondcam.network.layout import (
     trace_layers,
 )
 from respondcam.network.precision import Precision, trunk_precision
-from respondcam.network.split import (
-    call_model,
-    refuse_unhookable,
-    run_head,
-    split_pass,
-    unwrap,
-)
+from respondcam.network.split import run_head, split_pass
 from respondcam.network.state import RandomStates
 from respondcam.network.trees import image_tensor, plain, spatial_tensor
 from respondcam.network.typed import numbers

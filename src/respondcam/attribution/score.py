@@ -43,9 +43,9 @@ from respondcam.attribution.placing import interpolate
 from respondcam.attribution.rerun import HeadRuns
 from respondcam.attribution.run import Align, Run
 from respondcam.errors import InputError
+from respondcam.network.calling import input_name, unwrap
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layers import Layer, find_layer
-from respondcam.network.split import input_name, unwrap
 
 
 def channel_masks(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from respondcam.attribution.ablation import weighted_channels
 from respondcam.attribution.explainer import Explainer
 from respondcam.errors import LayerError
-from respondcam.network.split import unwrap
+from respondcam.network.calling import unwrap
 
 
 class SaliencyTubes(Explainer):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import ModelError
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.hooks import hook_after
-from respondcam.network.split import call_model, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.trees import map_tensors, private_copy
 

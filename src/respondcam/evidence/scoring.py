@@ -16,7 +16,7 @@ from respondcam.attribution.inputs import as_tensors
 from respondcam.attribution.outputs import batched, score_rows
 from respondcam.attribution.targets import as_target, evaluate
 from respondcam.errors import InputError
-from respondcam.network.split import call_model, unwrap
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.state import undisturbed
 from respondcam.network.trees import map_tensors, plain, private_copy, spatial_tensor
 

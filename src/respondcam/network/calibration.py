@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from respondcam._warnings import warn
 from respondcam.errors import LayerError, PlacementWarning
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout.axes import GridAxes
 from respondcam.network.layout.centroids import Probe, offsets_seen, spread
 from respondcam.network.layout.trace import trace_layers
-from respondcam.network.split import call_model, unwrap
 from respondcam.network.trees import tensors
 
 AXIS_ORDER = "(z, y, x)"

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from respondcam.network.calling import unwrap
 from respondcam.network.layout import LayerTrace, to_grid, trace_layers
 from respondcam.network.layout.memory import recall, remember
-from respondcam.network.split import split_pass, unwrap
+from respondcam.network.split import split_pass
 from respondcam.network.survey import Survey, SurveyedLayer, cached_survey
 from respondcam.network.trees import image_tensor, is_float, signature, tensors
 from respondcam.network.typed import named_modules

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from respondcam.errors import LayerError, PlacementWarning
+from respondcam.network.calling import scattered, unwrap
 from respondcam.network.choice import chosen_layer
 from respondcam.network.failures import refuse_without_values
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout import LayerTrace, trace_layers
-from respondcam.network.split import scattered, unwrap
 from respondcam.network.survey import SurveyedLayer, survey
 from respondcam.network.typed import named_modules
 from respondcam.network.unbatched import refuse_unbatched

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from respondcam.errors import LayerError
+from respondcam.network.calling import input_name, unwrap
 from respondcam.network.failures import lists
-from respondcam.network.split import input_name, unwrap
 from respondcam.network.torchscript import frozen
 from respondcam.network.typed import class_name, named_modules
 

@@ -6,38 +6,35 @@ targets. The price is an inference plus the backward pass of the head.
 """
 
 import contextlib
-import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from respondcam._readers import is_typed
-from respondcam.errors import InputError, LayerError, ModelError, is_out_of_memory
+from respondcam.errors import LayerError, ModelError, is_out_of_memory
 from respondcam.network.called import called_modules
-from respondcam.network.failures import cannot_run, no_gradient, not_differentiable
+from respondcam.network.calling import (
+    call_cast,
+    call_model,
+    input_name,
+    refuse_unhookable,
+    unwrap,
+)
+from respondcam.network.failures import no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.hooks import hook_after, hook_before
-from respondcam.network.precision import cast_trunk
 from respondcam.network.sharing import Known, Sharing
 from respondcam.network.state import undisturbed
-from respondcam.network.taps import GradModeShim, HookShim, Swap, Tap, set_grad
-from respondcam.network.torchscript import in_python
+from respondcam.network.taps import GradModeShim, Swap, Tap, set_grad
 from respondcam.network.trees import (
     map_tensors,
-    modules_of,
     plain,
     private_copy,
     spatial_tensor,
     tensors,
-    weights,
 )
-from respondcam.network.typed import named_modules
-
-INPUT = "input"
-"""Name of the pseudo-layer that stands for the network's own input; see `input_name`."""
 
 Reduce = Callable[[str, int, Tensor, Tensor], Tensor]
 """(layer, call, activation, gradient of one target's score) -> what is kept of them."""
@@ -211,7 +208,7 @@ def run_head(
             sharing = Sharing(module, Known.of([module]))
             swap = Swap(name, sharing, change, call=call, calls=calls)
             with _hooked(model, {name: module}, {name: swap}):
-                output = _call_cast(model, map_tensors(private_copy, inputs))
+                output = call_cast(model, map_tensors(private_copy, inputs))
             if not swap.sharing.parted():
                 return output
 
@@ -236,108 +233,7 @@ def run_watched(
     with undisturbed(model), contextlib.ExitStack() as stack:
         for name, module in layers.items():
             hook_after(stack, module, notice(name))
-        _call_cast(model, map_tensors(private_copy, inputs))
-
-
-def _call_cast(model: nn.Module, inputs: Any) -> Any:
-    """`call_model` with the trunk in the precision that is asked for."""
-    with cast_trunk(inputs) as cast:
-        return call_model(model, cast)
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Call `model` with a tensor, a tuple (positional) or a dict (by keyword).
-
-    Raises
-    ------
-    ModelError
-        If the model does not run on these inputs; the original error is the cause.
-    """
-    try:
-        with HookShim() if model in _with_hooks else contextlib.nullcontext():
-            if isinstance(inputs, Mapping):
-                return model(**inputs)
-            if isinstance(inputs, (tuple, list)):
-                return model(*inputs)
-            return model(inputs)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a network may raise anything
-        # in Python it is for the caller's program, whose own it may be, as behind a signal
-        if is_out_of_memory(error) or (isinstance(error, SystemExit) and not is_typed()):
-            raise
-        if HookShim.is_wanted(error):
-            _with_hooks.add(model)  # the pass that follows this one runs
-        raise cannot_run(model, inputs, error) from error
-
-
-_with_hooks: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-
-
-def input_name(model: nn.Module) -> str:
-    """How the network's own input is named: "input", unless a part of the network is named so.
-
-    Examples
-    --------
-    >>> input_name(nn.Sequential())
-    'input'
-    >>> input_name(nn.ModuleDict({"input": nn.Conv3d(1, 2, 3)}))
-    ':input'
-    """
-    named = any(name == INPUT for name, _ in model.named_children())
-    return f":{INPUT}" if named else INPUT
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel and torch.compile's wrapper.
-
-    A TorchScript program is given as the module that runs it layer by layer.
-    """
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = cast("nn.Module", model.module)
-        elif type(model).__name__ == "OptimizedModule" and hasattr(model, "_orig_mod"):
-            # torch._dynamo takes seconds to import, so the wrapper is known by its name.
-            model = cast("nn.Module", model._orig_mod)
-        else:
-            return in_python(model)
-
-
-def scattered(model: nn.Module, inputs: Any) -> Any:
-    """Inputs where a parallel wrapper with GPUs puts them: on the device of the network inside it.
-
-    Any other model is given its inputs as they are.
-    """
-    wrapper = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
-    found = next(model.parameters(), None) if wrapper and model.device_ids else None
-    if found is None:
-        return inputs
-    home = found.device
-    return map_tensors(lambda tensor: tensor.to(home), inputs)
-
-
-def refuse_unhookable(model: nn.Module) -> None:
-    """Raise a worded error for models in which no hook can work."""
-    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
-        found = named_modules(model).items()
-        scripted = [name for name, m in found if isinstance(m, torch.jit.ScriptModule)]
-        raise ModelError(
-            f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
-            f"Put respondcam.network.torchscript.as_module(part) in its place."
-        )
-    torch_c: Any = torch._C  # pyright: ignore[reportPrivateUsage]
-    if torch_c._functorch.peek_interpreter_stack() is not None:
-        raise ModelError(
-            "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
-            "outside of them, with a batch of inputs."
-        )
-    if any(t.is_inference() for t in weights(model, buffers=True)):
-        raise ModelError(
-            "The model was built under torch.inference_mode(), so autograd can never use its "
-            "parameters. Build or load it outside, or pass copy.deepcopy(model) made outside."
-        )
+        call_cast(model, map_tensors(private_copy, inputs))
 
 
 @contextlib.contextmanager
@@ -433,10 +329,10 @@ class _Forward:
         """The model's output; each run has inputs that no run before it has written to."""
         if self.writes_input or any(t.is_inference() for t in tensors(self.inputs)):
             copy = torch.clone if self.record_all else private_copy
-            return _call_cast(self.model, map_tensors(copy, self.inputs))
+            return call_cast(self.model, map_tensors(copy, self.inputs))
         shared = self.inputs if self.record_all else map_tensors(torch.detach, self.inputs)
         versions = [t._version for t in tensors(shared)]
-        output = _call_cast(self.model, shared)
+        output = call_cast(self.model, shared)
         if [t._version for t in tensors(shared)] != versions:
             raise ModelError(
                 "The model wrote to its own input, which it did not do when its layers were "

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import LayerError, ModelError
+from respondcam.network.calling import call_model, refuse_unhookable, unwrap
 from respondcam.network.failures import lists, no_tensor
 from respondcam.network.hooks import hook_after
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.protect import untouched
-from respondcam.network.split import call_model, refuse_unhookable, unwrap
 from respondcam.network.taps import GradModeShim, set_grad
 from respondcam.network.torchscript import frozen
 from respondcam.network.trees import (

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from respondcam.errors import InputError
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.hooks import hook_before
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.memory import recall, remember
 from respondcam.network.layout.protect import untouched
-from respondcam.network.split import call_model, unwrap
 from respondcam.network.trees import (
     image_tensor,
     map_tensors,

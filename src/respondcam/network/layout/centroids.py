@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from respondcam.errors import LayerError
+from respondcam.network.calling import call_model
 from respondcam.network.grid import LayerGrid
 from respondcam.network.hooks import hook_after
 from respondcam.network.layout.axes import GridAxes, to_grid
 from respondcam.network.layout.protect import untouched
-from respondcam.network.split import call_model
 from respondcam.network.taps import GradModeShim, set_grad, spatial_tensor
 from respondcam.network.trees import is_float, map_tensors, plain, private_copy, tensors
 

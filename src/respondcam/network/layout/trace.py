@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from respondcam._warnings import warn
 from respondcam.errors import InputError, ModelError, PlacementWarning
+from respondcam.network.calling import call_model, unwrap
 from respondcam.network.hooks import hook_after
 from respondcam.network.layout.axes import even_grid, plain_axes, read_grid
 from respondcam.network.layout.centroids import Probe, estimated
@@ -29,7 +30,6 @@ from respondcam.network.layout.memory import recall, remember
 from respondcam.network.layout.protect import untouched
 from respondcam.network.layout.results import LayerCall, LayerTrace
 from respondcam.network.layout.tracker import Track, Tracker, tensors_in
-from respondcam.network.split import call_model, unwrap
 from respondcam.network.taps import HookShim
 from respondcam.network.trees import (
     map_tensors,
