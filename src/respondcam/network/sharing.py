@@ -52,7 +52,9 @@ class Known:
         chosen = set(modules)
         with _lock:
             calls = {module: dict(_sharing[module]) for module in chosen if module in _sharing}
-            return cls(calls, frozenset(chosen & set(_whole)), frozenset(chosen & set(_copied)))
+            whole = frozenset(module for module in chosen if module in _whole)
+            copied = frozenset(module for module in chosen if module in _copied)
+            return cls(calls, whole, copied)
 
     def shares(self, modules: Iterable[nn.Module]) -> bool:
         """Whether one of these layers is known to share its output's memory."""
