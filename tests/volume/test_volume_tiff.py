@@ -446,3 +446,18 @@ def test_a_place_that_is_no_whole_number_is_refused(tmp_path):
         VolumeError, match=r"read as TIFF: 'float' object cannot be interpreted as an integer"
     ):
         unpacked(path).read((0, 0, 0), (1, 4, 5))
+
+
+@pytest.mark.parametrize("length", [0.0003, 13.37, 1 / 3, 4e9, 1e-9])
+def test_lengths_keep_the_digits_that_two_whole_numbers_can_tell(tmp_path, length):
+    volume = Volume(ARRAY, unit="mm", affine=np.diag([length, length, length, 1.0]))
+    write_volume(tmp_path / "a.tif", volume)
+    np.testing.assert_allclose(read_volume(tmp_path / "a.tif").voxel_size, length, rtol=1e-9)
+
+
+@pytest.mark.parametrize("length", [1e12, 1e-10])
+def test_lengths_that_they_cannot_tell_are_refused(tmp_path, length):
+    volume = Volume(ARRAY, unit="mm", affine=np.diag([length, length, length, 1.0]))
+    with pytest.raises(VolumeError, match="does not keep the place"):
+        write_volume(tmp_path / "a.tif", volume)
+    assert not list(tmp_path.iterdir())

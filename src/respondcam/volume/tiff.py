@@ -13,6 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Generator
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -136,7 +137,7 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         hyperstack[None, ..., None],  # all six axes, lest one of length 1 is mistaken for samples
         imagej=True,
         photometric="minisblack",
-        resolution=(1 / x, 1 / y),
+        resolution=(_per_unit(x), _per_unit(y)),
         metadata={
             "axes": "TZCYXS",
             "unit": name,
@@ -148,6 +149,20 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         written = _place(file, path)[0]
     if not disagreement(affine, written, volume.shape) < _TOLERANCE:
         raise VolumeError(f"{suffix} does not keep the place of this volume. Write it to .npz")
+
+
+def _per_unit(length: float) -> tuple[int, int]:
+    """How many of a length make one unit, as TIFF tells it: two whole numbers of 32 bits.
+
+    Examples
+    --------
+    >>> _per_unit(0.0003)
+    (10000, 3)
+    """
+    exact = 1 / Fraction(repr(length))
+    most = 2**32 - 1
+    near = exact.limit_denominator(max(1, int(most / max(1, exact))))
+    return min(max(near.numerator, 1), most), near.denominator  # `write` looks at what came of it
 
 
 def _tifffile() -> Any:
