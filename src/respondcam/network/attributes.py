@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -85,13 +86,13 @@ def restore_all(modules: Collection[nn.Module], kept: Sequence[KeptAttribute]) -
     for module in modules:
         now = vars(module)
         for name in [name for name in now if _ours(name) and (id(module), name) not in before]:
-            if _is_data(now[name]):
+            if _is_data(now[name], module):
                 _written.setdefault(module, set()).add(name)
             del now[name]
     for one in kept:
-        now = vars(one.owner).get(one.name, _ABSENT)
+        data = _were_data(one)
         inside, replaced = _put_back(one)
-        if inside or (replaced and _is_data(one.value) and _is_data(now)):
+        if inside or (replaced and data):
             _written.setdefault(one.owner, set()).add(one.name)
 
 
@@ -100,15 +101,24 @@ def restore_written(kept: Sequence[KeptAttribute]) -> None:
     for one in kept:
         now = vars(one.owner).get(one.name, _ABSENT)
         if one.value is _ABSENT:
-            if _is_data(now):
+            if now is not _ABSENT and _is_data(now, one.owner):
                 del vars(one.owner)[one.name]
-        elif now is one.value or (_is_data(one.value) and _is_data(now)):
+        elif now is one.value or _were_data(one):
             _put_back(one)
 
 
-def _is_data(value: Any) -> bool:
+def _were_data(one: KeptAttribute) -> bool:
+    """Whether an attribute held data and holds data now, or nothing: a layer has moved in."""
+    now = vars(one.owner).get(one.name, _ABSENT)
+    return _is_data(one.value, one.owner) and (now is _ABSENT or _is_data(now, one.owner))
+
+
+def _is_data(value: Any, owner: nn.Module) -> bool:
     """By its type: a proxy whose object is gone cannot be asked."""
-    return issubclass(cast("type[Any]", type(value)), _DATA)
+    kind = cast("type[Any]", type(value))
+    if issubclass(kind, nn.Module):
+        return False
+    return issubclass(kind, (*_DATA, SimpleNamespace)) or _package(kind) == _package(type(owner))
 
 
 def _ours(name: str) -> bool:
@@ -173,7 +183,7 @@ def _changeable(value: Any, owner: nn.Module, seen: set[int]) -> Iterator[Any]:
         elif issubclass(kind, nn.Module):
             seen.add(id(held))
             pending += [*held._buffers.values(), *held._modules.values()]
-        elif _package(kind) == home and not isinstance(held, Tensor):
+        elif (_package(kind) == home or kind is SimpleNamespace) and not isinstance(held, Tensor):
             seen.add(id(held))
             if not callable(held):
                 pending.append(getattr(held, "__dict__", None))

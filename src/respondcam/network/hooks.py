@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 # PyTorch numbers hooks without a lock: two that are registered at once get one number, and where
 # they are on one layer the second takes the place of the first.
 _lock = threading.Lock()
+_ours: "weakref.WeakSet[Callable[..., Any]]" = weakref.WeakSet()
 
 
 def hook_before(
@@ -36,9 +38,27 @@ def hook_after(
 ) -> None:
     """Call ``hook(module, args, output)`` after each forward pass of `module` in this thread.
 
-    It may return what takes the place of `output`, and is removed when `stack` is closed.
+    It may return what takes the place of `output`, and is removed when `stack` is closed. It comes
+    after hooks of others, so `output` is what the rest of the network is given.
     """
     _register(stack, lambda: module.register_forward_hook(_only_here(hook)))
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether others have hooks on a module, which may keep its output, as a skip connection.
+
+    Examples
+    --------
+    >>> layer, kept = nn.ReLU(), []
+    >>> with contextlib.ExitStack() as stack:
+    ...     hook_after(stack, layer, lambda module, args, output: None)
+    ...     before = is_hooked(layer)
+    >>> _ = layer.register_forward_hook(lambda module, args, output: kept.append(output))
+    >>> before, is_hooked(layer)
+    (False, True)
+    """
+    hooks: dict[int, Any] = vars(module)["_forward_hooks"]
+    return any(hook not in _ours for hook in list(hooks.values()))
 
 
 def _register(stack: contextlib.ExitStack, register: Callable[[], Any]) -> None:
@@ -64,4 +84,5 @@ def _only_here(hook: Callable[[nn.Module, Any, Any], Any]) -> Callable[..., Any]
     def only_here(*args: Any) -> Any:
         return hook(*args) if threading.get_ident() == mine else None
 
+    _ours.add(only_here)
     return only_here

@@ -58,7 +58,16 @@ class Known:
 
     def shares(self, modules: Iterable[nn.Module]) -> bool:
         """Whether one of these layers is known to share its output's memory."""
-        return any(module in self.calls or module in self.whole for module in modules)
+        return any(module in self.calls for module in modules)
+
+    def writes(self, modules: Iterable[nn.Module]) -> bool:
+        """Whether one of them writes to its argument, or shares its output's memory.
+
+        Views of that memory count as its other names only where they were made with autograd on.
+        """
+        chosen = list(modules)
+        said = any(getattr(module, "inplace", False) is True for module in chosen)
+        return said or self.shares(chosen) or any(module in self.whole for module in chosen)
 
 
 @dataclass(frozen=True)
@@ -114,12 +123,20 @@ class Sharing:
     _calls: int = 0
     _kept: bool = False
     _late: bool = False
+    _alike: bool = False
 
     def enter(self, arguments: Any) -> None:
         """Note what the layer is called with."""
         self._given.append([(one, _version(one)) for one in tensors(arguments)])
 
-    def leave(self, output: Tensor | None, *, graph: bool = True, casts: bool = False) -> Way:
+    def leave(
+        self,
+        output: Tensor | None,
+        *,
+        graph: bool = True,
+        casts: bool = False,
+        changes: bool = False,
+    ) -> Way:
         """How the layer's output is to be handed on.
 
         It keeps its memory where that is known of the layer, and where the layer itself wrote to
@@ -132,22 +149,27 @@ class Sharing:
             Whether what is handed on gets a graph.
         casts
             Whether it is of another precision than the output.
+        changes
+            Whether it holds other values than the output, which a graph does not carry to the
+            output's other names.
         """
         given = self._given.pop() if self._given else []
         if output is None:
             return "copy"
         given = [(one, version) for one, version in given if _alike(one, output)]
+        self._alike = self._alike or bool(given)
         written = any(_version(one) != version for one, version in given)
         call, self._calls = self._calls, self._calls + 1
         certain = self._certain(call)
         self._leaving = call, output, bool(given)
-        if certain or (certain is not None and not output.requires_grad):
+        carried = output.requires_grad and not changes
+        if certain or (certain is not None and not carried):
             return "keep"
-        if written and not (output.requires_grad or casts or self.module in self.known.copied):
-            if not graph or torch.is_grad_enabled() or not output._is_view():
+        if written and not (carried or casts or self.module in self.known.copied):
+            if not graph or torch.is_grad_enabled():
                 self._kept = True
                 return "keep"
-            # no graph can be put on a view that was made without one
+            # views that were made without a graph take none, and give none
             self._late = self._late or self.module not in self.known.whole
         return "apart" if given and not written else "copy"
 
@@ -170,6 +192,13 @@ class Sharing:
                 learned = _sharing.setdefault(self.module, {})
                 learned[one.call] = certain or learned.get(one.call, False)
         return news
+
+    def is_doubtful(self) -> bool:
+        """Whether what the network computes should be compared with what it computes by itself.
+
+        Several calls on one memory are more than the rules here can follow.
+        """
+        return self.module in self.known.calls or (self._alike and self._calls > 1)
 
     def failed(self) -> bool:
         """Whether keeping memory can be why a pass failed; the next one hands on copies.

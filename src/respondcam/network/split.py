@@ -25,16 +25,21 @@ from respondcam.network.calling import (
 from respondcam.network.failures import no_gradient, not_differentiable
 from respondcam.network.gradients import full_precision, gradients_of
 from respondcam.network.hooks import hook_after, hook_before
+from respondcam.network.layout.memory import recall, remember
 from respondcam.network.sharing import Known, Sharing
-from respondcam.network.state import undisturbed
-from respondcam.network.taps import GradModeShim, Swap, Tap, set_grad
+from respondcam.network.state import RandomStates, undisturbed
+from respondcam.network.taps import GradModeShim, Swap, Tap, node_of, set_grad
 from respondcam.network.trees import (
+    is_float,
     map_tensors,
     plain,
     private_copy,
+    signature,
     spatial_tensor,
     tensors,
 )
+
+_NEAR = 1e-3  # of the largest number: half precision differs by less than that
 
 Reduce = Callable[[str, int, Tensor, Tensor], Tensor]
 """(layer, call, activation, gradient of one target's score) -> what is kept of them."""
@@ -162,11 +167,39 @@ def _passed(call: "_Forward", reduce: Reduce) -> SplitPass | None:
         return None
     if missing := _unreached(taps, scores):
         raise no_gradient(missing[0])
+    if call.outputs and call.expand is None:
+        _refuse_changed(call)
     create_graph = call.record_all
     return SplitPass(
         scores=scores if create_graph else scores.detach(),
         kept=_backward(call.model, taps, scores, reduce, create_graph=create_graph),
     )
+
+
+def _refuse_changed(call: "_Forward") -> None:
+    """Raise LayerError if the network computed something else than it does by itself.
+
+    It takes a pass, once for each kind of inputs.
+    """
+    model, modules = call.model, list(call.layers.values())
+    key = ("computes the same", *call.layers, signature(call.inputs))
+    if recall(model, key, modules):
+        return
+    before = RandomStates.now()
+    by_itself = call_cast(model, map_tensors(private_copy, call.inputs))
+    if before.left():  # it draws other numbers each time
+        return
+    for one, other in zip(call.outputs, tensors(by_itself), strict=True):
+        if is_float(other):
+            near = (one - other).abs() <= _NEAR * other.abs().max()
+            if not bool((near | (one.isnan() & other.isnan())).all()):
+                raise LayerError(
+                    f"The output of layer {next(iter(call.layers))!r} is memory that the network "
+                    f"writes to under other names, in a way that cannot be followed: it would "
+                    f"compute other scores while it is explained. Choose the layer before or "
+                    f"after it, or let the network write to a copy."
+                )
+    remember(model, key, modules, True)
 
 
 def _reaching(call: "_Forward") -> tuple[dict[str, Tap], Tensor]:
@@ -286,6 +319,8 @@ class _Forward:
     writes_input: bool
     taps: dict[str, Tap] = field(default_factory=dict[str, Tap])
     """Of the last run, also of one that failed."""
+    outputs: list[Tensor] = field(default_factory=list[Tensor])
+    """What the network gave in it, where that may be something else than it gives by itself."""
 
     def run(
         self, *, shim: bool = False, from_start: bool = False
@@ -308,14 +343,16 @@ class _Forward:
         if self.expand is not None:
             tap = taps[self.expand.layer]
             tap.expand, tap.expand_call = self.expand.copies, self.expand.call
-        # views made without a graph could not be written to with one
-        from_start = from_start or self.known.shares(self.layers.values())
+        # views that were made without a graph take none, and give none
+        from_start = from_start or self.known.writes(self.layers.values())
         try:
             set_grad(self.record_all or from_start)
             blocks = GradModeShim() if shim else contextlib.nullcontext()
             with _hooked(self.model, self.layers, taps), blocks:
                 output = self._called()
             cut = not torch.is_grad_enabled()
+            doubtful = any(tap.sharing.is_doubtful() for tap in taps.values())
+            self.outputs[:] = [t.detach() for t in tensors(output)] if doubtful else []
             silent = [name for name, tap in taps.items() if not tap.recorded]
             if silent:
                 raise _never_called(self.model, silent[0], self.inputs)
@@ -348,12 +385,8 @@ def _unreached(taps: Mapping[str, Tap], scores: Tensor) -> list[str]:
     return [
         name
         for name, tap in taps.items()
-        if not any(_node(leaf) in reached for leaf in tap.recorded)
+        if not any(node_of(leaf) in reached for leaf in tap.recorded)
     ]
-
-
-def _node(tensor: Tensor) -> Any:
-    return torch.autograd.graph.get_gradient_edge(tensor).node
 
 
 def _reachable(scores: Tensor) -> set[Any]:

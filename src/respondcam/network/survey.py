@@ -22,7 +22,7 @@ from respondcam.network.failures import lists, no_tensor
 from respondcam.network.hooks import hook_after
 from respondcam.network.layout.hollow import Hollow, hollow, home
 from respondcam.network.layout.protect import untouched
-from respondcam.network.taps import GradModeShim, set_grad
+from respondcam.network.taps import GradModeShim, node_of, set_grad
 from respondcam.network.torchscript import frozen
 from respondcam.network.trees import (
     image_tensor,
@@ -138,7 +138,7 @@ class _Log:
             return None
         started = tensor if tensor.requires_grad else tensor.detach().requires_grad_(True)
         entry.output = (id(started), started._version)
-        entry.node = torch.autograd.graph.get_gradient_edge(started).node
+        entry.node = node_of(started)
         self.alive.append(started)
         return map_tensors(lambda t: started if t is tensor else t, output)
 

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from respondcam.errors import LayerError
+from respondcam.network.hooks import is_hooked
 from respondcam.network.precision import full_from_here, is_cast
 from respondcam.network.sharing import Sharing, write_into
 from respondcam.network.trees import map_tensors, spatial_tensor
@@ -23,6 +24,15 @@ def set_grad(enabled: bool) -> None:
     """Set the grad mode past every TorchFunctionMode, the shim below included."""
     with torch._C.DisableTorchFunction():
         torch._C._set_grad_enabled(enabled)
+
+
+def node_of(tensor: Tensor) -> Any:
+    """The node of the graph that a tensor comes from, or that gathers the gradient of a leaf.
+
+    To ask for it, PyTorch switches autograd on, which has to come past the shim below.
+    """
+    with torch._C.DisableTorchFunction():
+        return torch.autograd.graph.get_gradient_edge(tensor).node
 
 
 class GradModeShim(TorchFunctionMode):
@@ -97,23 +107,26 @@ class Tap:
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: hand on clones, since an in-place operation may follow the layer."""
-        return self._record(output, inside=True) if self._is_forward() else output
+        return self._record(output, module) if self._is_forward() else output
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model: the input itself as a layer."""
         if self._is_forward():
-            args, kwargs = self._record((args, kwargs), inside=False)
+            args, kwargs = self._record((args, kwargs), None)
         return args, kwargs
 
     def _is_forward(self) -> bool:
         return self.backward_pass == torch._C._current_graph_task_id()
 
-    def _record(self, tree: Any, *, inside: bool) -> Any:
+    def _is_expanded(self) -> bool:
+        return self.expand is not None and len(self.recorded) == self.expand_call
+
+    def _record(self, tree: Any, module: nn.Module | None) -> Any:
         chosen = spatial_tensor(tree)
         way = "copy"
-        if inside:
+        if module is not None:
             casts = chosen is not None and is_cast(chosen)
-            way = self.sharing.leave(chosen, casts=casts)
+            way = self.sharing.leave(chosen, casts=casts, changes=self._is_expanded())
         if chosen is None:
             return tree
         _check(self.name, chosen)
@@ -124,8 +137,12 @@ class Tap:
             )
         set_grad(True)
         leaf = full_from_here(chosen)
-        if self.expand is not None and len(self.recorded) == self.expand_call:
-            leaf = self.expand(leaf if self.keep_graph else leaf.detach())
+        if self.expand is not None and self._is_expanded():
+            given = leaf if self.keep_graph else leaf.detach()
+            # what is made of it is not to change with what is written there
+            leaf = self.expand(given.clone() if way == "keep" else given)
+        if module is not None and way == "copy" and _is_kept(module, chosen, leaf):
+            way = "keep"
         if way == "keep" or (way == "apart" and leaf.requires_grad):
             leaf = leaf.clone()  # neither written over nor reached by its other names
         if not leaf.requires_grad:
@@ -135,9 +152,18 @@ class Tap:
             write_into(chosen, leaf, self.name)
             return tree
         copy = leaf.clone()
-        if inside:
+        if module is not None:
             self.sharing.hand_on(copy)
         return map_tensors(lambda t: copy if t is chosen else t, tree)
+
+
+def _is_kept(module: nn.Module, output: Tensor, leaf: Tensor) -> bool:
+    """Whether hooks of others may have kept a layer's output, and it can take `leaf` in its place.
+
+    A view that was made without a graph can take none.
+    """
+    alike = (leaf.shape, leaf.dtype) == (output.shape, output.dtype) and not output._is_view()
+    return alike and (leaf is not output or not output.requires_grad) and is_hooked(module)
 
 
 def _check(name: str, output: Tensor) -> None:
@@ -172,17 +198,17 @@ class Swap:
 
     def on_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook."""
-        return self._swapped(output, inside=True)
+        return self._swapped(output, module)
 
     def on_input(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Forward pre-hook of the whole model."""
-        args, kwargs = self._swapped((args, kwargs), inside=False)
+        args, kwargs = self._swapped((args, kwargs), None)
         return args, kwargs
 
-    def _swapped(self, tree: Any, *, inside: bool) -> Any:
+    def _swapped(self, tree: Any, module: nn.Module | None) -> Any:
         chosen = spatial_tensor(tree)
         keeps = False
-        if inside:
+        if module is not None:
             casts = chosen is not None and is_cast(chosen)
             keeps = self.sharing.leave(chosen, graph=False, casts=casts) == "keep"
         if chosen is None:
@@ -190,15 +216,16 @@ class Swap:
         mine = self.seen == self.call % self.calls
         self.seen += 1
         activation = full_from_here(chosen)
-        if keeps:  # what `change` keeps of it is not to be written over
+        kept = module is not None and is_hooked(module)  # by a hook of the network's own
+        if keeps or kept:  # what `change` keeps of it is not to be written over
             activation = activation.clone()
         changed = self.change(activation) if mine else activation
         if changed is chosen:
             return tree
-        if keeps:
+        if keeps or (kept and (changed.shape, changed.dtype) == (chosen.shape, chosen.dtype)):
             with torch.no_grad():
                 write_into(chosen, changed, self.name)
             return tree
-        if inside:
+        if module is not None:
             self.sharing.hand_on(changed)
         return map_tensors(lambda t: changed if t is chosen else t, tree)

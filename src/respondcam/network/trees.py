@@ -5,12 +5,14 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, cast
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
+
+from respondcam._kinds import is_mapping
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
@@ -26,9 +28,12 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
         if isinstance(leaf, Tensor):
             return function(leaf)
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            changed = copy.copy(leaf)  # without its own checks, and with what it adds later
+            changed: Any = copy.copy(leaf)  # without its own checks, and with what it adds later
             for name, value in _fields(leaf):
-                object.__setattr__(changed, name, map_tensors(function, value))
+                new = map_tensors(function, value)
+                object.__setattr__(changed, name, new)
+                if _items(leaf).get(name) is value:  # the same under two names
+                    changed[name] = new
             return changed
         if isinstance(leaf, MutableMapping):  # a class of its own, which torch does not look into
             mapping = copy.copy(cast("MutableMapping[Any, Any]", leaf))
@@ -57,6 +62,11 @@ def tensors(tree: Any) -> Iterator[Tensor]:
         elif isinstance(leaf, MutableMapping):
             for value in cast("MutableMapping[Any, Any]", leaf).values():
                 yield from tensors(value)
+
+
+def _items(instance: Any) -> Mapping[Any, Any]:
+    """What a dataclass that is also a dictionary holds as one."""
+    return dict(instance) if is_mapping(instance) else {}
 
 
 def _fields(instance: Any) -> list[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from respondcam._warnings import warn
 from respondcam.errors import InputError, ModelError, PlacementWarning
 from respondcam.network.calling import call_model, unwrap
-from respondcam.network.hooks import hook_after
+from respondcam.network.hooks import hook_after, is_hooked
 from respondcam.network.layout.axes import even_grid, plain_axes, read_grid
 from respondcam.network.layout.centroids import Probe, estimated
 from respondcam.network.layout.digits import NoLayoutError, input_layout
@@ -246,7 +246,8 @@ def _pass(
         names.setdefault(id(layer), []).append(name)
 
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        return _tapped(tracker, output, bits[id(module)], [seen[n] for n in names[id(module)]])
+        records = [seen[name] for name in names[id(module)]]
+        return _tapped(tracker, output, bits[id(module)], records, kept=is_hooked(module))
 
     distinct = {id(layer): layer for layer in layers.values()}.values()
     with contextlib.ExitStack() as stack:
@@ -285,10 +286,13 @@ def _spatial(shape: Sequence[int], channel_dim: int) -> tuple[int, ...]:
     return tuple(size for index, size in enumerate(shape) if index not in (0, channel))
 
 
-def _tapped(tracker: Tracker, output: Any, bits: int, seen: Sequence[list[_Seen]]) -> Any:
+def _tapped(
+    tracker: Tracker, output: Any, bits: int, seen: Sequence[list[_Seen]], *, kept: bool
+) -> Any:
     """Record a layer's output, and replace it by a copy which no path around the layer reaches.
 
-    A copy, since what the layer returns may be its own argument, which goes on elsewhere.
+    A copy, since what the layer returns may be its own argument, which goes on elsewhere. Where a
+    hook of the network's own may have kept it, what was kept is no path around the layer either.
     """
     chosen = spatial_tensor(output)
     if chosen is None:
@@ -298,7 +302,9 @@ def _tapped(tracker: Tracker, output: Any, bits: int, seen: Sequence[list[_Seen]
         record.append(_Seen(tuple(chosen.shape), track))
     copy = chosen.clone()
     if track is not None:
-        tracker.mark(copy, replace(track, around=track.around & ~bits))
+        through = replace(track, around=track.around & ~bits)
+        for tensor in (copy, chosen) if kept else (copy,):
+            tracker.mark(tensor, through)
     return map_tensors(lambda tensor: copy if tensor is chosen else tensor, output)
 
 
