@@ -120,6 +120,23 @@ def test_layers_below_a_reentrant_checkpoint_are_looked_through() -> None:
     torch.testing.assert_close(chosen.maps, named.maps)
 
 
+def test_layers_within_vmap_are_passed_over() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.head = nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Linear(4, 2)
+
+        def forward(self, image: Tensor) -> Tensor:
+            rows: Any = torch.vmap(self.head)(self.act(self.conv(image)).mean((2, 3, 4)))
+            return rows
+
+    net, image = Net().eval(), torch.rand(2, 1, 6, 6, 6)
+    for method in (rc.RespondCAM, rc.IntegratedRespondCAM, rc.AblationCAM):
+        found = method(net)(image, target=1)
+        assert found.layer == "act"
+        torch.testing.assert_close(found.scores, net(image).detach()[:, 1:])
+
+
 class Named(OrderedDict[str, Any]):
     """A dictionary whose entries are a dataclass's fields as well."""
 

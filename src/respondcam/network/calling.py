@@ -97,6 +97,18 @@ def scattered(model: nn.Module, inputs: Any) -> Any:
     return map_tensors(lambda tensor: tensor.to(home), inputs)
 
 
+def is_transformed() -> bool:
+    """Whether this runs inside of torch.vmap or one of torch.func's transforms.
+
+    Examples
+    --------
+    >>> is_transformed(), bool(torch.vmap(lambda x: x * is_transformed())(torch.ones(1)))
+    (False, True)
+    """
+    torch_c: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    return torch_c._functorch.peek_interpreter_stack() is not None
+
+
 def refuse_unhookable(model: nn.Module) -> None:
     """Raise a worded error for models in which no hook can work."""
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -108,8 +120,7 @@ def refuse_unhookable(model: nn.Module) -> None:
             f"The model's part {scripted[0]!r} is TorchScript, whose compiled code calls no hooks. "
             f"Put respondcam.network.torchscript.as_module(part) in its place."
         )
-    torch_c: Any = torch._C  # pyright: ignore[reportPrivateUsage]
-    if torch_c._functorch.peek_interpreter_stack() is not None:
+    if is_transformed():
         raise ModelError(
             "Maps cannot be made inside torch.vmap or torch.func transforms. Call the explainer "
             "outside of them, with a batch of inputs."

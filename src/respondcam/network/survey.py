@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from respondcam.errors import LayerError, ModelError
-from respondcam.network.calling import call_model, refuse_unhookable, unwrap
+from respondcam.network.calling import call_model, is_transformed, refuse_unhookable, unwrap
 from respondcam.network.failures import lists, no_tensor
 from respondcam.network.hooks import hook_after
 from respondcam.network.layout.hollow import Hollow, hollow, home
@@ -132,7 +132,7 @@ class _Log:
         entry.order = self.clock
         entry.shape = tuple(tensor.shape[1:])
         entry.kept_before = self.kept
-        if torch.is_inference_mode_enabled():  # no gradient can start here
+        if torch.is_inference_mode_enabled() or is_transformed():  # no gradient can start here
             self.alive.append(tensor)
             entry.output = (id(tensor), self.clock)
             return None
