@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from respondcam._extras import require
+from respondcam._files import check_regular
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume
 
@@ -126,8 +127,7 @@ def _assembled(path: Path, assembly: str | None) -> Any:
 
 def _read(gemmi: Any, path: Path) -> Any:
     known = re.search(r"\.(pdb\d*|ent|cif|mmcif)(\.gz)?$", path.name, re.IGNORECASE)
-    if not path.is_file():
-        raise VolumeError(f"There is no file {str(path)!r}")
+    check_regular(path, VolumeError)
     if not known:
         raise VolumeError(
             f"{str(path)!r} is no atomic structure by its name; accepted are "
