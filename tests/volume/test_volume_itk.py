@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -327,3 +328,39 @@ def test_a_nrrd_line_too_long_for_a_field_is_refused_before_itk_sees_it(tmp_path
     )
     with pytest.raises(VolumeError, match="longer than any field"):
         read_volume(tmp_path / "hostile.nrrd")
+
+
+@pytest.mark.parametrize("value", ["True", "TRUE", "t", "T", "1", "False", "F", "f", "0"])
+def test_truth_values_of_a_metaimage_are_read_as_metaio_reads_them(tmp_path, value):
+    """The same file through SimpleITK, whose reader is MetaIO."""
+    array = np.arange(210, dtype=np.int16).reshape(5, 6, 7)
+    true = value[0] in "Tt1"
+    for field, data in (
+        ("BinaryDataByteOrderMSB", array.astype(">i2" if true else "<i2").tobytes()),
+        ("ElementByteOrderMSB", array.astype(">i2" if true else "<i2").tobytes()),
+        ("CompressedData", zlib.compress(array.tobytes()) if true else array.tobytes()),
+    ):
+        path = tmp_path / f"{field}.mha"
+        path.write_bytes(
+            f"ObjectType = Image\nNDims = 3\nBinaryData = True\n{field} = {value}\n"
+            f"CompressedDataSize = {len(data)}\nDimSize = 7 6 5\nElementType = MET_SHORT\n"
+            f"ElementDataFile = LOCAL\n".encode()
+            + data
+        )
+        image = SimpleITK.ReadImage(str(path), imageIO="MetaImageIO")
+        np.testing.assert_array_equal(SimpleITK.GetArrayViewFromImage(image), array)
+        np.testing.assert_array_equal(read_volume(path).voxels, array)
+
+
+@pytest.mark.parametrize(
+    "field", ["BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData"]
+)
+def test_truth_values_of_a_metaimage_that_are_none_are_refused(tmp_path, field):
+    path = tmp_path / "yes.mha"
+    path.write_bytes(
+        f"NDims = 3\n{field} = Yes\nDimSize = 2 2 2\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = LOCAL\n".encode()
+        + bytes(8)
+    )
+    with pytest.raises(VolumeError, match=f"{field.lower()} is 'Yes', accepted are True and False"):
+        read_volume(path)
