@@ -105,17 +105,55 @@ def test_axes_in_any_order_with_others_of_length_one(tmp_path):
     np.testing.assert_array_equal(single.voxels, ARRAY)
 
 
-def test_units_that_are_none_or_several_are_mentioned(tmp_path):
-    path = image(tmp_path / "a.zarr", unit="furlong")
-    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*furlong"):
-        assert read_volume(path).unit == "voxel"
+def set_units(path, *units):
+    """Of the axes, in their order in the file."""
     group = zarr.open_group(str(path), mode="a")
     scales = group.attrs["multiscales"]
-    for axis, unit in zip(scales[0]["axes"], ("mm", "mm", "cm"), strict=True):
+    for axis, unit in zip(scales[0]["axes"], units, strict=True):
         axis["unit"] = unit
     group.attrs["multiscales"] = scales
-    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*cm.*mm"):
+
+
+def test_units_that_are_none_or_no_lengths_are_mentioned(tmp_path):
+    path = image(tmp_path / "a.zarr", unit="furlong")
+    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*furlong.*Known are lengths such as"):
         assert read_volume(path).unit == "voxel"
+    for units in (("mm", "mm", ""), ("mm", "pixel", "mm")):
+        set_units(path, *units)
+        with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*mm.*no single known unit"):
+            assert read_volume(path).unit == "voxel"
+
+
+def test_units_that_differ_from_axis_to_axis_are_converted(tmp_path):
+    steps = [
+        {"type": "scale", "scale": [2.0, 3.0, 4.0]},
+        {"type": "translation", "translation": [20.0, 30.0, 40.0]},
+    ]
+    path = image(tmp_path / "a.zarr", steps=steps)
+    set_units(path, "centimeter", "micrometer", "millimeter")
+    volume = read_volume(path)
+    assert (volume.unit, volume.voxel_size) == ("mm", pytest.approx((20, 0.003, 4)))
+    np.testing.assert_allclose(volume.affine[:3, 3], (40, 0.03, 200))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [
+        ("picometer", "angstrom", 0.01),
+        ("femtometer", "angstrom", 1e-5),
+        ("decimeter", "mm", 100),
+        ("kilometer", "mm", 1e6),
+        ("megameter", "mm", 1e9),
+        ("inch", "mm", 25.4),
+        ("foot", "mm", 304.8),
+        ("yard", "mm", 914.4),
+        ("mile", "mm", 1609344),
+        ("parsec", "mm", 3.0856775814913673e19),
+    ],
+)
+def test_every_length_of_the_format_is_known(tmp_path, name, unit, factor):
+    volume = read_volume(image(tmp_path / "a.zarr", unit=name))
+    assert (volume.unit, volume.voxel_size) == (unit, pytest.approx((factor,) * 3))
 
 
 @pytest.mark.parametrize(

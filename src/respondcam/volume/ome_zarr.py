@@ -22,7 +22,12 @@ from respondcam._extras import require
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
-from respondcam.volume.geometry import LENGTH_UNITS, scaled
+from respondcam.volume.geometry import (
+    LENGTH_UNITS,
+    LENGTHS_IN_WORDS,
+    length_name,
+    lengths_in,
+)
 from respondcam.volume.lazy import LazyVolume, placeholder
 from respondcam.volume.volume import Unit, Volume
 from respondcam.volume.zarr_chunks import check_chunks, check_declared, check_metadata
@@ -406,18 +411,27 @@ def _place(
             elif step["type"] == "translation":
                 moved[row, 3] = step["translation"][names.index(axis)]
         affine = moved @ affine
-    units = {str(a.get("unit") or "").lower() for a in scales["axes"] if a["name"].lower() in "zyx"}
-    if units == {""}:
+    return _in_one_unit(path, affine, scales["axes"])
+
+
+def _in_one_unit(path: Path, affine: np.ndarray, axes: Any) -> tuple[np.ndarray, Unit]:
+    """The affine in our unit of x's unit; its rows may each have a unit of their own."""
+    told = {str(axis["name"]).lower(): length_name(str(axis.get("unit") or "")) for axis in axes}
+    names = [told[axis] for axis in "xyz"]
+    if set(names) == {""}:
         return affine, "voxel"
-    if len(units) > 1 or not units <= LENGTH_UNITS.keys():
+    factors = [lengths_in(name, names[0]) for name in names]
+    if None in factors or names[0] not in LENGTH_UNITS:
         warnings.warn(
-            f"{str(path)!r} measures in {sorted(units)}, which is no single known unit of length",
+            f"{str(path)!r} measures in {sorted(set(names))}, which is no single known unit of "
+            f"length: its voxel size and place are taken for unknown. Known are {LENGTHS_IN_WORDS}",
             RespondCAMWarning,
             stacklevel=2,
         )
         return affine, "voxel"
-    unit, factor = LENGTH_UNITS[units.pop()]
-    return scaled(affine, factor), unit
+    unit, factor = LENGTH_UNITS[names[0]]
+    rows = [factor * (known or 1.0) for known in factors]
+    return np.diag([*rows, 1.0]) @ affine, unit
 
 
 def _no_place(steps: Sequence[Mapping[str, Any]]) -> str:
