@@ -306,6 +306,33 @@ def test_complex_and_flat_images_are_refused(tmp_path):
         read_volume(tmp_path / "b.mha")
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("space directions: (1,0,0) (1,0,0) (0,0,1)", "accepted are three directions"),
+        ("space directions: (1,0,0) (0,0,0) (0,0,1)", "accepted are three directions"),
+        ("space directions: (1,0) (0,1,0) (0,0,1)", "read: parsed 2 values, but space dimension"),
+        ("foo: 3", 'read: failed to parse "foo" as field identifier'),
+    ],
+)
+def test_what_itk_says_of_a_nrrd_is_told_without_its_own_names(tmp_path, field, words):
+    (tmp_path / "a.nrrd").write_bytes(
+        f"NRRD0004\ntype: float\ndimension: 3\nsizes: 4 5 6\nencoding: raw\nendian: little\n"
+        f"space dimension: 3\n{field}\n\n".encode()
+        + bytes(480)
+    )
+    with pytest.raises(VolumeError) as caught:
+        read_volume(tmp_path / "a.nrrd")
+    assert words in str(caught.value)
+    assert not any(one in str(caught.value) for one in ("ITK", "0x", "nrrdR"))
+    other = "space dimension: 2\nspace directions: (1,0) (0,1) none\n"
+    raw = (tmp_path / "a.nrrd").read_text("latin-1")
+    raw = raw.replace(f"space dimension: 3\n{field}\n", other)
+    (tmp_path / "a.nrrd").write_text(raw, "latin-1")
+    with pytest.raises(VolumeError, match="cannot be read: number of domain axes"):
+        read_volume(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
 def test_text_is_no_image(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_text("once upon a time")

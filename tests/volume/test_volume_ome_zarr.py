@@ -234,6 +234,58 @@ def test_groups_without_an_image_and_damaged_metadata_are_refused(tmp_path):
         read_volume(path)
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_stores_whose_images_are_inside_say_where(tmp_path, version):
+    def store(name, **about):
+        path = tmp_path / name
+        format_ = 2 if version == "0.4" else 3
+        group = zarr.open_group(str(path), mode="w", zarr_format=format_)
+        group.attrs.update(about if version == "0.4" else {"ome": {"version": "0.5", **about}})
+        return path
+
+    raw = store("raw.zarr", **{"bioformats2raw.layout": 3})
+    for inner in ("0", "1"):
+        image(raw / inner, version=version)
+    (raw / "OME").mkdir()
+    with pytest.raises(VolumeError, match=r"2 of them: 0, 1\. Give one .*raw\.zarr/0'"):
+        read_volume(raw)
+    assert read_volume(raw / "1").shape == (5, 6, 7)
+    wells = [{"path": "B/3", "rowIndex": 1, "columnIndex": 2}]
+    for name, about, words in (
+        ("plate.zarr", {"plate": {"wells": wells}}, r"is a plate.*plate\.zarr/B/3/0'"),
+        ("empty.zarr", {"plate": {}}, r"is a plate.*empty\.zarr/A/1/0'"),
+        ("well.zarr", {"well": {"images": [{"path": "2"}]}}, r"is a well.*well\.zarr/2'"),
+    ):
+        with pytest.raises(VolumeError, match=words):
+            read_volume(store(name, **about))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_bare_array_is_sent_to_its_image(tmp_path, version):
+    path = image(tmp_path / "a.zarr", version=version)
+    with pytest.raises(VolumeError, match=r"single Zarr array.*that it is in: '.*a\.zarr'"):
+        read_volume(path / "finest")
+    zarr.create_array(str(tmp_path / "b.zarr"), shape=(3, 4, 5), dtype="f4")
+    with pytest.raises(VolumeError, match=r"b\.zarr' is a single Zarr array.*Write it as OME"):
+        read_volume(tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"ome": "text"}, "a value in them is of another kind than it must be"),
+        ({"multiscales": "text"}, "a value in them is of another kind than it must be"),
+        ({"multiscales": [{"axes": []}]}, "'datasets' is missing"),
+        ({"multiscales": [{"axes": [], "datasets": []}]}, "a list in them is too short"),
+    ],
+)
+def test_damaged_metadata_are_told_in_words(tmp_path, attributes, words):
+    path = tmp_path / "a.zarr"
+    zarr.open_group(str(path), mode="w", zarr_format=2).attrs.update(attributes)
+    with pytest.raises(VolumeError, match=rf"a\.zarr' has damaged OME.*: {words}\. Accepted are"):
+        read_volume(path)
+
+
 def test_a_damaged_chunk_is_named(tmp_path):
     write_volume(tmp_path / "a.ome.zarr", Volume(ARRAY))
     (chunk,) = (file for file in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*") if file.is_file())

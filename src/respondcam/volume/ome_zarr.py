@@ -31,6 +31,7 @@ from respondcam.volume.geometry import (
 from respondcam.volume.lazy import LazyVolume, placeholder
 from respondcam.volume.volume import Unit, Volume
 from respondcam.volume.zarr_chunks import check_chunks, check_declared, check_metadata
+from respondcam.volume.zarr_words import no_image, stumbled
 
 OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
@@ -109,19 +110,24 @@ def lay_open(path: Path) -> LazyVolume:
         group = zarr.open_group(str(path), mode="r")
         attributes = dict(group.attrs)
     except Exception as error:  # zarr raises what its parsing stumbles over
-        raise VolumeError(f"{str(path)!r} cannot be read as a Zarr group: {error!r}") from error
+        if isinstance(error, zarr.errors.ContainsArrayError) or (path / ".zarray").is_file():
+            raise VolumeError(no_image(path, None)) from error
+        raise VolumeError(
+            f"{str(path)!r} cannot be read as a Zarr group: {stumbled(error)}"
+        ) from error
     try:
-        scales = attributes.get("ome", attributes).get("multiscales")
-        if scales:
-            return _image(path, group, scales[0], attributes.get(OURS, {}))
+        about, own = attributes.get("ome", attributes), attributes.get(OURS, {})
+        if scales := about.get("multiscales"):
+            return _image(path, group, {**scales[0]}, {**own})  # no mappings: a TypeError
     except (VolumeError, RespondCAMWarning):  # also where warnings are made errors
         raise
     except Exception as error:
-        raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
-    raise VolumeError(
-        f"{str(path)!r} is a Zarr group without OME-Zarr metadata (multiscales), so nobody knows "
-        f"which array is the image. Write it as OME-Zarr 0.4 or 0.5"
-    )
+        raise VolumeError(
+            f"{str(path)!r} has damaged OME-Zarr metadata: {stumbled(error)}. Accepted are "
+            f"multiscales with axes, datasets and their coordinateTransformations, as OME-Zarr 0.4 "
+            f"and 0.5 have them"
+        ) from error
+    raise VolumeError(no_image(path, attributes))
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
