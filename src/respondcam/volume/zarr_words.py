@@ -29,8 +29,8 @@ def no_image(path: Path, attributes: Mapping[str, Any] | None) -> str:
             f"{str(path)!r} is a single Zarr array, of which nobody knows axes and voxel size. "
             + (f"Give the image that it is in: {str(above)!r}" if inside else _WRITE)
         )
-    about = attributes.get("ome", attributes)
-    about = about if isinstance(about, Mapping) else {}
+    told: Any = attributes.get("ome", attributes)
+    about: dict[str, Any] = {**told}
     for kind, inner in (
         ("plate", f"{_first(about, 'plate', 'wells') or 'A/1'}/0"),
         ("well", _first(about, "well", "images") or "0"),
