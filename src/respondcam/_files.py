@@ -147,6 +147,29 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
+def check_regular(path: str | os.PathLike[str], kind: type[InputError] = InputError) -> None:
+    """Refuse what is not there, and folders, pipes and devices: reading those may never end.
+
+    Raises
+    ------
+    InputError
+        Of the kind given.
+
+    Examples
+    --------
+    >>> check_regular("/")
+    Traceback (most recent call last):
+    respondcam.errors.InputError: '/' is no regular file
+    """
+    if Path(path).is_file():
+        return
+    if os.path.lexists(path):
+        broken = Path(path).is_symlink() and not Path(path).exists()
+        what = "a link that leads nowhere" if broken else "no regular file"
+        raise kind(f"{str(path)!r} is {what}")
+    raise kind(f"There is no file {str(path)!r}")
+
+
 def slug(text: str) -> str:
     """Make a text fit to be part of a file's name.
 

@@ -246,3 +246,112 @@ def test_rows_without_a_file_are_named(tmp_path, monkeypatch):
     stacked = ParticleList(("1@s.mrcs",), ("x",), np.zeros((1, 3)), np.eye(3)[None], 1.0)
     with pytest.raises(InputError, match="one image of a stack"):
         particle_files(stacked, tmp_path / "stack.star")
+
+
+def star(path, columns, rows, optics):
+    """A list with one row of optics (pairs of label and value), written by hand."""
+    labels = "".join(f"_{name}\n" for name, _ in optics)
+    values = " ".join(str(value) for _, value in optics)
+    columns = "".join(f"_{name}\n" for name in columns.split())
+    particles = f"data_particles\n\nloop_\n{columns}" + "".join(f"{row}\n" for row in rows)
+    path.write_text(f"data_optics\n\nloop_\n{labels}{values}\n\n{particles}")
+    return path
+
+
+ANGLES = "rlnAngleRot rlnAngleTilt rlnAnglePsi"
+COORDINATES = "rlnCoordinateX rlnCoordinateY rlnCoordinateZ"
+SUBTOMOGRAM = "rlnTomoSubtomogramRot rlnTomoSubtomogramTilt rlnTomoSubtomogramPsi"
+SIZE = [("rlnImagePixelSize", 10), ("rlnImageSize", 40)]
+
+
+def test_origins_of_relion_3_0_are_in_pixels(tmp_path):
+    origins = "rlnOriginX rlnOriginY rlnOriginZ"
+    row = "t.mrc 100 200 300 0 0 0 5 6 7"
+    path = star(tmp_path / "a.star", f"rlnTomoName {COORDINATES} {ANGLES} {origins}", [row], SIZE)
+    np.testing.assert_allclose(read_particles(path).positions, [[95, 194, 293]])
+    path = star(
+        tmp_path / "b.star", f"rlnImageName {ANGLES} {origins}", ["b.mrc 0 0 0 5 6 7"], SIZE
+    )
+    np.testing.assert_allclose(read_particles(path).positions, [[15, 14, 13]])
+
+
+def test_an_origin_that_is_not_given_is_zero(tmp_path):
+    columns = f"rlnTomoName {COORDINATES} {ANGLES} rlnOriginXAngst rlnOriginYAngst"
+    path = star(tmp_path / "a.star", columns, ["t.mrc 100 200 300 0 0 0 50 60"], SIZE)
+    np.testing.assert_allclose(read_particles(path).positions, [[95, 194, 300]])
+
+
+def test_a_particle_lies_in_its_subtomogram_and_that_in_the_tomogram(tmp_path):
+    """A = A_subtomogram A_particle; the origin is told in the subtomogram (scipy for each)."""
+    columns = f"rlnTomoName {COORDINATES} {SUBTOMOGRAM} {ANGLES} rlnOriginXAngst"
+    outer, inner = [30.0, 50.0, -70.0], [10.0, 80.0, 120.0]
+    row = " ".join(map(str, ["t.mrc", 100, 200, 300, *outer, *inner, 40.0]))
+    found = read_particles(star(tmp_path / "a.star", columns, [row], SIZE))
+    a, b = (Rotation.from_euler("ZYZ", n, degrees=True).inv().as_matrix() for n in (outer, inner))
+    np.testing.assert_allclose(found.rotations[0], a @ b, atol=1e-12)
+    np.testing.assert_allclose(found.positions[0], [100, 200, 300] - a @ [4.0, 0, 0], atol=1e-12)
+    row = " ".join(map(str, ["b.mrc", 100, 200, 300, *outer, *inner, 40.0]))
+    boxed = columns.replace("rlnTomoName", "rlnImageName")
+    found = read_particles(star(tmp_path / "b.star", boxed, [row], SIZE))
+    np.testing.assert_allclose(found.rotations[0], b, atol=1e-12)  # the box is turned already
+    np.testing.assert_allclose(found.positions[0], [16, 20, 20])
+
+
+def test_half_a_subtomograms_orientation_is_refused(tmp_path):
+    columns = f"rlnTomoName {COORDINATES} {ANGLES} rlnTomoSubtomogramRot"
+    path = star(tmp_path / "a.star", columns, ["t.mrc 1 2 3 0 0 0 90"], SIZE)
+    with pytest.raises(InputError, match=r"rlnTomoSubtomogramRot of the columns .* or none"):
+        read_particles(path)
+
+
+def test_coordinates_in_unbinned_voxels_are_not_taken_for_binned_ones(tmp_path):
+    optics = [("rlnTomoTiltSeriesPixelSize", 1.35), *SIZE]
+    columns = f"rlnTomoName {COORDINATES} {ANGLES}"
+    path = star(tmp_path / "a.star", columns, ["t.mrc 1 2 3 0 0 0"], optics)
+    with pytest.raises(InputError, match=r"rlnImagePixelSize 10, rlnTomoTiltSeriesPixelSize 1\.35"):
+        read_particles(path)
+    path = star(tmp_path / "b.star", f"rlnImageName {ANGLES}", ["b.mrc 0 0 0"], optics)
+    assert read_particles(path).voxel_size_angstrom == 10
+    optics[0] = ("rlnTomoTiltSeriesPixelSize", 10.0)
+    path = star(tmp_path / "c.star", columns, ["t.mrc 1 2 3 0 0 0"], optics)
+    assert read_particles(path).voxel_size_angstrom == 10
+
+
+@pytest.mark.parametrize("box_size", [None, 40])
+def test_names_that_look_like_numbers_stay_as_they_are(tmp_path, box_size):
+    names = ("1e10", "007", "1e10")  # a column of numbers alone is taken for one
+    given = ParticleList(names, names, some().positions, some().rotations, 7.5, box_size)
+    write_particles(tmp_path / "a.star", given)
+    back = read_particles(tmp_path / "a.star")
+    assert (back.files, back.classes) == (names, names)
+
+
+def test_names_that_stand_for_nothing_are_refused(tmp_path):
+    columns = f"rlnTomoName {COORDINATES} {ANGLES}"
+    path = star(tmp_path / "a.star", columns, ["t.mrc 1 2 3 0 0 0", "NaN 1 2 3 0 0 0"], SIZE)
+    with pytest.raises(InputError, match="without a name in rlnTomoName"):
+        read_particles(path)
+
+
+def test_a_table_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.star"
+    write_particles(path, some())
+    once = path.read_text()
+    path.write_text(once + once[once.index("data_particles") :])
+    with pytest.raises(InputError, match=r"data_particles begins in line \d+ and again in line"):
+        read_particles(path)
+
+
+def test_a_byte_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "latin.star"
+    path.write_bytes(f"{FULL}{ROW}\n\xe9.mrc 1 2 3 4 8\n".encode("latin-1"))
+    with pytest.raises(InputError, match="line 11 holds the byte 0xe9, which is no UTF-8 text"):
+        read_particles(path)
+    path.write_text(f"{FULL}{ROW}\n\xe9.mrc 1 2 3 4 8\n", encoding="utf-8")
+    assert read_particles(path).files == ("a.mrc", "\xe9.mrc")
+
+
+def test_a_device_is_not_called_missing(tmp_path):
+    for path in ("/dev/zero", tmp_path):
+        with pytest.raises(InputError, match="is no regular file"):
+            read_particles(path)

@@ -208,3 +208,29 @@ def test_rubisco_is_whole(shared_data):
         density_from_structure(path, assembly=name).voxels for name in ("1", "deposited")
     )
     assert whole.sum() / half.sum() == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["pdb", "cif"])
+def test_a_packed_file_that_unpacks_to_far_more_than_coordinates_do_is_refused(tmp_path, kind):
+    line = pdb_line(1, "CA", "C", 0.0, 0.0, 0.0) + "\n"
+    path = tmp_path / f"bomb.{kind}.gz"
+    with gzip.open(path, "wb") as file:
+        file.writelines([line.encode() * 10_000] * 40)
+    with pytest.raises(
+        VolumeError, match=rf"bomb\.{kind}\.gz.*unpacks to more than 16777216 bytes"
+    ):
+        density_from_structure(path)
+
+
+@pytest.mark.parametrize("kind", ["pdb", "cif"])
+def test_a_damaged_packed_file_is_named(tmp_path, small, kind):
+    path = tmp_path / f"cut.{kind}.gz"
+    path.write_bytes(gzip.compress(small.read_bytes())[:-20])
+    with pytest.raises(VolumeError, match=rf"cut\.{kind}\.gz' is truncated or damaged"):
+        density_from_structure(path)
+
+
+def test_a_device_is_not_called_missing(tmp_path):
+    (tmp_path / "zero.pdb").symlink_to("/dev/zero")
+    with pytest.raises(VolumeError, match=r"zero\.pdb' is no regular file"):
+        density_from_structure(tmp_path / "zero.pdb")

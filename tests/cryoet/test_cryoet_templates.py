@@ -97,3 +97,8 @@ def test_wrong_names_are_errors(folder, tmp_path):
         load_templates([str(tmp_path / "empty")])
     with pytest.raises(InputError, match="No density was named"):
         load_templates([])
+
+
+def test_a_device_is_not_called_missing():
+    with pytest.raises(VolumeError, match="'/dev/zero' is a pipe or a device"):
+        load_templates(["/dev/zero"])

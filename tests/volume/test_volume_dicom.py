@@ -251,6 +251,28 @@ def test_folders_and_files_without_dicom_are_refused(tmp_path):
         read_volume(tmp_path / "a.dcm")
 
 
+def test_a_folder_of_files_that_cannot_be_read_is_not_called_one_without_dicom(tmp_path):
+    folder = write_series(tmp_path / "cut")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(VolumeError, match=r"5 files looked like one.*00\.dcm'.* truncated"):
+        read_volume(folder)
+    folder = write_series(tmp_path / "loose", SeriesInstanceUID=None)
+    with pytest.raises(VolumeError, match=r"5 files looked like one.*no DICOM tag \(0020,000e\)"):
+        read_volume(folder)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(VolumeError, match=r"without DICOM files; of folders, .* OME-Zarr"):
+        read_volume(tmp_path / "none")
+
+
+def test_pixels_of_one_bit_are_refused(tmp_path):
+    """ITK makes 0 and 255 of them."""
+    tags = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": b"\xa5\x0f\x33\0"}
+    folder = write_series(tmp_path / "mask", **tags)
+    with pytest.raises(VolumeError, match=r"pixels of one bit.*accepted are 8 bits or more"):
+        read_volume(folder)
+
+
 def test_a_damaged_slice_is_named_not_left_out(tmp_path):
     folder = write_series(tmp_path / "ct")
     raw = (folder / "01.dcm").read_bytes()  # the first section: without it the rest is even

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -305,6 +306,33 @@ def test_complex_and_flat_images_are_refused(tmp_path):
         read_volume(tmp_path / "b.mha")
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("space directions: (1,0,0) (1,0,0) (0,0,1)", "accepted are three directions"),
+        ("space directions: (1,0,0) (0,0,0) (0,0,1)", "accepted are three directions"),
+        ("space directions: (1,0) (0,1,0) (0,0,1)", "read: parsed 2 values, but space dimension"),
+        ("foo: 3", 'read: failed to parse "foo" as field identifier'),
+    ],
+)
+def test_what_itk_says_of_a_nrrd_is_told_without_its_own_names(tmp_path, field, words):
+    (tmp_path / "a.nrrd").write_bytes(
+        f"NRRD0004\ntype: float\ndimension: 3\nsizes: 4 5 6\nencoding: raw\nendian: little\n"
+        f"space dimension: 3\n{field}\n\n".encode()
+        + bytes(480)
+    )
+    with pytest.raises(VolumeError) as caught:
+        read_volume(tmp_path / "a.nrrd")
+    assert words in str(caught.value)
+    assert not any(one in str(caught.value) for one in ("ITK", "0x", "nrrdR"))
+    other = "space dimension: 2\nspace directions: (1,0) (0,1) none\n"
+    raw = (tmp_path / "a.nrrd").read_text("latin-1")
+    raw = raw.replace(f"space dimension: 3\n{field}\n", other)
+    (tmp_path / "a.nrrd").write_text(raw, "latin-1")
+    with pytest.raises(VolumeError, match="cannot be read: number of domain axes"):
+        read_volume(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
 def test_text_is_no_image(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_text("once upon a time")
@@ -327,3 +355,39 @@ def test_a_nrrd_line_too_long_for_a_field_is_refused_before_itk_sees_it(tmp_path
     )
     with pytest.raises(VolumeError, match="longer than any field"):
         read_volume(tmp_path / "hostile.nrrd")
+
+
+@pytest.mark.parametrize("value", ["True", "TRUE", "t", "T", "1", "False", "F", "f", "0"])
+def test_truth_values_of_a_metaimage_are_read_as_metaio_reads_them(tmp_path, value):
+    """The same file through SimpleITK, whose reader is MetaIO."""
+    array = np.arange(210, dtype=np.int16).reshape(5, 6, 7)
+    true = value[0] in "Tt1"
+    for field, data in (
+        ("BinaryDataByteOrderMSB", array.astype(">i2" if true else "<i2").tobytes()),
+        ("ElementByteOrderMSB", array.astype(">i2" if true else "<i2").tobytes()),
+        ("CompressedData", zlib.compress(array.tobytes()) if true else array.tobytes()),
+    ):
+        path = tmp_path / f"{field}.mha"
+        path.write_bytes(
+            f"ObjectType = Image\nNDims = 3\nBinaryData = True\n{field} = {value}\n"
+            f"CompressedDataSize = {len(data)}\nDimSize = 7 6 5\nElementType = MET_SHORT\n"
+            f"ElementDataFile = LOCAL\n".encode()
+            + data
+        )
+        image = SimpleITK.ReadImage(str(path), imageIO="MetaImageIO")
+        np.testing.assert_array_equal(SimpleITK.GetArrayViewFromImage(image), array)
+        np.testing.assert_array_equal(read_volume(path).voxels, array)
+
+
+@pytest.mark.parametrize(
+    "field", ["BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData"]
+)
+def test_truth_values_of_a_metaimage_that_are_none_are_refused(tmp_path, field):
+    path = tmp_path / "yes.mha"
+    path.write_bytes(
+        f"NDims = 3\n{field} = Yes\nDimSize = 2 2 2\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = LOCAL\n".encode()
+        + bytes(8)
+    )
+    with pytest.raises(VolumeError, match=f"{field.lower()} is 'Yes', accepted are True and False"):
+        read_volume(path)

@@ -127,6 +127,27 @@ def test_bytes_of_imod_are_unsigned_unless_its_flag_says_otherwise(tmp_path):
         assert (read_volume(path).voxels == expected).all()
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_stamp_decides_where_both_byte_orders_make_sense(tmp_path, order):
+    """256 is 65536 the other way round."""
+    array = np.zeros((256, 256, 256), np.int8)
+    array[1, 2, 3] = 7
+    path = write_raw(tmp_path / "a.mrc", array=array, order=order)
+    np.testing.assert_array_equal(mrcfile.read(path), array)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, array)
+    assert volume.voxel_size == (2, 2, 2)
+
+
+def test_two_integers_in_a_byte_are_refused(tmp_path):
+    path = write_raw(tmp_path / "a.mrc", array=np.zeros((3, 4, 5), np.uint8))
+    raw = bytearray(path.read_bytes())
+    raw[152:160] = np.array([1146047817, 16], "<i4").tobytes()
+    path.write_bytes(bytes(raw))
+    with pytest.raises(VolumeError, match="two 4-bit integers in each byte"):
+        read_volume(path)
+
+
 def test_bytes_whose_statistics_are_unsigned_are_read_so_with_a_warning(tmp_path):
     array = np.full((3, 4, 5), 200, np.uint8)
     path = write_raw(tmp_path / "a.mrc", array=array, dmin=0, dmax=200)

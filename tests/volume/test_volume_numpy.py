@@ -193,3 +193,24 @@ def test_other_types_are_not_laid_open(tmp_path, dtype):
     np.save(tmp_path / "a.npy", np.zeros((2, 3, 4), dtype))
     with pytest.raises(VolumeError, match="accepted are real numbers"):
         open_volume(tmp_path / "a.npy", tmp_path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_packs_best_is_read_from_every_packing(tmp_path, packing):
+    """Zeros pack to less than a thousandth with bzip2 and LZMA, to no less with DEFLATE."""
+    array = np.zeros((100, 200, 200), np.float32)
+    packed = io.BytesIO()
+    np.save(packed, array)
+    path = tmp_path / "zeros.npz"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("zeros.npy", packed.getvalue())
+    np.testing.assert_array_equal(read_volume(path).voxels, array)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_arrays_that_their_packing_cannot_hold_are_refused(tmp_path, packing):
+    path = tmp_path / "lie.npz"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("lie.npy", npy_header((1000, 1000, 1000)))
+    with pytest.raises(VolumeError, match="the file can hold"):
+        read_volume(path)

@@ -105,17 +105,55 @@ def test_axes_in_any_order_with_others_of_length_one(tmp_path):
     np.testing.assert_array_equal(single.voxels, ARRAY)
 
 
-def test_units_that_are_none_or_several_are_mentioned(tmp_path):
-    path = image(tmp_path / "a.zarr", unit="furlong")
-    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*furlong"):
-        assert read_volume(path).unit == "voxel"
+def set_units(path, *units):
+    """Of the axes, in their order in the file."""
     group = zarr.open_group(str(path), mode="a")
     scales = group.attrs["multiscales"]
-    for axis, unit in zip(scales[0]["axes"], ("mm", "mm", "cm"), strict=True):
+    for axis, unit in zip(scales[0]["axes"], units, strict=True):
         axis["unit"] = unit
     group.attrs["multiscales"] = scales
-    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*cm.*mm"):
+
+
+def test_units_that_are_none_or_no_lengths_are_mentioned(tmp_path):
+    path = image(tmp_path / "a.zarr", unit="furlong")
+    with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*furlong.*Known are lengths such as"):
         assert read_volume(path).unit == "voxel"
+    for units in (("mm", "mm", ""), ("mm", "pixel", "mm")):
+        set_units(path, *units)
+        with pytest.warns(RespondCAMWarning, match=r"a\.zarr.*mm.*no single known unit"):
+            assert read_volume(path).unit == "voxel"
+
+
+def test_units_that_differ_from_axis_to_axis_are_converted(tmp_path):
+    steps = [
+        {"type": "scale", "scale": [2.0, 3.0, 4.0]},
+        {"type": "translation", "translation": [20.0, 30.0, 40.0]},
+    ]
+    path = image(tmp_path / "a.zarr", steps=steps)
+    set_units(path, "centimeter", "micrometer", "millimeter")
+    volume = read_volume(path)
+    assert (volume.unit, volume.voxel_size) == ("mm", pytest.approx((20, 0.003, 4)))
+    np.testing.assert_allclose(volume.affine[:3, 3], (40, 0.03, 200))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [
+        ("picometer", "angstrom", 0.01),
+        ("femtometer", "angstrom", 1e-5),
+        ("decimeter", "mm", 100),
+        ("kilometer", "mm", 1e6),
+        ("megameter", "mm", 1e9),
+        ("inch", "mm", 25.4),
+        ("foot", "mm", 304.8),
+        ("yard", "mm", 914.4),
+        ("mile", "mm", 1609344),
+        ("parsec", "mm", 3.0856775814913673e19),
+    ],
+)
+def test_every_length_of_the_format_is_known(tmp_path, name, unit, factor):
+    volume = read_volume(image(tmp_path / "a.zarr", unit=name))
+    assert (volume.unit, volume.voxel_size) == (unit, pytest.approx((factor,) * 3))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +231,58 @@ def test_groups_without_an_image_and_damaged_metadata_are_refused(tmp_path):
     (path / ".zgroup").write_text("{")
     (path / ".zattrs").write_text("{")
     with pytest.raises(VolumeError, match=r"a\.zarr"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_stores_whose_images_are_inside_say_where(tmp_path, version):
+    def store(name, **about):
+        path = tmp_path / name
+        format_ = 2 if version == "0.4" else 3
+        group = zarr.open_group(str(path), mode="w", zarr_format=format_)
+        group.attrs.update(about if version == "0.4" else {"ome": {"version": "0.5", **about}})
+        return path
+
+    raw = store("raw.zarr", **{"bioformats2raw.layout": 3})
+    for inner in ("0", "1"):
+        image(raw / inner, version=version)
+    (raw / "OME").mkdir()
+    with pytest.raises(VolumeError, match=r"2 of them: 0, 1\. Give one .*raw\.zarr/0'"):
+        read_volume(raw)
+    assert read_volume(raw / "1").shape == (5, 6, 7)
+    wells = [{"path": "B/3", "rowIndex": 1, "columnIndex": 2}]
+    for name, about, words in (
+        ("plate.zarr", {"plate": {"wells": wells}}, r"is a plate.*plate\.zarr/B/3/0'"),
+        ("empty.zarr", {"plate": {}}, r"is a plate.*empty\.zarr/A/1/0'"),
+        ("well.zarr", {"well": {"images": [{"path": "2"}]}}, r"is a well.*well\.zarr/2'"),
+    ):
+        with pytest.raises(VolumeError, match=words):
+            read_volume(store(name, **about))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_bare_array_is_sent_to_its_image(tmp_path, version):
+    path = image(tmp_path / "a.zarr", version=version)
+    with pytest.raises(VolumeError, match=r"single Zarr array.*that it is in: '.*a\.zarr'"):
+        read_volume(path / "finest")
+    zarr.create_array(str(tmp_path / "b.zarr"), shape=(3, 4, 5), dtype="f4")
+    with pytest.raises(VolumeError, match=r"b\.zarr' is a single Zarr array.*Write it as OME"):
+        read_volume(tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"ome": "text"}, "a value in them is of another kind than it must be"),
+        ({"multiscales": "text"}, "a value in them is of another kind than it must be"),
+        ({"multiscales": [{"axes": []}]}, "'datasets' is missing"),
+        ({"multiscales": [{"axes": [], "datasets": []}]}, "a list in them is too short"),
+    ],
+)
+def test_damaged_metadata_are_told_in_words(tmp_path, attributes, words):
+    path = tmp_path / "a.zarr"
+    zarr.open_group(str(path), mode="w", zarr_format=2).attrs.update(attributes)
+    with pytest.raises(VolumeError, match=rf"a\.zarr' has damaged OME.*: {words}\. Accepted are"):
         read_volume(path)
 
 

@@ -198,6 +198,92 @@ def test_several_stacks_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [
+        ("pm", "angstrom", 0.01),
+        ("fm", "angstrom", 1e-5),
+        ("\u212b", "angstrom", 1),
+        ("\u00c5", "angstrom", 1),
+        ("dm", "mm", 100),
+        ("km", "mm", 1e6),
+        ("Mm", "mm", 1e9),
+        ("mm", "mm", 1),
+        ("in", "mm", 25.4),
+        ("pt", "mm", 25.4 / 72),
+        ("thou", "mm", 0.0254),
+        ("mi", "mm", 1609344),
+    ],
+)
+def test_every_length_of_ome_is_known(tmp_path, name, unit, factor):
+    facts = {f"PhysicalSize{axis}": 2.0 for axis in "XYZ"}
+    facts |= {f"PhysicalSize{axis}Unit": name for axis in "XYZ"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", ARRAY, metadata={"axes": "ZYX", **facts})
+    volume = read_volume(tmp_path / "a.ome.tif")
+    assert (volume.unit, volume.voxel_size) == (unit, pytest.approx((2 * factor,) * 3))
+    write_volume(tmp_path / "b.tif", volume)
+    np.testing.assert_allclose(read_volume(tmp_path / "b.tif").affine, volume.affine)
+
+
+def imagej(path, array=ARRAY, **metadata):
+    tifffile.imwrite(path, array, imagej=True, metadata={"axes": "ZYX", **metadata})
+    return path
+
+
+def test_units_of_imagej_may_differ_from_axis_to_axis(tmp_path):
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "ZYX", "spacing": 3, "unit": "um", "yunit": "mm", "zunit": "nm"}
+    metadata["zorigin"] = 2
+    tifffile.imwrite(path, ARRAY, imagej=True, resolution=(2, 4), metadata=metadata)
+    volume = read_volume(path)
+    assert (volume.unit, volume.voxel_size) == ("angstrom", pytest.approx((30, 0.25e7, 0.5e4)))
+    np.testing.assert_allclose(volume.world((2, 0, 0)), 0, atol=1e-9)
+    imagej(path, unit="um", zunit="furlong")
+    with pytest.raises(VolumeError, match=r"furlong.*accepted are lengths such as angstrom"):
+        read_volume(path)
+
+
+CALIBRATED = {"cf": 0, "c0": -1000.0, "c1": 0.5, "vunit": "HU"}
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize("packed", [None, "zlib"])
+@pytest.mark.parametrize(("dtype", "first"), [("u1", 0), ("u2", 0), ("i2", -32768)])
+def test_values_on_a_straight_line_are_those_of_imagej(tmp_path, reader, packed, dtype, first):
+    """ImageJ counts signed numbers from -32768 (setCalibration in its FileOpener.java)."""
+    stored = np.random.default_rng(1).integers(0, 255, (5, 6, 7)).astype(dtype)
+    path = imagej(tmp_path / "a.tif", stored, **CALIBRATED)
+    if packed:  # ImageJ packs nothing; other programs that keep its description do
+        with tifffile.TiffFile(path) as file:
+            about = file.pages[0].description
+        options = {"compression": packed, "metadata": None, "description": about}
+        tifffile.imwrite(path, stored, photometric="minisblack", **options)
+    expected = 0.5 * (stored.astype(np.float64) - first) - 1000
+    found = reader(path)
+    voxels = found.voxels if reader is read_volume else found.read((0, 0, 0), stored.shape)[0]
+    np.testing.assert_array_equal(voxels, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("reader", [read_volume, unpacked])
+@pytest.mark.parametrize(
+    "change", [{"cf": 1}, {"cf": 21}, {"c1": "x"}, {"c1": 0}, {"c0": "nan"}, {"zeroclip": True}]
+)
+def test_other_functions_of_values_are_refused(tmp_path, reader, change):
+    path = imagej(tmp_path / "a.tif", ARRAY.astype("u2"), **{**CALIBRATED, **change})
+    with pytest.raises(VolumeError, match=r"a function of ImageJ .*accepted is a straight line"):
+        reader(path)
+
+
+@pytest.mark.parametrize("change", [{"cf": 20}, {"vunit": None}])
+def test_values_that_imagej_takes_as_they_are_stay_so(tmp_path, change):
+    metadata = {n: value for n, value in {**CALIBRATED, **change}.items() if value is not None}
+    stored = np.random.default_rng(1).integers(0, 255, (5, 6, 7)).astype("u2")
+    path = imagej(tmp_path / "a.tif", stored, **metadata)
+    np.testing.assert_array_equal(read_volume(path).voxels, stored)
+    path = imagej(tmp_path / "b.tif", ARRAY, **CALIBRATED)  # 32 bits
+    np.testing.assert_array_equal(read_volume(path).voxels, ARRAY)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         (b"</Image>", b"</Emage>", "damaged OME metadata"),

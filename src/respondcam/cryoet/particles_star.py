@@ -5,10 +5,12 @@
 **Positions** here are voxel indices x, y, z that count from 0, fractions kept. For particles in
 tomograms they are rlnCoordinateX, Y and Z. For particles in files of their own they are rlnOriginX,
 Y and ZAngst: the way in Å from the particle to the voxel at half the box's size, rounded down.
+
+What RELION writes beside these is put together in `particle_poses`.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +19,25 @@ import numpy as np
 from jaxtyping import Float
 
 from respondcam._extras import require
-from respondcam._files import whole_file
+from respondcam._files import check_regular, whole_file
 from respondcam._version import __version__
-from respondcam.cryoet.angles import relion_angles, relion_rotations
+from respondcam.cryoet.angles import relion_angles
 from respondcam.cryoet.imaging import CTF
+from respondcam.cryoet.particle_poses import (
+    ANGLES,
+    COORDINATES,
+    ORIGINS,
+    from_either,
+    numbers,
+    positions,
+    rotations,
+    voxel_size,
+)
 from respondcam.cryoet.star_lines import check_lines
 from respondcam.errors import InputError
 
-_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-_COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
-_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
-_VOXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnTomoTiltSeriesPixelSize")
-
+_FILES = ("rlnImageName", "rlnTomoName", "rlnMicrographName")
+_NAMES = (*_FILES, "rlnReferenceImage")  # texts, whatever numbers they look like
 _LARGEST_BOX = 1 << 16  # voxels along an axis
 
 
@@ -103,14 +112,14 @@ def write_particles(
 
 
 def read_particles(path: str | os.PathLike[str]) -> ParticleList:
-    r"""Read a STAR file of RELION 3.1 or later (or of `write_particles`) with poses.
+    r"""Read a STAR file of RELION 3.0 or later (or of `write_particles`) with poses.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has a label twice or rows that do not fit the labels, has no
-        table of particles, or lacks angles, positions, names of
-        files or the voxel size, or has values that are no numbers.
+        If the file cannot be read, has a table or a label twice or rows that do not fit the labels,
+        has no table of particles, or lacks angles, positions, names of files or the voxel size, or
+        has values that are no numbers.
     MissingExtraError
         If starfile is not installed.
 
@@ -127,21 +136,21 @@ def read_particles(path: str | os.PathLike[str]) -> ParticleList:
     rows = tables.get("particles", tables.get("", next(iter(tables.values()), None)))
     if rows is None or not len(rows):
         raise InputError(f"{str(path)!r} lists no particles: it has no table of them, or no rows")
-    missing = [name for name in _ANGLES if name not in rows]
+    missing = [name for name in ANGLES if name not in rows]
     if missing:
         raise InputError(
             f"{str(path)!r} has no poses: the columns {', '.join(missing)} are missing. Give the "
             f"STAR file of a refinement (run_data.star), or one that simulate wrote"
         )
     optics = tables.get("optics")
-    voxel = _from_either(rows, optics, _VOXEL_SIZES, path)
     boxed = "rlnImageName" in rows
-    box = _box_size(_from_either(rows, optics, ("rlnImageSize",), path), path) if boxed else None
+    voxel = voxel_size(rows, optics, path, boxed=boxed)
+    box = _box_size(from_either(rows, optics, "rlnImageSize", path), path) if boxed else None
     return ParticleList(
         files=_files(rows, path),
         classes=_classes(rows, tables, path),
-        positions=_positions(rows, voxel, box, path),
-        rotations=relion_rotations(_numbers(rows, _ANGLES, path)),
+        positions=positions(rows, voxel, box, path),
+        rotations=rotations(rows, path, boxed=boxed),
         voxel_size_angstrom=voxel,
         box_size=box,
     )
@@ -202,7 +211,7 @@ def _tables(particles: ParticleList, ctf: CTF | None) -> dict[str, Any]:
         optics["rlnSphericalAberration"] = [ctf.spherical_aberration_mm]
         optics["rlnAmplitudeContrast"] = [ctf.amplitude_contrast]
     rows: dict[str, Any] = dict(_place_columns(particles))
-    rows |= dict(zip(_ANGLES, relion_angles(particles.rotations).T, strict=True))
+    rows |= dict(zip(ANGLES, relion_angles(particles.rotations).T, strict=True))
     rows["rlnClassNumber"] = [names.index(name) + 1 for name in particles.classes]
     rows["rlnOpticsGroup"] = [1] * len(particles.files)
     classes = {"rlnClassNumber": range(1, len(names) + 1), "rlnReferenceImage": names}
@@ -215,20 +224,19 @@ def _tables(particles: ParticleList, ctf: CTF | None) -> dict[str, Any]:
 
 def _place_columns(particles: ParticleList) -> dict[str, Any]:
     if particles.box_size is None:
-        columns = dict(zip(_COORDINATES, particles.positions.T, strict=True))
+        columns = dict(zip(COORDINATES, particles.positions.T, strict=True))
         return {"rlnTomoName": list(particles.files), **columns}
     ways = (particles.box_size // 2 - particles.positions) * particles.voxel_size_angstrom
-    columns = dict(zip(_ORIGINS, ways.T, strict=True))
+    columns = dict(zip(ORIGINS, ways.T, strict=True))
     return {"rlnImageName": list(particles.files), **columns}
 
 
 def _read_tables(path: str | os.PathLike[str]) -> dict[str, Any]:
     starfile = require("starfile", extra="cryoet", purpose="read STAR files")
-    if not Path(path).is_file():
-        raise InputError(f"There is no file {str(path)!r}")
+    check_regular(path)
     check_lines(Path(path))
     try:
-        found = starfile.read(path, always_dict=True)
+        found = starfile.read(path, always_dict=True, parse_as_string=list(_NAMES))
     except Exception as error:  # the library lets whatever fails inside it through
         raise InputError(f"{str(path)!r} cannot be read as STAR file: {error}") from error
     pandas = require("pandas", extra="cryoet", purpose="read STAR files")
@@ -238,27 +246,9 @@ def _read_tables(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _from_either(
-    rows: Any, optics: Any, names: Sequence[str], path: str | os.PathLike[str]
-) -> float:
-    """One number for all particles, from their own table or that of the optics groups."""
-    for table in (rows, optics):
-        for name in names:
-            if table is not None and name in table:
-                values = np.unique(_numbers(table, (name,), path))
-                if not len(values):
-                    raise InputError(f"{str(path)!r} has the column {name} and no row in it")
-                if len(values) == 1 and values[0] > 0:
-                    return float(values[0])
-                raise InputError(
-                    f"{str(path)!r} gives {len(values)} values of {name}, the first is "
-                    f"{values[0]:g}; one positive value for all particles is accepted: write each "
-                    f"optics group to a file of its own"
-                )
-    raise InputError(f"{str(path)!r} has none of the columns {', '.join(names)}; add one of them")
-
-
-def _box_size(size: float, path: str | os.PathLike[str]) -> int:
+def _box_size(size: float | None, path: str | os.PathLike[str]) -> int:
+    if size is None:
+        raise InputError(f"{str(path)!r} has no column rlnImageSize; add it")
     if size != int(size) or size > _LARGEST_BOX:
         raise InputError(
             f"{str(path)!r} gives {size:g} for rlnImageSize, the size of the boxes; accepted are "
@@ -267,28 +257,24 @@ def _box_size(size: float, path: str | os.PathLike[str]) -> int:
     return int(size)
 
 
-def _numbers(
-    table: Any, names: Sequence[str], path: str | os.PathLike[str]
-) -> Float[np.ndarray, "row column"]:
-    try:
-        values = table[list(names)].to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{str(path)!r} has values that are no numbers in {', '.join(names)}: {error}"
-        ) from error
-    if not np.isfinite(values).all():
-        raise InputError(f"{str(path)!r} has rows without a value in {', '.join(names)}")
-    return values
-
-
 def _files(rows: Any, path: str | os.PathLike[str]) -> tuple[str, ...]:
-    for name in ("rlnImageName", "rlnTomoName", "rlnMicrographName"):
+    for name in _FILES:
         if name in rows:
-            return tuple(str(file) for file in rows[name])
+            return _texts(rows, name, path)
     raise InputError(
         f"{str(path)!r} does not say which files its particles are in; rlnImageName, rlnTomoName "
         f"and rlnMicrographName are accepted"
     )
+
+
+def _texts(table: Any, column: str, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names as they are written, with the exception of those that stand for nothing."""
+    if not all(isinstance(name, str) for name in table[column]):
+        raise InputError(
+            f"{str(path)!r} has rows without a name in {column}; nan, NaN and <NA> are read as "
+            f"none. Accepted are other names"
+        )
+    return tuple(table[column])
 
 
 def _classes(rows: Any, tables: Mapping[str, Any], path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -297,27 +283,14 @@ def _classes(rows: Any, tables: Mapping[str, Any], path: str | os.PathLike[str])
     names: dict[int, str] = {}
     table = tables.get("model_classes")
     if table is not None and {"rlnClassNumber", "rlnReferenceImage"} <= set(table):
-        numbers = _class_numbers(table, path)
-        names = dict(zip(numbers, map(str, table["rlnReferenceImage"]), strict=True))
+        known = _class_numbers(table, path)
+        names = dict(zip(known, _texts(table, "rlnReferenceImage", path), strict=True))
     return tuple(names.get(number, str(number)) for number in _class_numbers(rows, path))
 
 
 def _class_numbers(table: Any, path: str | os.PathLike[str]) -> list[int]:
     """Whole numbers, whichever way they are written."""
-    numbers = _numbers(table, ("rlnClassNumber",), path)[:, 0]
-    if (numbers != np.floor(numbers)).any():
+    found = numbers(table, ("rlnClassNumber",), path)[:, 0]
+    if (found != np.floor(found)).any():
         raise InputError(f"{str(path)!r} has values that are no whole numbers in rlnClassNumber")
-    return [int(number) for number in numbers]
-
-
-def _positions(
-    rows: Any, voxel: float, box: int | None, path: str | os.PathLike[str]
-) -> Float[np.ndarray, "particle 3"]:
-    shifted = all(name in rows for name in _ORIGINS)
-    ways = _numbers(rows, _ORIGINS, path) / voxel if shifted else np.zeros((len(rows), 3))
-    if box is not None:
-        return box // 2 - ways
-    missing = [name for name in _COORDINATES if name not in rows]
-    if missing:
-        raise InputError(f"{str(path)!r} has no positions: {', '.join(missing)} are missing")
-    return _numbers(rows, _COORDINATES, path) - ways
+    return [int(number) for number in found]

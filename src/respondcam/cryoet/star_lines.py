@@ -1,7 +1,8 @@
-"""The lines of a STAR file: labels that stand once, and rows with a value for each of them.
+"""The lines of a STAR file: tables and labels that stand once, and rows that fit the labels.
 
-The library that reads STAR files takes one of two columns of the same name, fills rows that are too
-short, and lets the errors of its own parser through for others; here they are named by their line.
+The library that reads STAR files takes one of two tables or columns of the same name, fills rows
+that are too short, and lets the errors of its own parser through for others; here they are named by
+their line.
 """
 
 import re
@@ -27,19 +28,27 @@ class _Block:
 
 
 def check_lines(path: Path) -> None:
-    """Refuse labels that stand twice in a block, and rows that do not fit the labels.
+    """Refuse blocks that stand twice, labels that do in a block, and rows that do not fit them.
 
     Raises
     ------
     InputError
-        Naming the label or the line.
+        Naming the block, the label or the line.
     """
-    block = _Block()
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    block, blocks = _Block(), dict[str, int]()
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             text = line.strip()
+            if not text.isascii() and (wrong := _undecoded(text, number)):
+                raise InputError(f"{str(path)!r} cannot be read as STAR file: {wrong}")
             if text.startswith("data_"):
-                block = _Block()
+                if text in blocks:
+                    raise InputError(
+                        f"{str(path)!r} cannot be read as STAR file: the table {text[:80]} begins "
+                        f"in line {blocks[text]} and again in line {number}. Accepted: each table "
+                        f"once. Join their rows, or keep one"
+                    )
+                block, blocks[text] = _Block(), number
             elif text.startswith("loop_") and not block.labels:
                 block.looped = True
             else:
@@ -67,6 +76,17 @@ def _wrong(block: _Block, text: str, number: int) -> Iterator[str]:
                 f"line {number} holds {count} value(s), and its table has {len(block.labels)} "
                 f"label(s). Accepted: a value for each label in every row"
             )
+
+
+def _undecoded(text: str, number: int) -> str:
+    """What is wrong with a line whose bytes are no UTF-8; empty if they are."""
+    stray = next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None)
+    if stray is None:
+        return ""
+    return (
+        f"line {number} holds the byte 0x{ord(stray) - 0xDC00:02x}, which is no UTF-8 text. "
+        f"Accepted: UTF-8. Save the file anew in it, or rename what has such letters"
+    )
 
 
 def _words(text: str) -> int:

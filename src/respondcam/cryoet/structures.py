@@ -13,19 +13,26 @@ import math
 import os
 import re
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from respondcam._extras import require
+from respondcam._files import check_regular
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume import Volume
+from respondcam.volume._stream import open_stream
 
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 DEPOSITED = "deposited"  # the name that stands for the atoms of the file, without any assembly
 _B_FACTOR = 20.0  # displacement factor of every atom, Å^2: that of a well-ordered protein
 _CUTOFF = 1e-5
+# Bytes that a packed file may unpack to: so many, or so many times its own. Coordinates pack to a
+# tenth at most, and what packs better says the same again and again.
+_UNPACKED, _RATIO = 1 << 24, 32
+_PIECE = 1 << 20
 
 
 def density_from_structure(
@@ -126,13 +133,14 @@ def _assembled(path: Path, assembly: str | None) -> Any:
 
 def _read(gemmi: Any, path: Path) -> Any:
     known = re.search(r"\.(pdb\d*|ent|cif|mmcif)(\.gz)?$", path.name, re.IGNORECASE)
-    if not path.is_file():
-        raise VolumeError(f"There is no file {str(path)!r}")
+    check_regular(path, VolumeError)
     if not known:
         raise VolumeError(
             f"{str(path)!r} is no atomic structure by its name; accepted are "
             f"{', '.join(STRUCTURE_SUFFIXES)}, each also with .gz"
         )
+    if known[2]:
+        _check_unpacked(path)
     cif = "cif" in known[1].lower()
     form = gemmi.CoorFormat.Mmcif if cif else gemmi.CoorFormat.Pdb
     try:
@@ -141,6 +149,20 @@ def _read(gemmi: Any, path: Path) -> Any:
         raise VolumeError(
             f"{str(path)!r} cannot be read as {'mmCIF' if cif else 'PDB'} file: {error}"
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a packed file that is damaged, or would unpack to far more than coordinates do."""
+    most = max(_UNPACKED, _RATIO * path.stat().st_size)
+    with open_stream(path) as stream:
+        unpacked = 0
+        while piece := stream.read(_PIECE):
+            unpacked += len(piece)
+            if unpacked > most:
+                raise VolumeError(
+                    f"{str(path)!r} unpacks to more than {most} bytes, which {path.stat().st_size} "
+                    f"bytes of packed coordinates do not. Unpack it if it is meant"
+                )
 
 
 def _chosen(structure: Any, assembly: str | None, path: Path) -> Any | None:
@@ -205,8 +227,11 @@ def _atom_in_words(where: Any) -> str:
 
 def _centre(model: Any, path: str | os.PathLike[str], box: float) -> None:
     """Move the centre of mass to the origin, and make sure that all fits into the box."""
-    mass = np.array([atom.atom.element.weight * atom.atom.occ for atom in model.all()])
-    places = np.array([atom.atom.pos.tolist() for atom in model.all()])
+    atoms = model.count_atom_sites()
+    weights = (one.atom.element.weight * one.atom.occ for one in model.all())
+    mass = np.fromiter(weights, np.float64, atoms)
+    numbers = chain.from_iterable(one.atom.pos.tolist() for one in model.all())
+    places = np.fromiter(numbers, np.float64, 3 * atoms).reshape(-1, 3)
     if not np.isfinite(places).all() or not mass.sum() > 0:
         raise VolumeError(
             f"{str(path)!r} has atoms without a place, or no atom with an occupancy above zero"

@@ -149,6 +149,10 @@ def _listed(given: str) -> list[tuple[str, Path | None]]:
         return [(_stem(file), file) for file in files]
     if path.is_file():
         return [(_stem(path), path)]
+    if path.exists():
+        raise VolumeError(
+            f"{given!r} is a pipe or a device; accepted are regular files and folders"
+        )
     if given == ALL_PHANTOMS:
         return [(name, None) for name in PHANTOMS]
     if given in PHANTOMS:

@@ -25,6 +25,9 @@ _PIECE = 1 << 18  # voxels converted at a time
 # The format of DEFLATE allows no more than this many bytes out for one byte in.
 DEFLATE_RATIO = 1032
 
+# Nor LZMA: a match of 273 bytes is 14 decisions of log2(2048 / 2017) bits at least.
+LZMA_RATIO = 7200
+
 # Bytes that a file can yield when nothing is known: only the machine's memory is the limit then.
 UNBOUNDED = 1 << 62
 

@@ -99,8 +99,16 @@ def _find_series(path: Path) -> _Files:
     series, unreadable = _group(path if path.is_dir() else path.parent)
     if wanted is not None:
         series = {wanted: series.get(wanted, [])}
+    if not series and unreadable:
+        raise VolumeError(
+            f"{str(path)!r} holds no DICOM image that can be read; {len(unreadable)} files looked "
+            f"like one. Of the first: {next(iter(unreadable.values()))}"
+        )
     if not series:
-        raise VolumeError(f"{str(path)!r} is a folder without DICOM files, the only folders read")
+        raise VolumeError(
+            f"{str(path)!r} is a folder without DICOM files; of folders, those of a DICOM series "
+            f"and OME-Zarr images are read"
+        )
     if len(series) > 1:
         listed = "; ".join(_describe(files) for files in series.values())
         raise VolumeError(
@@ -121,18 +129,18 @@ def _find_series(path: Path) -> _Files:
     return files
 
 
-def _group(folder: Path) -> tuple[dict[str, _Files], list[Path]]:
-    """Sort a folder's images by series; the other list is of files that are no readable image."""
+def _group(folder: Path) -> tuple[dict[str, _Files], dict[Path, str]]:
+    """Sort a folder's images by series; the others are no readable image, for the reason given."""
     series: dict[str, _Files] = {}
-    unreadable: list[Path] = []
+    unreadable: dict[Path, str] = {}
     for file in sorted(folder.iterdir()):
         if not file.is_file() or not (file.suffix.lower() in _SUFFIXES or has_dicom_stamp(file)):
             continue
         try:
             info = _information(file)
             identifier = _tag(info, _SERIES, file).strip(" \0")
-        except VolumeError:
-            unreadable.append(file)
+        except VolumeError as error:
+            unreadable[file] = str(error)
         else:
             series.setdefault(identifier, []).append((file, info))
     return series, unreadable
@@ -159,7 +167,13 @@ def _slice(path: Path, info: Any) -> _Slice:
         )
     if info.GetNumberOfComponents() != 1:
         raise VolumeError(f"{str(path)!r} is a colour image; accepted are grey values")
-    check_pixels(path, size[:2], int(_numbers(info, _BITS, 1, path)[0]))
+    bits = int(_numbers(info, _BITS, 1, path)[0])
+    if bits == 1:
+        raise VolumeError(
+            f"{str(path)!r} holds pixels of one bit, of which ITK makes 0 and 255; accepted are 8 "
+            f"bits or more. Convert the series to NIfTI, for example with dcm2niix"
+        )
+    check_pixels(path, size[:2], bits)
     _check_values(path, info)
     orientation, spacing = _numbers(info, _ORIENTATION, 6, path), _numbers(info, _SPACING, 2, path)
     _check_place(path, orientation, spacing)

@@ -11,10 +11,20 @@ from respondcam.errors import VolumeError
 
 ANGSTROM_PER = {"angstrom": 1.0, "mm": 1e7}
 
+_PREFIXES = {
+    "yocto": 1e-24, "zepto": 1e-21, "atto": 1e-18, "femto": 1e-15, "pico": 1e-12,
+    "deci": 1e-1, "deca": 1e1, "hecto": 1e2, "kilo": 1e3, "mega": 1e6, "giga": 1e9,
+    "tera": 1e12, "peta": 1e15, "exa": 1e18, "zetta": 1e21, "yotta": 1e24,
+}  # fmt: skip
+_SYMBOLS = {
+    "yocto": "ym", "zepto": "zm", "atto": "am", "femto": "fm", "pico": "pm",
+    "deci": "dm", "deca": "dam", "hecto": "hm", "kilo": "km",
+}  # fmt: skip
+
 # Names of lengths in headers, in lower case -> our unit, and how many of ours one of them is. The
 # first name of each length is the one to write.
 LENGTH_UNITS: dict[str, tuple[Literal["angstrom", "mm", "voxel"], float]] = {
-    **dict.fromkeys(("angstrom", "angstroms", "å", "a"), ("angstrom", 1.0)),
+    **dict.fromkeys(("angstrom", "angstroms", "\u00e5", "\u212b", "a"), ("angstrom", 1.0)),
     **dict.fromkeys(("nm", "nanometer", "nanometers"), ("angstrom", 10.0)),
     **dict.fromkeys(
         ("micron", "microns", "um", "\u00b5m", "\u03bcm", "micrometer", "micrometers"),
@@ -22,16 +32,45 @@ LENGTH_UNITS: dict[str, tuple[Literal["angstrom", "mm", "voxel"], float]] = {
     ),
     **dict.fromkeys(("mm", "millimeter", "millimeters"), ("mm", 1.0)),
     **dict.fromkeys(("cm", "centimeter", "centimeters"), ("mm", 10.0)),
-    **dict.fromkeys(("inch", "inches"), ("mm", 25.4)),
+    **dict.fromkeys(("inch", "inches", "in"), ("mm", 25.4)),
     **dict.fromkeys(("m", "meter", "meters"), ("mm", 1e3)),
     **dict.fromkeys(("pixel", "pixels", "voxel", "voxels"), ("voxel", 1.0)),
+    # what else OME and OME-Zarr measure in
+    **{
+        name: ("angstrom", metres * 1e10) if metres < 1e-6 else ("mm", metres * 1e3)
+        for prefix, metres in _PREFIXES.items()
+        for name in (f"{prefix}meter", f"{prefix}meters", _SYMBOLS.get(prefix, f"{prefix}meter"))
+    },
+    **dict.fromkeys(("foot", "feet", "ft"), ("mm", 304.8)),
+    **dict.fromkeys(("yard", "yards", "yd"), ("mm", 914.4)),
+    **dict.fromkeys(("mile", "miles", "mi"), ("mm", 1609344.0)),
+    **dict.fromkeys(("thou",), ("mm", 0.0254)),
+    **dict.fromkeys(("line", "li"), ("mm", 25.4 / 12)),
+    **dict.fromkeys(("point", "pt"), ("mm", 25.4 / 72)),
+    **dict.fromkeys(("ua", "au"), ("mm", 1.495978707e14)),
+    **dict.fromkeys(("ly",), ("mm", 9.4607304725808e18)),
+    **dict.fromkeys(("parsec", "pc"), ("mm", 3.0856775814913673e19)),
 }
+# OME's symbols that differ from those of small lengths in case alone
+_LARGE = {
+    "Mm": "megameter", "Gm": "gigameter", "Tm": "terameter", "Pm": "petameter",
+    "Em": "exameter", "Zm": "zettameter", "Ym": "yottameter",
+}  # fmt: skip
+LENGTHS_IN_WORDS = "lengths such as angstrom, nm, micrometer, mm, cm, m and inch"
 
 # ITK and DICOM count x to the left and y to the back, NIfTI to the right and to the front.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-_ANGSTROM = {"angstrom": 1.0, "mm": 1e7}
+def length_name(told: str) -> str:
+    """A unit of OME or OME-Zarr by the name that `LENGTH_UNITS` has, if it has one.
+
+    Examples
+    --------
+    >>> length_name("Mm"), length_name("MM"), length_name(" Picometer")
+    ('megameter', 'mm', 'picometer')
+    """
+    return _LARGE.get(told.strip(), told.strip().lower())
 
 
 def lengths_in(one: str, other: str) -> float | None:
@@ -47,9 +86,9 @@ def lengths_in(one: str, other: str) -> float | None:
     found: list[float] = []
     for name in (one, other):
         unit, factor = LENGTH_UNITS.get(name, ("voxel", 1.0))
-        if unit not in _ANGSTROM:
+        if unit not in ANGSTROM_PER:
             return None
-        found.append(factor * _ANGSTROM[unit])
+        found.append(factor * ANGSTROM_PER[unit])
     return found[0] / found[1]
 
 

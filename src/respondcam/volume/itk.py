@@ -21,6 +21,12 @@ from respondcam.volume.volume import Unit, Volume
 _UNIT_FIELD, _FACTOR_FIELD = "respondcam_unit", "respondcam_per_mm"
 _HEADER_BYTES = 1 << 16
 _TOLERANCE = 1e-3  # voxels
+_FLAT = re.compile(r"determinant is 0|Zero-valued spacing")
+# Names of objects and functions of ITK and of the NRRD library, with their addresses
+_INTERNAL = re.compile(
+    r"^(ITK ERROR|itk::ERROR|sitk::ERROR): |\w+\(0x[0-9a-f]+\): |\[nrrd\] |_?nrrd\w+: "
+    r"|ReadImageInformation: "
+)
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
@@ -80,10 +86,15 @@ def read_information(path: Path, kind: str = "") -> Any:
 
 def reason(error: RuntimeError) -> str:
     """Take the reason out of ITK's message, which opens with places in its own source."""
+    if _FLAT.search(str(error)):
+        return (
+            "its axes lie in one plane, or one of them has no length; accepted are three "
+            "directions that do not"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and "Unable to determine ImageIO reader" in lines[-1]:
         return "its content is not of the kind that its name says"
-    return re.sub(r"^(itk|sitk)::ERROR: ", "", lines[-1]) if lines else "unknown reason"
+    return _INTERNAL.sub("", lines[-1]) if lines else "unknown reason"
 
 
 def lps_affine(info: Any) -> np.ndarray:

@@ -44,7 +44,7 @@ def read(path: Path) -> Volume:
     shape, channels = _array_shape(fields, path), _whole(fields, "elementnumberofchannels", path)
     dtype = _voxel_type(fields, path)
     voxel_path, offset = _voxels_at(path, fields, header_length, prod(shape) * dtype.itemsize)
-    packed = fields.get("compresseddata", "").lower() == "true"
+    packed = _flag(fields, path, "compresseddata")
     available = max(voxel_path.stat().st_size - offset, 0) * (DEFLATE_RATIO if packed else 1)
     check_size(path, shape, dtype.itemsize, available)
     with _open_voxels(voxel_path, offset, packed=packed) as stream:
@@ -85,13 +85,29 @@ def _whole_numbers(fields: dict[str, str], key: str, count: int, path: Path) -> 
 
 def _voxel_type(fields: dict[str, str], path: Path) -> np.dtype:
     name = fields.get("elementtype", "missing").upper().removesuffix("_ARRAY")
-    if name not in _TYPES or fields.get("binarydata", "True").lower() != "true":
+    if name not in _TYPES or not _flag(fields, path, "binarydata", unless_told=True):
         raise VolumeError(
             f"{str(path)!r} holds voxels of type {name}, binary: {fields.get('binarydata')}; "
             f"accepted are binary numbers of the types {', '.join(_TYPES)}"
         )
-    order = fields.get("binarydatabyteordermsb") or fields.get("elementbyteordermsb") or "False"
-    return np.dtype((">" if order.lower() == "true" else "<") + _TYPES[name])
+    big_endian = _flag(fields, path, "binarydatabyteordermsb", "elementbyteordermsb")
+    return np.dtype((">" if big_endian else "<") + _TYPES[name])
+
+
+def _flag(fields: dict[str, str], path: Path, *names: str, unless_told: bool = False) -> bool:
+    """A truth value, by the first of its names that is there. MetaIO looks at its first letter.
+
+    What MetaIO would take for false because it is neither, such as Yes, is refused.
+    """
+    for name in names:
+        if text := fields.get(name):
+            if text[0] not in "Tt1Ff0":
+                raise VolumeError(
+                    f"{str(path)!r} has a damaged header: {name} is {text!r}, accepted are True "
+                    f"and False"
+                )
+            return text[0] in "Tt1"
+    return unless_told
 
 
 def _voxels_at(

@@ -35,7 +35,8 @@ _HEADER_BYTES = 1024
 _LONGEST_EXTENDED = 1 << 26  # bytes; packed files are unpacked to their end
 _TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _OTHER_MODES = {3: "complex integers", 4: "complex floats", 101: "4-bit integers"}
-_IMOD_STAMP, _IMOD_SIGNED_BYTES = 1146047817, 1
+_STAMP_AT, _BIG_ENDIAN = 212, 0x11
+_IMOD_STAMP, _IMOD_SIGNED_BYTES, _IMOD_HALF_BYTES = 1146047817, 1, 16
 
 
 def read(path: Path) -> Volume:
@@ -125,10 +126,14 @@ def _place(header: Any, path: Path) -> tuple[np.ndarray, Unit, dict[str, Any]]:
 
 
 def _read_header(stream: BufferedIOBase, path: Path) -> tuple[Any, bytes]:
-    """Read the first 1024 bytes in the byte order in which they make sense."""
+    """Read the first 1024 bytes in the byte order in which they make sense.
+
+    Stamps are wrong at times, so that one is asked only where both orders do: of bytes (mode 0), if
+    all sizes are multiples of 256.
+    """
     raw = read_exactly(stream, _HEADER_BYTES, path, "an MRC header")
     orders: tuple[Literal["<", ">"], ...] = ("<", ">")
-    for order in orders:
+    for order in orders if raw[_STAMP_AT] != _BIG_ENDIAN else orders[::-1]:
         header = np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order))[0]
         sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
         # the mode alone does not tell the order, since it can be 0
@@ -180,6 +185,12 @@ def _has_unsigned_bytes(header: Any, raw: bytes, path: Path) -> bool:
     """Say whether mode 0 means 0 .. 255, as IMOD wrote it before MRC2014 made bytes signed."""
     stamp, flags = np.frombuffer(raw, header.dtype["nx"], count=2, offset=152)
     if int(stamp) == _IMOD_STAMP:
+        if int(flags) & _IMOD_HALF_BYTES:
+            raise VolumeError(
+                f"{str(path)!r} holds two 4-bit integers in each byte (mode 0 with flag 16 of "
+                f"IMOD); accepted are whole bytes. Convert it, for example with IMOD's newstack "
+                f"-mode 2"
+            )
         return not int(flags) & _IMOD_SIGNED_BYTES
     unsigned = float(header["dmin"]) >= 0 and 127 < float(header["dmax"]) <= 255
     if unsigned:

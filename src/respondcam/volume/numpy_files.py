@@ -17,12 +17,25 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from respondcam.errors import VolumeError
-from respondcam.volume._stream import DEFLATE_RATIO, check_size, open_stream, read_rest, read_voxels
+from respondcam.volume._stream import (
+    DEFLATE_RATIO,
+    LZMA_RATIO,
+    check_size,
+    open_stream,
+    read_rest,
+    read_voxels,
+)
 from respondcam.volume._wording import IMAGES
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
 from respondcam.volume.volume import Unit, Volume
 
 _OWN_ARRAYS = {"voxels", "affine", "unit"}
+# Of bzip2 no useful one is known
+_RATIOS = {
+    zipfile.ZIP_STORED: 1,
+    zipfile.ZIP_DEFLATED: DEFLATE_RATIO,
+    zipfile.ZIP_LZMA: LZMA_RATIO,
+}
 _SMALL = 4096  # bytes; more than an affine or a unit takes
 
 
@@ -128,10 +141,11 @@ def _text(array: np.ndarray) -> str:
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     packed = archive.getinfo(name)
-    stored = packed.compress_type == zipfile.ZIP_STORED
-    ratio = 1 if stored else DEFLATE_RATIO
+    available = packed.file_size  # zipfile gives no more; the packing may hold less
+    if packed.compress_type in _RATIOS:
+        available = min(available, packed.compress_size * _RATIOS[packed.compress_type])
     with archive.open(name) as stream:
-        return _read_array(cast(BufferedIOBase, stream), path, packed.compress_size * ratio)
+        return _read_array(cast(BufferedIOBase, stream), path, available)
 
 
 def _read_small(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:

@@ -22,10 +22,16 @@ from respondcam._extras import require
 from respondcam._version import __version__
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
-from respondcam.volume.geometry import LENGTH_UNITS, scaled
+from respondcam.volume.geometry import (
+    LENGTH_UNITS,
+    LENGTHS_IN_WORDS,
+    length_name,
+    lengths_in,
+)
 from respondcam.volume.lazy import LazyVolume, placeholder
 from respondcam.volume.volume import Unit, Volume
 from respondcam.volume.zarr_chunks import check_chunks, check_declared, check_metadata
+from respondcam.volume.zarr_words import no_image, stumbled
 
 OURS = "respondcam"
 """Attribute of an image's group that holds what NGFF has no place for."""
@@ -104,19 +110,24 @@ def lay_open(path: Path) -> LazyVolume:
         group = zarr.open_group(str(path), mode="r")
         attributes = dict(group.attrs)
     except Exception as error:  # zarr raises what its parsing stumbles over
-        raise VolumeError(f"{str(path)!r} cannot be read as a Zarr group: {error!r}") from error
+        if isinstance(error, zarr.errors.ContainsArrayError) or (path / ".zarray").is_file():
+            raise VolumeError(no_image(path, None)) from error
+        raise VolumeError(
+            f"{str(path)!r} cannot be read as a Zarr group: {stumbled(error)}"
+        ) from error
     try:
-        scales = attributes.get("ome", attributes).get("multiscales")
-        if scales:
-            return _image(path, group, scales[0], attributes.get(OURS, {}))
+        about, own = attributes.get("ome", attributes), attributes.get(OURS, {})
+        if scales := about.get("multiscales"):
+            return _image(path, group, {**scales[0]}, {**own})  # no mappings: a TypeError
     except (VolumeError, RespondCAMWarning):  # also where warnings are made errors
         raise
     except Exception as error:
-        raise VolumeError(f"{str(path)!r} has damaged OME-Zarr metadata: {error!r}") from error
-    raise VolumeError(
-        f"{str(path)!r} is a Zarr group without OME-Zarr metadata (multiscales), so nobody knows "
-        f"which array is the image. Write it as OME-Zarr 0.4 or 0.5"
-    )
+        raise VolumeError(
+            f"{str(path)!r} has damaged OME-Zarr metadata: {stumbled(error)}. Accepted are "
+            f"multiscales with axes, datasets and their coordinateTransformations, as OME-Zarr 0.4 "
+            f"and 0.5 have them"
+        ) from error
+    raise VolumeError(no_image(path, attributes))
 
 
 def write(path: Path, volume: Volume, suffix: str) -> None:
@@ -406,18 +417,27 @@ def _place(
             elif step["type"] == "translation":
                 moved[row, 3] = step["translation"][names.index(axis)]
         affine = moved @ affine
-    units = {str(a.get("unit") or "").lower() for a in scales["axes"] if a["name"].lower() in "zyx"}
-    if units == {""}:
+    return _in_one_unit(path, affine, scales["axes"])
+
+
+def _in_one_unit(path: Path, affine: np.ndarray, axes: Any) -> tuple[np.ndarray, Unit]:
+    """The affine in our unit of x's unit; its rows may each have a unit of their own."""
+    told = {str(axis["name"]).lower(): length_name(str(axis.get("unit") or "")) for axis in axes}
+    names = [told[axis] for axis in "xyz"]
+    if set(names) == {""}:
         return affine, "voxel"
-    if len(units) > 1 or not units <= LENGTH_UNITS.keys():
+    factors = [lengths_in(name, names[0]) for name in names]
+    if None in factors or names[0] not in LENGTH_UNITS:
         warnings.warn(
-            f"{str(path)!r} measures in {sorted(units)}, which is no single known unit of length",
+            f"{str(path)!r} measures in {sorted(set(names))}, which is no single known unit of "
+            f"length: its voxel size and place are taken for unknown. Known are {LENGTHS_IN_WORDS}",
             RespondCAMWarning,
             stacklevel=2,
         )
         return affine, "voxel"
-    unit, factor = LENGTH_UNITS[units.pop()]
-    return scaled(affine, factor), unit
+    unit, factor = LENGTH_UNITS[names[0]]
+    rows = [factor * (known or 1.0) for known in factors]
+    return np.diag([*rows, 1.0]) @ affine, unit
 
 
 def _no_place(steps: Sequence[Mapping[str, Any]]) -> str:

@@ -17,7 +17,6 @@ from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import IO, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -25,10 +24,11 @@ from respondcam._extras import require
 from respondcam.errors import RespondCAMWarning, VolumeError
 from respondcam.volume._stream import UNBOUNDED, check_size
 from respondcam.volume._wording import IMAGES
-from respondcam.volume.geometry import LENGTH_UNITS, disagreement, lengths_in, scaled, to_axis_order
+from respondcam.volume.geometry import LENGTH_UNITS, disagreement, scaled, to_axis_order
 from respondcam.volume.lazy import LazyVolume, RawArray, placeholder
+from respondcam.volume.tiff_metadata import Calibration, calibration_of, place_of
 from respondcam.volume.tiff_parts import check_parts
-from respondcam.volume.volume import Unit, Volume
+from respondcam.volume.volume import Volume
 
 _TOLERANCE = 1e-3  # voxels
 _SECTION_AXES = "ZQI"  # tifffile's letters: depth, other, page of a plain multi-page file
@@ -59,9 +59,10 @@ def read(path: Path) -> Volume:
     """
     with _stack(path) as (file, series):
         check_size(path, series.shape, series.dtype.itemsize, _bytes_at_most(file, series))
-        affine, unit, factor = _place(file, path)
+        affine, unit, factor = place_of(file, path)
+        calibration = calibration_of(file, series, path)
         _check_pieces(series, path)
-        voxels = _ordered(series.asarray(), series.axes)
+        voxels = _calibrated(_ordered(series.asarray(), series.axes), calibration)
     about = {"format": "tiff", "unit_factor": factor}
     return Volume(voxels, scaled(affine, factor), unit, path, about)
 
@@ -74,12 +75,14 @@ def lay_open(path: Path) -> LazyVolume | None:
         whole = isinstance(series.dataoffset, int) and series.keyframe.compression == 1
         if apart or not whole:
             return None
-        affine, unit, factor = _place(file, path)
+        affine, unit, factor = place_of(file, path)
         layout = _layout(series.axes, series.shape) or ""
         kept = [axis for axis in series.axes if axis in layout]
         sizes = dict(zip(series.axes, series.shape, strict=True))
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-        stored = RawArray(path, series.dataoffset, tuple(sizes[a] for a in kept), dtype)
+        shape = tuple(sizes[axis] for axis in kept)
+        slope, intercept = calibration_of(file, series, path) or (1.0, 0.0)
+        stored = RawArray(path, series.dataoffset, shape, dtype, slope, intercept)
         check_size(path, stored.shape, dtype.itemsize, in_memory=False)
     about = {"format": "tiff", "unit_factor": factor}
     shape = [sizes[axis] for axis in layout]
@@ -88,24 +91,25 @@ def lay_open(path: Path) -> LazyVolume | None:
 
 
 def unpack(path: Path, target: Path) -> Volume:
-    """Write the numbers of a stack as they are to a .npy file, page by page; give their place."""
+    """Write the numbers of a stack to a .npy file, page by page; give their place."""
     with _stack(path) as (file, series):
         available = _bytes_at_most(file, series)
         check_size(path, series.shape, series.dtype.itemsize, available, in_memory=False)
-        affine, unit, factor = _place(file, path)
+        affine, unit, factor = place_of(file, path)
+        calibration = calibration_of(file, series, path)
         _check_pieces(series, path)
         layout = _layout(series.axes, series.shape) or ""
         sizes = dict(zip(series.axes, series.shape, strict=True))
         kept = [axis for axis in series.axes if axis in layout]
         order = [kept.index(axis) for axis in layout]
-        if order == sorted(order):
+        if order == sorted(order) and calibration is None:
             shape = tuple(sizes[axis] for axis in layout)
             kind = np.dtype(series.dtype)
             out = np.lib.format.open_memmap(target, mode="w+", dtype=kind, shape=shape)
             series.asarray(out=out.reshape(series.shape))
             out.flush()
         else:
-            array = _ordered(series.asarray(), series.axes)
+            array = _calibrated(_ordered(series.asarray(), series.axes), calibration)
             shape = array.shape
             np.save(target, array)
     return placeholder(shape, scaled(affine, factor), unit, path)
@@ -146,7 +150,7 @@ def write(path: Path, volume: Volume, suffix: str) -> None:
         },
     )
     with _open(path) as file:
-        written = _place(file, path)[0]
+        written = place_of(file, path)[0]
     if not disagreement(affine, written, volume.shape) < _TOLERANCE:
         raise VolumeError(f"{suffix} does not keep the place of this volume. Write it to .npz")
 
@@ -357,60 +361,12 @@ def _ordered(array: np.ndarray, axes: str) -> np.ndarray:
     return array.squeeze(short).transpose([kept.index(axis) for axis in layout])
 
 
-def _place(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
-    """Affine in the file's unit, our unit, and how many of ours the file's unit is."""
-    if file.is_ome:
-        return _place_of_ome(file.ome_metadata, path)
-    if file.is_imagej:
-        return _place_of_imagej(file, path)
-    return np.eye(4), "voxel", 1.0
-
-
-def _place_of_imagej(file: Any, path: Path) -> tuple[np.ndarray, Unit, float]:
-    about = file.imagej_metadata
-    name = str(about.get("unit", "pixel")).replace("\\u00B5", "\u00b5").lower()
-    if name not in LENGTH_UNITS:
-        message = f"{str(path)!r} measures in {name!r}, which is no known unit of length"
-        warnings.warn(message, RespondCAMWarning, stacklevel=2)
-    unit, factor = LENGTH_UNITS.get(name, ("voxel", 1.0))
-    tags = file.pages[0].tags
-    lengths: list[float] = []
-    for key in ("XResolution", "YResolution"):
-        pixels, per = tags[key].value if key in tags else (1, 1)
-        lengths.append(per / pixels if pixels and per else 1.0)
-    lengths.append(abs(float(about.get("spacing", 1.0))) or 1.0)
-    affine = np.diag([*lengths, 1.0])
-    origin = np.array([float(about.get(f"{axis}origin", 0.0)) for axis in "xyz"])
-    affine[:3, 3] = -origin * lengths + 0.0
-    return affine, unit, factor
-
-
-def _place_of_ome(xml: str, path: Path) -> tuple[np.ndarray, Unit, float]:
-    """OME-XML, schema 2016-06: PhysicalSizeX, Y, Z of the first image, in µm by default.
-
-    Where its axes have units of their own, in x's.
-    """
-    try:
-        elements = ElementTree.fromstring(xml).iter()
-    except ElementTree.ParseError as error:
-        raise VolumeError(f"{str(path)!r} has damaged OME metadata: {error}") from error
-    nothing: dict[str, str] = {}
-    pixels = next((one.attrib for one in elements if one.tag.endswith("}Pixels")), nothing)
-    if "PhysicalSizeX" not in pixels or "PhysicalSizeY" not in pixels:
-        return np.eye(4), "voxel", 1.0
-    if "PhysicalSizeZ" not in pixels:
-        message = f"{str(path)!r} does not say how far its sections are apart: taken as in x"
-        warnings.warn(message, RespondCAMWarning, stacklevel=2)
-    told = [axis if f"PhysicalSize{axis}" in pixels else "X" for axis in "XYZ"]
-    names = [pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m").lower() for axis in told]
-    factors = [lengths_in(name, names[0]) for name in names]
-    if None in factors or names[0] not in LENGTH_UNITS:
-        raise VolumeError(
-            f"{str(path)!r} measures in {sorted(set(names))}, which is no single length"
-        )
-    unit, factor = LENGTH_UNITS[names[0]]
-    lengths = [
-        float(pixels[f"PhysicalSize{axis}"]) * (known or 1.0)
-        for axis, known in zip(told, factors, strict=True)
-    ]
-    return np.diag([*lengths, 1.0]), unit, factor
+def _calibrated(array: np.ndarray, calibration: Calibration | None) -> np.ndarray:
+    """Values of stored numbers, computed in float64, section by section for the sake of memory."""
+    if calibration is None:
+        return array
+    slope, intercept = calibration
+    out = np.empty(array.shape, np.float32)
+    for index in np.ndindex(array.shape[:-2]):
+        out[index] = array[index] * np.float64(slope) + intercept
+    return out
