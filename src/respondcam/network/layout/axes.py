@@ -256,7 +256,8 @@ def _grid(
     roll: list[tuple[int, int]] = []
     slack = [max(a, b) for a, b in zip(layout.below, layout.above, strict=True)]
     for axis, digit in enumerate(whole):
-        step = digit.vector[axis] if digit else Fraction(input_shape[axis])
+        length = Fraction(input_shape[axis])
+        step = digit.vector[axis] if digit else min(layout.extent[axis] or length, length)
         start = layout.offset[axis]
         if step < 0:
             flip.append(2 + axis)

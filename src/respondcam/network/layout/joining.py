@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from respondcam.network.layout.digits import Digit, Dim, Family, Layout, NoLayoutError, zero
-from respondcam.network.layout.moves import coalesced
+from respondcam.network.layout.moves import coalesced, spanned
 
 CONFLICT = "branches that meet disagree about the place"
 STRIDES = "branches that meet have different strides"
@@ -49,6 +49,17 @@ class _Claim:
         return self.layout.below[self.axis] + self.layout.above[self.axis]
 
     @property
+    def hull(self) -> tuple[Fraction, Fraction] | None:
+        """Where a part that was cut from the axis begins and ends; None if it was not cut."""
+        extent = self.layout.extent[self.axis]
+        if not extent:
+            return None
+        half = (max(extent, spanned(self.layout, self.axis)) - self.spread) / 2
+        low, high = self.interval
+        to_middle = (self.last - self.offset) / 2
+        return low + to_middle - half, high + to_middle + half
+
+    @property
     def last(self) -> Fraction:
         steps = zip(self.steps, self.sizes, strict=True)
         return self.offset + sum((step * (size - 1) for step, size in steps), Fraction(0))
@@ -64,6 +75,7 @@ class _Verdict:
     low: Fraction
     high: Fraction
     rolled: Fraction
+    extent: Fraction
     family: tuple[object, Fraction, Fraction] | None = None
     note: str = ""
 
@@ -130,6 +142,10 @@ def agreed(layouts: Sequence[Layout]) -> Layout:
         radius=tuple(max(column) for column in zip(*(x.radius for x in layouts), strict=True)),
         below=tuple(max(column) for column in zip(*(x.below for x in layouts), strict=True)),
         above=tuple(max(column) for column in zip(*(x.above for x in layouts), strict=True)),
+        extent=tuple(
+            max(column) if all(column) else Fraction(0)
+            for column in zip(*(x.extent for x in layouts), strict=True)
+        ),
         family=first.family if all(x.family == first.family for x in layouts) else None,
         notes=_notes(layouts),
     )
@@ -268,11 +284,21 @@ def _verdict(chosen: _Claim, able: Sequence[_Claim], note: str = "") -> _Verdict
         low=min(lows) - slack,
         high=max(highs) + slack,
         rolled=chosen.layout.rolled[chosen.axis],
+        extent=_extent(able),
         family=(family.token, family.low[chosen.axis], family.high[chosen.axis])
         if family and not note
         else None,
         note=note,
     )
+
+
+def _extent(claims: Sequence[_Claim]) -> Fraction:
+    """How much of the axis branches cover together; 0 if one of them was not cut from it."""
+    hulls = [claim.hull for claim in claims]
+    parts = [hull for hull in hulls if hull is not None]
+    if len(parts) < len(hulls):
+        return Fraction(0)
+    return max(end for _, end in parts) - min(begin for begin, _ in parts)
 
 
 def _middle(able: Sequence[_Claim], families: Sequence[Family], axis: int) -> _Verdict:
@@ -287,6 +313,7 @@ def _middle(able: Sequence[_Claim], families: Sequence[Family], axis: int) -> _V
         low=offset - max(claim.layout.below[axis] for claim in able),
         high=offset + max(claim.layout.above[axis] for claim in able),
         rolled=able[0].layout.rolled[axis],
+        extent=_extent(able),
         family=(families[0].token, low, high),
     )
 
@@ -314,6 +341,7 @@ def _assembled(
         below=tuple(verdict.offset - verdict.low for verdict in verdicts),
         above=tuple(verdict.high - verdict.offset for verdict in verdicts),
         rolled=tuple(verdict.rolled for verdict in verdicts),
+        extent=tuple(verdict.extent for verdict in verdicts),
         family=Family(
             known[0][0],
             tuple(family[1] for family in known),

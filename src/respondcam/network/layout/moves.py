@@ -148,6 +148,11 @@ def contracted(layout: Layout, index: int) -> Layout:
     (Fraction(7, 2),)
     """
     kept: list[Digit] = []
+    extent = tuple(
+        max(left, spanned(layout, axis)) if left else left
+        for axis, left in enumerate(layout.extent)
+    )
+    layout = replace(layout, extent=extent)
     for digit in layout.dims[index].digits:
         half = Fraction(digit.size - 1, 2)
         if half and any(digit.vector):
@@ -156,6 +161,58 @@ def contracted(layout: Layout, index: int) -> Layout:
         if any(whole) or digit.batch:
             kept.append(Digit(1, whole, digit.batch and digit.size == 1))
     return layout.with_dim(index, Dim(tuple(kept)))
+
+
+def spanned(layout: Layout, axis: int, step: Fraction | int = 0) -> Fraction:
+    """How much of one axis a layout covers: its digits, counting voxels whole, wherever they are.
+
+    Where branches disagreed about the place, that is all that they may cover.
+
+    Parameters
+    ----------
+    layout
+        The layout.
+    axis
+        Of the input.
+    step
+        What a single voxel covers, where no digit is left that tells.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> spanned(input_layout((1, 1, 8)), 0)
+    Fraction(8, 1)
+    """
+    digits = [digit for dim in layout.dims for digit in dim.digits]
+    span = max((abs(d.vector[axis]) * d.size for d in digits), default=Fraction(0))
+    return (span or step) + layout.below[axis] + layout.above[axis]
+
+
+def cut(layout: Layout, dim: Dim) -> Layout:
+    """Remember how much is left along the axes of a dimension of which entries were taken.
+
+    That is what the digits that are left span or, without any, the step between the entries.
+
+    Parameters
+    ----------
+    layout
+        Of the entries that were taken.
+    dim
+        The dimension, before.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> layout = input_layout((1, 1, 8))
+    >>> cut(without(layout, 2), layout.dims[2]).extent
+    (Fraction(1, 1),)
+    """
+    extent = list(layout.extent)
+    for axis in range(layout.rank):
+        steps = [abs(digit.vector[axis]) for digit in dim.digits if digit.vector[axis]]
+        if steps:
+            extent[axis] = spanned(layout, axis, min(steps))
+    return replace(layout, extent=tuple(extent))
 
 
 def without(layout: Layout, index: int) -> Layout:
