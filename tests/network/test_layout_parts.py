@@ -120,6 +120,23 @@ def test_parts_that_are_added_cover_what_they_span():
     assert abs(grid.offset[0] - 4) <= grid.uncertainty[0]
 
 
+@pytest.mark.parametrize(("picks", "stride", "offset"), [([0], 1, 0), ([5], 1, 5), ([11], 1, 11)])
+def test_a_slice_picked_by_an_index_is_measured_there(picks, stride, offset):
+    index = torch.tensor(picks)
+    torch.manual_seed(0)
+    grid = grid_of(lambda x: x.index_select(2, index), DEPTH, 8, 8)
+    assert (grid.origin, grid.shape[0]) == ("measured", 1)
+    assert (grid.stride[0], grid.offset[0], grid.uncertainty[0]) == (stride, offset, 0)
+
+
+def test_slices_picked_by_an_index_as_channels_span_what_they_see():
+    index = torch.tensor([4, 3, 2])
+    torch.manual_seed(0)
+    grid = grid_of(lambda x: FLAT[3](x.index_select(2, index)[:, 0])[:, :, None], DEPTH, 8, 8)
+    assert (grid.origin, grid.stride[0]) == ("measured", 3)
+    assert abs(grid.offset[0] - 3) < 1
+
+
 class SliceBySlice(nn.Module):
     """A 2-D network that is called for one slice after the other."""
 
