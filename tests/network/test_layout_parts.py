@@ -1,5 +1,7 @@
 """Parts of an image: picked, reduced, put side by side; against what voxels really see."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -156,3 +158,111 @@ def test_the_map_of_one_slice_is_in_that_slice():
     along = found.place()[0, 0].sum((1, 2))
     assert float(along[3]) == pytest.approx(float(found.maps.sum()), rel=1e-5)
     assert not along[[k for k in range(DEPTH) if k != 3]].any()
+
+
+NEIGHBOURS = {
+    "added": lambda y: y[:, :, 1:] + y[:, :, :-1],
+    "in the other order": lambda y: y[:, :, :-1] - y[:, :, 1:],
+    "two apart": lambda y: y[:, :, 2:] * y[:, :, :-2],
+    "three apart, as channels": lambda y: torch.cat([y[:, :, 3:], y[:, :, :-3]], 1),
+    "three": lambda y: y[:, :, :-2] + y[:, :, 1:-1] * 2 + y[:, :, 2:],
+    "three, as channels": lambda y: torch.cat([y[:, :, :-2], y[:, :, 1:-1], y[:, :, 2:]], 1),
+    "halves as channels": lambda y: torch.cat(y.chunk(2, 2), 1),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_neighbours_lie_in_the_middle_of_what_they_see(name, stride):
+    """However the image was subsampled, by slicing or by a layer of that stride."""
+    layer = nn.Conv2d(1, 1, 1, (stride, 1))
+
+    def meet(x):
+        return NEIGHBOURS[name](x[:, :, ::stride])
+
+    grid = grid_of(meet, 32, 8)
+    behind = grid_of(lambda x: NEIGHBOURS[name](layer(x)), 32, 8)
+    assert grid == behind
+    assert "disagree" in grid.note
+    voxel = grid.shape[0] // 2
+    places = seen(meet, voxel, 32, 8)
+    assert grid.centres(0)[voxel] == (places[0] + places[-1]) / 2
+    assert grid.uncertainty[0] == (places[-1] - places[0]) / 2
+
+
+def test_a_mean_of_neighbours_that_are_added_sees_one_more():
+    grid = grid_of(lambda x: (x[:, :, 2:6] + x[:, :, 3:7]).mean(2), DEPTH, 8, 8)
+    assert (grid.stride[0], grid.offset[0]) == (5, 4)
+
+
+@pytest.mark.parametrize("start", [3, 4, 5])
+def test_phases_that_lie_a_stride_apart_or_more_are_neighbours(start):
+    def meet(x):
+        return x[:, :, : 32 - start : 2] + x[:, :, start::2][:, :, : (33 - start) // 2]
+
+    grid = grid_of(meet, 32, 8)
+    places = seen(meet, 5, 32, 8)
+    assert (grid.centres(0)[5], grid.uncertainty[0]) == (10 + start / 2, start / 2)
+    assert places == [10, 10 + start]
+
+
+def test_lifting_lies_at_the_odd_slice_between_its_neighbours():
+    def lift(x):
+        even, odd = x[:, :, ::2], x[:, :, 1::2]
+        return odd[:, :, :-1] - (even[:, :, :-1] + even[:, :, 1:]) / 2
+
+    grid = grid_of(lift, 24, 8)
+    assert seen(lift, 5, 24, 8) == [10, 11, 12]
+    assert (grid.centres(0)[5], grid.uncertainty[0]) == (11, 1)
+
+
+@pytest.mark.parametrize("phases", [2, 3, 4])
+def test_all_phases_of_an_image_are_sure_of_their_middle(phases):
+    def meet(x):
+        return torch.cat([x[:, :, k::phases] for k in range(phases)], 1)
+
+    grid = grid_of(meet, 24, 8)
+    places = seen(meet, 3, 24, 8)
+    assert places == list(range(3 * phases, 4 * phases))
+    assert grid.centres(0)[3] == (places[0] + places[-1]) / 2
+    assert (grid.uncertainty, grid.note) == ((0, 0), "")
+    # of a slice of the subsampled image too
+    later = grid_of(lambda x: sum(x[:, :, k::phases][:, :, 2:] for k in range(phases)), 24, 8)
+    assert later.offset[0] == grid.offset[0] + 2 * phases
+    assert later.uncertainty == (0, 0)
+
+
+TRIPLETS = {
+    "stacked": lambda x: torch.stack([padded(x)[:, :-2], padded(x)[:, 1:-1], padded(x)[:, 2:]], 2),
+    "rolled": lambda x: torch.stack([x[:, 0].roll(1, 1), x[:, 0], x[:, 0].roll(-1, 1)], 2),
+    "unfolded": lambda x: padded(x).unfold(1, 3, 1).permute(0, 1, 4, 2, 3),
+}
+
+
+def padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 0, 0, 0, 1, 1))[:, 0]
+
+
+@pytest.mark.parametrize("name", TRIPLETS)
+def test_slices_with_their_neighbours_as_channels_stay_where_they_are(name):
+    def run(x):
+        return FLAT[3](TRIPLETS[name](x).flatten(0, 1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = grid_of(run, DEPTH, 8, 8)
+    assert (grid.stride, grid.offset, grid.shape[0]) == ((1, 1, 1), (0, 0, 0), DEPTH)
+    assert grid.uncertainty[0] == (0 if name == "unfolded" else 1)
+    for voxel in range(1, DEPTH - 1):
+        assert seen(run, voxel, DEPTH, 8, 8) == [voxel - 1, voxel, voxel + 1]
+
+
+def test_a_tensor_that_is_written_is_where_most_of_it_comes_from():
+    def shift(x):
+        out = x.clone()
+        out[:, :, 1:] = x[:, :, :-1]
+        return out
+
+    grid = grid_of(shift, DEPTH, 8)
+    assert (grid.offset[0], grid.uncertainty[0]) == (-1, 1)
+    assert seen(shift, 5, DEPTH, 8) == [4]

@@ -2,8 +2,9 @@
 
 Per axis of the input the branch that resolves the axis decides (a broadcast gate does not). Where
 several do and disagree, the branch with the smallest radius decides, since it has the least room
-for anything else, and the disagreement is kept as an interval. Strided slices of one tensor do not
-disagree: together they stand for their middle.
+for anything else, and the disagreement is kept as an interval. Branches of the same radius, such as
+neighbouring slices, stand for the middle of what they span. So do the phases of one tensor, strided
+slices of it less than a stride apart, and they do not disagree: together they are its voxels.
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,12 @@ class _Claim:
         return self.layout.below[self.axis] + self.layout.above[self.axis]
 
     @property
+    def stride(self) -> Fraction:
+        """Shortest step along the axis, where the branch resolves it."""
+        steps = zip(self.steps, self.sizes, strict=True)
+        return min(abs(step) for step, size in steps if step and size > 1)
+
+    @property
     def hull(self) -> tuple[Fraction, Fraction] | None:
         """Where a part that was cut from the axis begins and ends; None if it was not cut."""
         extent = self.layout.extent[self.axis]
@@ -80,8 +87,19 @@ class _Verdict:
     note: str = ""
 
 
-def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
+def joined(
+    layouts: Sequence[Layout], shape: Sequence[int], *, mostly_first: bool = False
+) -> Layout:
     """Layout of an elementwise combination of tensors, broadcast to `shape`.
+
+    Parameters
+    ----------
+    layouts
+        Of the branches.
+    shape
+        Of the result.
+    mostly_first
+        Whether most entries are the first branch's alone, so that it needs no middle with others.
 
     Raises
     ------
@@ -92,8 +110,9 @@ def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
     --------
     >>> from respondcam.network.layout.digits import input_layout
     >>> layout = input_layout((1, 1, 4))
-    >>> joined([layout, layout.shifted((Fraction(1),), 1)], (1, 1, 4)).above
-    (Fraction(1, 1),)
+    >>> both = joined([layout, layout.shifted((Fraction(1),), 1)], (1, 1, 4))
+    >>> both.offset, both.above
+    ((Fraction(1, 2),), (Fraction(1, 2),))
     """
     layouts = foremost(layouts)
     first = layouts[0]
@@ -107,7 +126,8 @@ def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
         _common([_dim_at(layout, index - len(shape)) for layout in layouts], size, first.rank)
         for index, size in enumerate(shape)
     ]
-    verdicts = [_judge(_claims(layouts, columns, axis)) for axis in range(first.rank)]
+    claims = [_claims(layouts, columns, axis) for axis in range(first.rank)]
+    verdicts = [_judge(one, mostly_first) for one in claims]
     return _assembled(layouts, columns, verdicts)
 
 
@@ -239,7 +259,7 @@ def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) ->
     return claims
 
 
-def _judge(claims: Sequence[_Claim]) -> _Verdict:
+def _judge(claims: Sequence[_Claim], mostly_first: bool) -> _Verdict:
     """Decide one axis."""
     able = [claim for claim in claims if claim.resolves]
     if not able:
@@ -251,8 +271,10 @@ def _judge(claims: Sequence[_Claim]) -> _Verdict:
         if len({claim.offset for claim in able}) == 1:
             return _verdict(first, able)
         if None not in tokens and len(tokens) == 1:
-            return _middle(able, [family for family in families if family], axis)
-        return _verdict(min(able, key=lambda claim: claim.radius), able, CONFLICT)
+            phases = _spanned([family for family in families if family], axis)
+            if phases[2] - phases[1] < first.stride:
+                return _middle(able, phases)
+        return _disputed(able, mostly_first)
     if any(_crossed(first, claim) for claim in able[1:]):
         return _verdict(first, [first])  # an outer product: the first factor is the query
     return _verdict(min(able, key=lambda claim: claim.radius), able, STRIDES)
@@ -301,10 +323,31 @@ def _extent(claims: Sequence[_Claim]) -> Fraction:
     return max(end for _, end in parts) - min(begin for begin, _ in parts)
 
 
-def _middle(able: Sequence[_Claim], families: Sequence[Family], axis: int) -> _Verdict:
-    """Strided siblings: together they stand for the middle of what they span."""
+def _disputed(able: Sequence[_Claim], mostly_first: bool) -> _Verdict:
+    """Branches that disagree: the one with the least room, or the middle of those that share it."""
+    least = min(claim.radius for claim in able)
+    nearest = [claim for claim in able if claim.radius == least]
+    verdict = _verdict(nearest[0], able, CONFLICT)
+    if mostly_first or len({claim.offset for claim in nearest}) == 1:
+        return verdict
+    lows, highs = zip(*(claim.interval for claim in nearest), strict=True)
+    turns = [claim.layout.rolled[claim.axis] for claim in nearest]
+    return replace(
+        verdict,
+        offset=(min(lows) + max(highs)) / 2,
+        rolled=(min(turns) + max(turns)) / 2,
+    )
+
+
+def _spanned(families: Sequence[Family], axis: int) -> tuple[object, Fraction, Fraction]:
+    """One axis of the family of several slices of one tensor."""
     low = min(family.low[axis] for family in families)
-    high = max(family.high[axis] for family in families)
+    return families[0].token, low, max(family.high[axis] for family in families)
+
+
+def _middle(able: Sequence[_Claim], phases: tuple[object, Fraction, Fraction]) -> _Verdict:
+    """Phases of one tensor: together they stand for the middle of what they span."""
+    axis, (_, low, high) = able[0].axis, phases
     offset = (low + high) / 2
     return _Verdict(
         steps=able[0].steps,
@@ -314,7 +357,7 @@ def _middle(able: Sequence[_Claim], families: Sequence[Family], axis: int) -> _V
         high=offset + max(claim.layout.above[axis] for claim in able),
         rolled=able[0].layout.rolled[axis],
         extent=_extent(able),
-        family=(families[0].token, low, high),
+        family=phases,
     )
 
 

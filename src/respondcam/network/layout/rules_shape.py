@@ -132,8 +132,9 @@ def sliced(layout: Layout, index: int, start: int, step: int, size: int) -> Layo
         taken = resampled(layout, index, size, scale=step, shift=start)
     except NoLayoutError:
         return cut(_sliced_outer(layout, index, start, step, size), dim)
-    family = _family(layout, taken, index) if step > 1 else layout.family
-    return cut(replace(taken, family=family), dim)
+    if step > 1 or layout.family:
+        taken = replace(taken, family=_family(layout, taken, index))
+    return cut(taken, dim)
 
 
 def _family(parent: Layout, taken: Layout, index: int) -> Family:
