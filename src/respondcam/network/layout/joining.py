@@ -1,10 +1,7 @@
 """Layouts that meet: sums, products and concatenations of branches.
 
-Per axis of the input the branch that resolves the axis decides (a broadcast gate does not). Where
-several do and disagree, the branch with the smallest radius decides, since it has the least room
-for anything else, and the disagreement is kept as an interval. Branches of the same radius, such as
-neighbouring slices, stand for the middle of what they span. So do the phases of one tensor, strided
-slices of it less than a stride apart, and they do not disagree: together they are its voxels.
+Their digits are refined to the same sizes, each axis of the input is decided by itself
+(`respondcam.network.layout.verdicts`), and the axes are put together again.
 """
 
 from collections.abc import Sequence
@@ -13,78 +10,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from respondcam.network.layout.digits import Digit, Dim, Family, Layout, NoLayoutError, zero
-from respondcam.network.layout.moves import coalesced, spanned
-
-CONFLICT = "branches that meet disagree about the place"
-STRIDES = "branches that meet have different strides"
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """What one branch says about one axis; `steps` has one entry per digit of the result."""
-
-    layout: Layout
-    axis: int
-    steps: tuple[Fraction, ...]
-    sizes: tuple[int, ...]
-
-    @property
-    def resolves(self) -> bool:
-        return any(step and size > 1 for step, size in zip(self.steps, self.sizes, strict=True))
-
-    @property
-    def offset(self) -> Fraction:
-        return self.layout.offset[self.axis]
-
-    @property
-    def radius(self) -> Fraction:
-        return self.layout.radius[self.axis]
-
-    @property
-    def interval(self) -> tuple[Fraction, Fraction]:
-        low = self.offset - self.layout.below[self.axis]
-        return low, self.offset + self.layout.above[self.axis]
-
-    @property
-    def spread(self) -> Fraction:
-        return self.layout.below[self.axis] + self.layout.above[self.axis]
-
-    @property
-    def stride(self) -> Fraction:
-        """Shortest step along the axis, where the branch resolves it."""
-        steps = zip(self.steps, self.sizes, strict=True)
-        return min(abs(step) for step, size in steps if step and size > 1)
-
-    @property
-    def hull(self) -> tuple[Fraction, Fraction] | None:
-        """Where a part that was cut from the axis begins and ends; None if it was not cut."""
-        extent = self.layout.extent[self.axis]
-        if not extent:
-            return None
-        half = (max(extent, spanned(self.layout, self.axis)) - self.spread) / 2
-        low, high = self.interval
-        to_middle = (self.last - self.offset) / 2
-        return low + to_middle - half, high + to_middle + half
-
-    @property
-    def last(self) -> Fraction:
-        steps = zip(self.steps, self.sizes, strict=True)
-        return self.offset + sum((step * (size - 1) for step, size in steps), Fraction(0))
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """Where one axis of the result is."""
-
-    steps: tuple[Fraction, ...]
-    offset: Fraction
-    radius: Fraction
-    low: Fraction
-    high: Fraction
-    rolled: Fraction
-    extent: Fraction
-    family: tuple[object, Fraction, Fraction] | None = None
-    note: str = ""
+from respondcam.network.layout.moves import coalesced
+from respondcam.network.layout.verdicts import Claim, Verdict, judge
 
 
 def joined(
@@ -127,7 +54,7 @@ def joined(
         for index, size in enumerate(shape)
     ]
     claims = [_claims(layouts, columns, axis) for axis in range(first.rank)]
-    verdicts = [_judge(one, mostly_first) for one in claims]
+    verdicts = [judge(one, mostly_first=mostly_first) for one in claims]
     return _assembled(layouts, columns, verdicts)
 
 
@@ -249,120 +176,18 @@ def _split(row: Sequence[Digit], marks: Sequence[int]) -> list[Digit]:
     return split
 
 
-def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) -> list[_Claim]:
+def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) -> list[Claim]:
     sizes = tuple(size for column in columns for size in column.sizes)
-    claims: list[_Claim] = []
+    claims: list[Claim] = []
     for number, layout in enumerate(layouts):
         digits = [digit for column in columns for digit in column.rows[number]]
         steps = tuple(digit.vector[axis] for digit in digits)
-        claims.append(_Claim(layout, axis, steps, sizes))
+        claims.append(Claim(layout, axis, steps, sizes))
     return claims
 
 
-def _judge(claims: Sequence[_Claim], mostly_first: bool) -> _Verdict:
-    """Decide one axis."""
-    able = [claim for claim in claims if claim.resolves]
-    if not able:
-        return _verdict(max(reversed(claims), key=_told), claims)
-    first, axis = able[0], able[0].axis
-    if all(claim.steps == first.steps for claim in able):
-        families = [claim.layout.family for claim in able]
-        tokens = {family.token if family else None for family in families}
-        if len({claim.offset for claim in able}) == 1:
-            return _verdict(first, able)
-        if None not in tokens and len(tokens) == 1:
-            phases = _spanned([family for family in families if family], axis)
-            if phases[2] - phases[1] < first.stride:
-                return _middle(able, phases)
-        return _disputed(able, mostly_first)
-    if any(_crossed(first, claim) for claim in able[1:]):
-        return _verdict(first, [first])  # an outer product: the first factor is the query
-    return _verdict(min(able, key=lambda claim: claim.radius), able, STRIDES)
-
-
-def _told(claim: _Claim) -> tuple[Fraction, ...]:
-    """How much a branch tells where no branch resolves the axis, so that there is one voxel.
-
-    The largest step is its stride. Of what a loop carries along and what it takes up, such as the
-    next token, the latter is where the voxel is: mostly it is written last (a h + x).
-    """
-    step = max(map(abs, claim.steps), default=Fraction(0))
-    return step, -claim.spread, -sum(claim.layout.radius, Fraction(0))
-
-
-def _crossed(a: _Claim, b: _Claim) -> bool:
-    """Whether two branches resolve the axis along different dimensions of the result."""
-    return not any(x and y for x, y in zip(a.steps, b.steps, strict=True))
-
-
-def _verdict(chosen: _Claim, able: Sequence[_Claim], note: str = "") -> _Verdict:
-    slack = max(abs(claim.last - claim.offset - chosen.last + chosen.offset) for claim in able)
-    lows, highs = zip(*(claim.interval for claim in able), strict=True)
-    family = chosen.layout.family
-    return _Verdict(
-        steps=chosen.steps,
-        offset=chosen.offset,
-        radius=max(claim.radius for claim in able),
-        low=min(lows) - slack,
-        high=max(highs) + slack,
-        rolled=chosen.layout.rolled[chosen.axis],
-        extent=_extent(able),
-        family=(family.token, family.low[chosen.axis], family.high[chosen.axis])
-        if family and not note
-        else None,
-        note=note,
-    )
-
-
-def _extent(claims: Sequence[_Claim]) -> Fraction:
-    """How much of the axis branches cover together; 0 if one of them was not cut from it."""
-    hulls = [claim.hull for claim in claims]
-    parts = [hull for hull in hulls if hull is not None]
-    if len(parts) < len(hulls):
-        return Fraction(0)
-    return max(end for _, end in parts) - min(begin for begin, _ in parts)
-
-
-def _disputed(able: Sequence[_Claim], mostly_first: bool) -> _Verdict:
-    """Branches that disagree: the one with the least room, or the middle of those that share it."""
-    least = min(claim.radius for claim in able)
-    nearest = [claim for claim in able if claim.radius == least]
-    verdict = _verdict(nearest[0], able, CONFLICT)
-    if mostly_first or len({claim.offset for claim in nearest}) == 1:
-        return verdict
-    lows, highs = zip(*(claim.interval for claim in nearest), strict=True)
-    turns = [claim.layout.rolled[claim.axis] for claim in nearest]
-    return replace(
-        verdict,
-        offset=(min(lows) + max(highs)) / 2,
-        rolled=(min(turns) + max(turns)) / 2,
-    )
-
-
-def _spanned(families: Sequence[Family], axis: int) -> tuple[object, Fraction, Fraction]:
-    """One axis of the family of several slices of one tensor."""
-    low = min(family.low[axis] for family in families)
-    return families[0].token, low, max(family.high[axis] for family in families)
-
-
-def _middle(able: Sequence[_Claim], phases: tuple[object, Fraction, Fraction]) -> _Verdict:
-    """Phases of one tensor: together they stand for the middle of what they span."""
-    axis, (_, low, high) = able[0].axis, phases
-    offset = (low + high) / 2
-    return _Verdict(
-        steps=able[0].steps,
-        offset=offset,
-        radius=max(claim.radius for claim in able) + (high - low) / 2,
-        low=offset - max(claim.layout.below[axis] for claim in able),
-        high=offset + max(claim.layout.above[axis] for claim in able),
-        rolled=able[0].layout.rolled[axis],
-        extent=_extent(able),
-        family=phases,
-    )
-
-
 def _assembled(
-    layouts: Sequence[Layout], columns: Sequence[_Column], verdicts: Sequence[_Verdict]
+    layouts: Sequence[Layout], columns: Sequence[_Column], verdicts: Sequence[Verdict]
 ) -> Layout:
     """Put the axes together again."""
     dims: list[Dim] = []
