@@ -235,6 +235,7 @@ def test_all_phases_of_an_image_are_sure_of_their_middle(phases):
 TRIPLETS = {
     "stacked": lambda x: torch.stack([padded(x)[:, :-2], padded(x)[:, 1:-1], padded(x)[:, 2:]], 2),
     "rolled": lambda x: torch.stack([x[:, 0].roll(1, 1), x[:, 0], x[:, 0].roll(-1, 1)], 2),
+    "by a loop": lambda x: torch.stack([padded(x)[:, k : k + 3] for k in range(DEPTH)], 1),
     "unfolded": lambda x: padded(x).unfold(1, 3, 1).permute(0, 1, 4, 2, 3),
 }
 
@@ -252,9 +253,38 @@ def test_slices_with_their_neighbours_as_channels_stay_where_they_are(name):
         warnings.simplefilter("error")
         grid = grid_of(run, DEPTH, 8, 8)
     assert (grid.stride, grid.offset, grid.shape[0]) == ((1, 1, 1), (0, 0, 0), DEPTH)
-    assert grid.uncertainty[0] == (0 if name == "unfolded" else 1)
+    assert grid.uncertainty[0] == (0 if name in ("unfolded", "by a loop") else 1)
     for voxel in range(1, DEPTH - 1):
         assert seen(run, voxel, DEPTH, 8, 8) == [voxel - 1, voxel, voxel + 1]
+
+
+WINDOWS = {
+    "stacked": lambda x: TRIPLETS["by a loop"](x),
+    "in the batch": lambda x: TRIPLETS["by a loop"](x).flatten(0, 1),
+    "unfolded": lambda x: TRIPLETS["unfolded"](x),
+    "of two, with gaps": lambda x: torch.cat([x[:, :, k : k + 2] for k in range(0, DEPTH, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_that_are_not_summed_yet_lie_at_their_middles(name):
+    grid = grid_of(WINDOWS[name], DEPTH, 8, 8)
+    assert "window" in grid.note
+    for voxel in range(1, grid.shape[0] - 1):
+        places = seen(WINDOWS[name], voxel, DEPTH, 8, 8)
+        assert grid.centres(0)[voxel] == (places[0] + places[-1]) / 2
+        assert grid.uncertainty[0] == (places[-1] - places[0]) / 2
+
+
+def test_slabs_in_the_batch_are_the_whole_image():
+    def slabs(x):
+        return torch.cat([x[:, :, k : k + 2] for k in range(0, DEPTH, 2)])
+
+    grid = grid_of(slabs, DEPTH, 8, 8)
+    assert (grid.shape[0], grid.stride[0], grid.offset[0]) == (DEPTH, 1, 0)
+    assert (grid.uncertainty[0], grid.note) == (0, "")
+    for voxel in range(DEPTH):
+        assert seen(slabs, voxel, DEPTH, 8, 8) == [voxel]
 
 
 def test_a_tensor_that_is_written_is_where_most_of_it_comes_from():

@@ -15,6 +15,8 @@ from fractions import Fraction
 
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError, moved, zero
 
+WINDOWS = "a window along the axis is read as channels, which lie around its middle"
+
 
 def chained(outer: Digit, inner: Digit) -> Digit | None:
     """Return the one digit that two neighbouring digits amount to, or None.
@@ -72,6 +74,40 @@ def subdivided(layout: Layout, index: int) -> Layout:
     if tuple(digits) == layout.dims[index].digits:
         return layout
     return layout.with_dim(index, replace(layout.dims[index], digits=coalesced(digits)))
+
+
+def centred(layout: Layout, axis: int) -> Layout:
+    """Read windows along an axis by their middles, where they overlap or leave gaps.
+
+    What numbers the entries of a window counts as channels then, which lie as far from the middle
+    as the window reaches. Where there are as many windows as entries nobody knows which is which.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> windows = Dim((Digit(6, (Fraction(1),)),)), Dim((Digit(3, (Fraction(1),)),))
+    >>> both = replace(input_layout((1, 1, 8)), dims=windows)
+    >>> centred(both, 0).offset, centred(both, 0).above
+    ((Fraction(1, 1),), (Fraction(1, 1),))
+    """
+    walks = [
+        (index, number, digit)
+        for index, dim in enumerate(layout.dims)
+        for number, digit in enumerate(dim.digits)
+        if digit.size > 1 and digit.vector[axis]
+    ]
+    if len(walks) != 2 or walks[0][2].size == walks[1][2].size:
+        return layout
+    outer, inner = sorted((digit for _, _, digit in walks), key=lambda d: -abs(d.vector[axis]))
+    if chained(outer, inner):
+        return layout
+    index, number, digit = min(walks, key=lambda walk: walk[2].size)
+    half = Fraction(digit.size - 1, 2)
+    layout = layout.shifted(digit.vector, half).uncertain(digit.vector, half)
+    layout = replace(layout, notes=(*layout.notes, WINDOWS))
+    digits = list(layout.dims[index].digits)
+    digits[number] = Digit(digit.size, zero(layout.rank), digit.batch)
+    return layout.with_dim(index, replace(layout.dims[index], digits=tuple(digits)))
 
 
 def single(layout: Layout, index: int) -> Layout:
