@@ -10,7 +10,7 @@ from torch import Tensor
 
 from respondcam.network.grid import LayerGrid
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
-from respondcam.network.layout.moves import chained, subdivided
+from respondcam.network.layout.moves import centred, chained, subdivided
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def read_grid(layout: Layout, input_shape: tuple[int, ...]) -> tuple[LayerGrid, 
         # with channels in a dimension of their own, copies along an axis are a finer grid
         for index, dim in enumerate(layout.dims):
             layout = layout if dim.ragged or _in_batch(dim) else subdivided(layout, index)
+    for axis in range(layout.rank):
+        layout = centred(layout, axis)
     placed = _digits(layout)
     batch = [p for p in placed if p.digit.batch]
     channel = [p for p in placed if not p.digit.batch and not p.digit.positional]
@@ -256,7 +258,8 @@ def _grid(
     roll: list[tuple[int, int]] = []
     slack = [max(a, b) for a, b in zip(layout.below, layout.above, strict=True)]
     for axis, digit in enumerate(whole):
-        step = digit.vector[axis] if digit else Fraction(input_shape[axis])
+        length = Fraction(input_shape[axis])
+        step = digit.vector[axis] if digit else min(layout.extent[axis] or length, length)
         start = layout.offset[axis]
         if step < 0:
             flip.append(2 + axis)

@@ -259,7 +259,8 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
 
     Along each axis the centroids of up to nine voxels across the grid are fitted by a line that
     outliers do not move (Theil and Sen: median of the slopes between all pairs). The uncertainty is
-    the largest distance of one of them from the line.
+    the largest distance of one of them from the line. Along an axis with a single voxel the stride
+    is what that voxel looks at.
 
     Parameters
     ----------
@@ -294,9 +295,11 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
         points: list[tuple[int, float]] = []
         plainly: list[tuple[int, float]] = []
         shares: list[float] = []
+        seen: list[int] = []
         for place, marginals in zip(places, receptive_energy(probe, voxels), strict=True):
             expected = even.offset[axis] + even.stride[axis] * place
             for energy in marginals[axis]:
+                seen.extend(n for n, value in enumerate(energy) if float(value) > 0)
                 value = centroid(energy, expected)
                 if value is not None:
                     points.append((place, value))
@@ -304,6 +307,8 @@ def estimated(probe: Probe, even: LayerGrid, reason: str) -> LayerGrid | None:
                 if (middle_of := _compact(energy)) is not None:
                     plainly.append((place, middle_of))
         line = _line(points, even.stride[axis])
+        if count == 1 and seen and max(seen) - min(seen) + 1 < even.stride[axis]:
+            line = _part(min(seen), max(seen), line)
         if line is None or (count > 1 and median(shares) < _SPREAD):
             return None
         if _strays(plainly, line) > _FEW:
@@ -332,6 +337,17 @@ def _line(
     distances = [abs(value - slope * place - offset) for place, value in points]
     plausible = 0.5 * expected < slope < 2 * expected and median(distances) < max(slope, 1.0)
     return (slope, offset, max(distances)) if plausible and math.isfinite(offset) else None
+
+
+def _part(
+    first: int, last: int, line: tuple[float, float, float] | None
+) -> tuple[float, float, float]:
+    """Stride, offset and scatter of a single voxel that looks at a part of the axis.
+
+    It spans that part, and lies in its middle where the border is too close for a centroid.
+    """
+    _, offset, scatter = line or (0.0, (first + last) / 2, 0.0)
+    return float(last - first + 1), offset, scatter
 
 
 def _compact(energy: Float[Tensor, " size"]) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError, Vector, moved, zero
 from respondcam.network.layout.joining import agreed, foremost, joined
@@ -60,26 +61,25 @@ def _stacked(laid: Sequence[Layout], index: int, shape: Sequence[int]) -> Layout
 def _even_digits(parts: Sequence[Layout]) -> tuple[Digit, ...] | None:
     """Digits that number the parts where they continue each other.
 
-    Such as slices stacked again, or tokens after a loop over them.
+    Such as slices stacked again, or tokens after a loop over them. Along an axis that the parts
+    walk along themselves they are windows, of which there must be more than a window has entries:
+    a few parts that have most of the axis are neighbours put side by side.
     """
     if len(parts) < 2 or any(part.dims != parts[0].dims for part in parts):
         return None
     if any(part.family for part in parts):
         return None
-    extent = {
-        axis
-        for dim in parts[0].dims
-        for d in dim.digits
-        if d.size > 1
-        for axis, component in enumerate(d.vector)
-        if component
-    }
+    own = [digit for dim in parts[0].dims for digit in dim.digits if digit.size > 1]
+    entries = [prod(d.size for d in own if d.vector[axis]) for axis in range(parts[0].rank)]
     digits = _numbering([part.offset for part in parts])
-    fresh = all(
-        any(component and axis not in extent for axis, component in enumerate(digit.vector))
+    many = all(
+        any(
+            component and (entries[axis] == 1 or digit.size > entries[axis])
+            for axis, component in enumerate(digit.vector)
+        )
         for digit in digits or ()
     )
-    return digits if fresh else None
+    return digits if many else None
 
 
 def _numbering(places: Sequence[Vector]) -> tuple[Digit, ...] | None:

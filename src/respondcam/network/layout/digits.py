@@ -118,6 +118,9 @@ class Layout:
         How far the true offset may lie below and above `offset`, where branches disagree.
     rolled
         Part of `offset` that comes from cyclic rolls.
+    extent
+        How much of an axis is left where the image was cut along it, in voxels of that input; 0
+        along the axes that were not cut. What is picked or summed has no digit that could tell.
     family
         Set while the tensor is a strided slice, or a combination of such slices of one tensor.
     notes
@@ -131,6 +134,7 @@ class Layout:
     below: Vector
     above: Vector
     rolled: Vector
+    extent: Vector
     family: Family | None = field(default=None)
     notes: tuple[str, ...] = ()
 
@@ -218,4 +222,4 @@ def input_layout(shape: Sequence[int], *, channel_dim: int = 1, frame: int = 0) 
             axis += 1
         dims.append(Dim((Digit(size, vector, batch=index == 0),)))
     nothing = zero(rank)
-    return Layout(frame, tuple(dims), nothing, nothing, nothing, nothing, nothing)
+    return Layout(frame, tuple(dims), nothing, nothing, nothing, nothing, nothing, nothing)

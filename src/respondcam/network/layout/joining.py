@@ -1,9 +1,7 @@
 """Layouts that meet: sums, products and concatenations of branches.
 
-Per axis of the input the branch that resolves the axis decides (a broadcast gate does not). Where
-several do and disagree, the branch with the smallest radius decides, since it has the least room
-for anything else, and the disagreement is kept as an interval. Strided slices of one tensor do not
-disagree: together they stand for their middle.
+Their digits are refined to the same sizes, each axis of the input is decided by itself
+(`respondcam.network.layout.verdicts`), and the axes are put together again.
 """
 
 from collections.abc import Sequence
@@ -13,63 +11,22 @@ from itertools import pairwise
 
 from respondcam.network.layout.digits import Digit, Dim, Family, Layout, NoLayoutError, zero
 from respondcam.network.layout.moves import coalesced
-
-CONFLICT = "branches that meet disagree about the place"
-STRIDES = "branches that meet have different strides"
+from respondcam.network.layout.verdicts import Claim, Verdict, judge
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """What one branch says about one axis; `steps` has one entry per digit of the result."""
-
-    layout: Layout
-    axis: int
-    steps: tuple[Fraction, ...]
-    sizes: tuple[int, ...]
-
-    @property
-    def resolves(self) -> bool:
-        return any(step and size > 1 for step, size in zip(self.steps, self.sizes, strict=True))
-
-    @property
-    def offset(self) -> Fraction:
-        return self.layout.offset[self.axis]
-
-    @property
-    def radius(self) -> Fraction:
-        return self.layout.radius[self.axis]
-
-    @property
-    def interval(self) -> tuple[Fraction, Fraction]:
-        low = self.offset - self.layout.below[self.axis]
-        return low, self.offset + self.layout.above[self.axis]
-
-    @property
-    def spread(self) -> Fraction:
-        return self.layout.below[self.axis] + self.layout.above[self.axis]
-
-    @property
-    def last(self) -> Fraction:
-        steps = zip(self.steps, self.sizes, strict=True)
-        return self.offset + sum((step * (size - 1) for step, size in steps), Fraction(0))
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """Where one axis of the result is."""
-
-    steps: tuple[Fraction, ...]
-    offset: Fraction
-    radius: Fraction
-    low: Fraction
-    high: Fraction
-    rolled: Fraction
-    family: tuple[object, Fraction, Fraction] | None = None
-    note: str = ""
-
-
-def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
+def joined(
+    layouts: Sequence[Layout], shape: Sequence[int], *, mostly_first: bool = False
+) -> Layout:
     """Layout of an elementwise combination of tensors, broadcast to `shape`.
+
+    Parameters
+    ----------
+    layouts
+        Of the branches.
+    shape
+        Of the result.
+    mostly_first
+        Whether most entries are the first branch's alone, so that it needs no middle with others.
 
     Raises
     ------
@@ -80,8 +37,9 @@ def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
     --------
     >>> from respondcam.network.layout.digits import input_layout
     >>> layout = input_layout((1, 1, 4))
-    >>> joined([layout, layout.shifted((Fraction(1),), 1)], (1, 1, 4)).above
-    (Fraction(1, 1),)
+    >>> both = joined([layout, layout.shifted((Fraction(1),), 1)], (1, 1, 4))
+    >>> both.offset, both.above
+    ((Fraction(1, 2),), (Fraction(1, 2),))
     """
     layouts = foremost(layouts)
     first = layouts[0]
@@ -95,7 +53,8 @@ def joined(layouts: Sequence[Layout], shape: Sequence[int]) -> Layout:
         _common([_dim_at(layout, index - len(shape)) for layout in layouts], size, first.rank)
         for index, size in enumerate(shape)
     ]
-    verdicts = [_judge(_claims(layouts, columns, axis)) for axis in range(first.rank)]
+    claims = [_claims(layouts, columns, axis) for axis in range(first.rank)]
+    verdicts = [judge(one, mostly_first=mostly_first) for one in claims]
     return _assembled(layouts, columns, verdicts)
 
 
@@ -130,6 +89,10 @@ def agreed(layouts: Sequence[Layout]) -> Layout:
         radius=tuple(max(column) for column in zip(*(x.radius for x in layouts), strict=True)),
         below=tuple(max(column) for column in zip(*(x.below for x in layouts), strict=True)),
         above=tuple(max(column) for column in zip(*(x.above for x in layouts), strict=True)),
+        extent=tuple(
+            max(column) if all(column) else Fraction(0)
+            for column in zip(*(x.extent for x in layouts), strict=True)
+        ),
         family=first.family if all(x.family == first.family for x in layouts) else None,
         notes=_notes(layouts),
     )
@@ -213,86 +176,18 @@ def _split(row: Sequence[Digit], marks: Sequence[int]) -> list[Digit]:
     return split
 
 
-def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) -> list[_Claim]:
+def _claims(layouts: Sequence[Layout], columns: Sequence[_Column], axis: int) -> list[Claim]:
     sizes = tuple(size for column in columns for size in column.sizes)
-    claims: list[_Claim] = []
+    claims: list[Claim] = []
     for number, layout in enumerate(layouts):
         digits = [digit for column in columns for digit in column.rows[number]]
         steps = tuple(digit.vector[axis] for digit in digits)
-        claims.append(_Claim(layout, axis, steps, sizes))
+        claims.append(Claim(layout, axis, steps, sizes))
     return claims
 
 
-def _judge(claims: Sequence[_Claim]) -> _Verdict:
-    """Decide one axis."""
-    able = [claim for claim in claims if claim.resolves]
-    if not able:
-        return _verdict(max(reversed(claims), key=_told), claims)
-    first, axis = able[0], able[0].axis
-    if all(claim.steps == first.steps for claim in able):
-        families = [claim.layout.family for claim in able]
-        tokens = {family.token if family else None for family in families}
-        if len({claim.offset for claim in able}) == 1:
-            return _verdict(first, able)
-        if None not in tokens and len(tokens) == 1:
-            return _middle(able, [family for family in families if family], axis)
-        return _verdict(min(able, key=lambda claim: claim.radius), able, CONFLICT)
-    if any(_crossed(first, claim) for claim in able[1:]):
-        return _verdict(first, [first])  # an outer product: the first factor is the query
-    return _verdict(min(able, key=lambda claim: claim.radius), able, STRIDES)
-
-
-def _told(claim: _Claim) -> tuple[Fraction, ...]:
-    """How much a branch tells where no branch resolves the axis, so that there is one voxel.
-
-    The largest step is its stride. Of what a loop carries along and what it takes up, such as the
-    next token, the latter is where the voxel is: mostly it is written last (a h + x).
-    """
-    step = max(map(abs, claim.steps), default=Fraction(0))
-    return step, -claim.spread, -sum(claim.layout.radius, Fraction(0))
-
-
-def _crossed(a: _Claim, b: _Claim) -> bool:
-    """Whether two branches resolve the axis along different dimensions of the result."""
-    return not any(x and y for x, y in zip(a.steps, b.steps, strict=True))
-
-
-def _verdict(chosen: _Claim, able: Sequence[_Claim], note: str = "") -> _Verdict:
-    slack = max(abs(claim.last - claim.offset - chosen.last + chosen.offset) for claim in able)
-    lows, highs = zip(*(claim.interval for claim in able), strict=True)
-    family = chosen.layout.family
-    return _Verdict(
-        steps=chosen.steps,
-        offset=chosen.offset,
-        radius=max(claim.radius for claim in able),
-        low=min(lows) - slack,
-        high=max(highs) + slack,
-        rolled=chosen.layout.rolled[chosen.axis],
-        family=(family.token, family.low[chosen.axis], family.high[chosen.axis])
-        if family and not note
-        else None,
-        note=note,
-    )
-
-
-def _middle(able: Sequence[_Claim], families: Sequence[Family], axis: int) -> _Verdict:
-    """Strided siblings: together they stand for the middle of what they span."""
-    low = min(family.low[axis] for family in families)
-    high = max(family.high[axis] for family in families)
-    offset = (low + high) / 2
-    return _Verdict(
-        steps=able[0].steps,
-        offset=offset,
-        radius=max(claim.radius for claim in able) + (high - low) / 2,
-        low=offset - max(claim.layout.below[axis] for claim in able),
-        high=offset + max(claim.layout.above[axis] for claim in able),
-        rolled=able[0].layout.rolled[axis],
-        family=(families[0].token, low, high),
-    )
-
-
 def _assembled(
-    layouts: Sequence[Layout], columns: Sequence[_Column], verdicts: Sequence[_Verdict]
+    layouts: Sequence[Layout], columns: Sequence[_Column], verdicts: Sequence[Verdict]
 ) -> Layout:
     """Put the axes together again."""
     dims: list[Dim] = []
@@ -314,6 +209,7 @@ def _assembled(
         below=tuple(verdict.offset - verdict.low for verdict in verdicts),
         above=tuple(verdict.high - verdict.offset for verdict in verdicts),
         rolled=tuple(verdict.rolled for verdict in verdicts),
+        extent=tuple(verdict.extent for verdict in verdicts),
         family=Family(
             known[0][0],
             tuple(family[1] for family in known),

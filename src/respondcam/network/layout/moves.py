@@ -15,6 +15,8 @@ from fractions import Fraction
 
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError, moved, zero
 
+WINDOWS = "a window along the axis is read as channels, which lie around its middle"
+
 
 def chained(outer: Digit, inner: Digit) -> Digit | None:
     """Return the one digit that two neighbouring digits amount to, or None.
@@ -72,6 +74,40 @@ def subdivided(layout: Layout, index: int) -> Layout:
     if tuple(digits) == layout.dims[index].digits:
         return layout
     return layout.with_dim(index, replace(layout.dims[index], digits=coalesced(digits)))
+
+
+def centred(layout: Layout, axis: int) -> Layout:
+    """Read windows along an axis by their middles, where they overlap or leave gaps.
+
+    What numbers the entries of a window counts as channels then, which lie as far from the middle
+    as the window reaches. Where there are as many windows as entries nobody knows which is which.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> windows = Dim((Digit(6, (Fraction(1),)),)), Dim((Digit(3, (Fraction(1),)),))
+    >>> both = replace(input_layout((1, 1, 8)), dims=windows)
+    >>> centred(both, 0).offset, centred(both, 0).above
+    ((Fraction(1, 1),), (Fraction(1, 1),))
+    """
+    walks = [
+        (index, number, digit)
+        for index, dim in enumerate(layout.dims)
+        for number, digit in enumerate(dim.digits)
+        if digit.size > 1 and digit.vector[axis]
+    ]
+    if len(walks) != 2 or walks[0][2].size == walks[1][2].size:
+        return layout
+    outer, inner = sorted((digit for _, _, digit in walks), key=lambda d: -abs(d.vector[axis]))
+    if chained(outer, inner):
+        return layout
+    index, number, digit = min(walks, key=lambda walk: walk[2].size)
+    half = Fraction(digit.size - 1, 2)
+    layout = layout.shifted(digit.vector, half).uncertain(digit.vector, half)
+    layout = replace(layout, notes=(*layout.notes, WINDOWS))
+    digits = list(layout.dims[index].digits)
+    digits[number] = Digit(digit.size, zero(layout.rank), digit.batch)
+    return layout.with_dim(index, replace(layout.dims[index], digits=tuple(digits)))
 
 
 def single(layout: Layout, index: int) -> Layout:
@@ -148,6 +184,11 @@ def contracted(layout: Layout, index: int) -> Layout:
     (Fraction(7, 2),)
     """
     kept: list[Digit] = []
+    extent = tuple(
+        max(left, spanned(layout, axis)) if left else left
+        for axis, left in enumerate(layout.extent)
+    )
+    layout = replace(layout, extent=extent)
     for digit in layout.dims[index].digits:
         half = Fraction(digit.size - 1, 2)
         if half and any(digit.vector):
@@ -156,6 +197,58 @@ def contracted(layout: Layout, index: int) -> Layout:
         if any(whole) or digit.batch:
             kept.append(Digit(1, whole, digit.batch and digit.size == 1))
     return layout.with_dim(index, Dim(tuple(kept)))
+
+
+def spanned(layout: Layout, axis: int, step: Fraction | int = 0) -> Fraction:
+    """How much of one axis a layout covers: its digits, counting voxels whole, wherever they are.
+
+    Where branches disagreed about the place, that is all that they may cover.
+
+    Parameters
+    ----------
+    layout
+        The layout.
+    axis
+        Of the input.
+    step
+        What a single voxel covers, where no digit is left that tells.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> spanned(input_layout((1, 1, 8)), 0)
+    Fraction(8, 1)
+    """
+    digits = [digit for dim in layout.dims for digit in dim.digits]
+    span = max((abs(d.vector[axis]) * d.size for d in digits), default=Fraction(0))
+    return (span or step) + layout.below[axis] + layout.above[axis]
+
+
+def cut(layout: Layout, dim: Dim) -> Layout:
+    """Remember how much is left along the axes of a dimension of which entries were taken.
+
+    That is what the digits that are left span or, without any, the step between the entries.
+
+    Parameters
+    ----------
+    layout
+        Of the entries that were taken.
+    dim
+        The dimension, before.
+
+    Examples
+    --------
+    >>> from respondcam.network.layout.digits import input_layout
+    >>> layout = input_layout((1, 1, 8))
+    >>> cut(without(layout, 2), layout.dims[2]).extent
+    (Fraction(1, 1),)
+    """
+    extent = list(layout.extent)
+    for axis in range(layout.rank):
+        steps = [abs(digit.vector[axis]) for digit in dim.digits if digit.vector[axis]]
+        if steps:
+            extent[axis] = spanned(layout, axis, min(steps))
+    return replace(layout, extent=tuple(extent))
 
 
 def without(layout: Layout, index: int) -> Layout:

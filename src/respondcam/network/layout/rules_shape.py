@@ -5,7 +5,14 @@ from dataclasses import replace
 
 from respondcam.network.layout.concatenating import concatenated
 from respondcam.network.layout.digits import Digit, Dim, Family, Layout, NoLayoutError, zero
-from respondcam.network.layout.moves import contracted, resampled, reshaped, single, without
+from respondcam.network.layout.moves import (
+    contracted,
+    cut,
+    resampled,
+    reshaped,
+    single,
+    without,
+)
 from respondcam.network.layout.rules import Call, is_tensor, rule
 
 
@@ -124,8 +131,10 @@ def sliced(layout: Layout, index: int, start: int, step: int, size: int) -> Layo
     try:
         taken = resampled(layout, index, size, scale=step, shift=start)
     except NoLayoutError:
-        return _sliced_outer(layout, index, start, step, size)
-    return replace(taken, family=_family(layout, taken, index) if step > 1 else layout.family)
+        return cut(_sliced_outer(layout, index, start, step, size), dim)
+    if step > 1 or layout.family:
+        taken = replace(taken, family=_family(layout, taken, index))
+    return cut(taken, dim)
 
 
 def _family(parent: Layout, taken: Layout, index: int) -> Family:
@@ -184,7 +193,7 @@ def selected(layout: Layout, index: int, place: int) -> Layout:
     for digit in reversed(dim.digits):
         layout = layout.shifted(digit.vector, place % digit.size)
         place //= digit.size
-    layout = without(layout, index)
+    layout = cut(without(layout, index), dim)
     return layout if dim.positional else replace(layout, family=family)
 
 

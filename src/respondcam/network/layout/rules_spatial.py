@@ -7,7 +7,7 @@ from fractions import Fraction
 from torch import Tensor
 
 from respondcam.network.layout.digits import Digit, Dim, Layout, NoLayoutError
-from respondcam.network.layout.moves import contracted, resampled, reshaped, single
+from respondcam.network.layout.moves import contracted, cut, resampled, reshaped, single
 from respondcam.network.layout.rules import Call, rule, spatial
 
 
@@ -123,10 +123,12 @@ def _pad(call: Call) -> Layout:
 def _padded(layout: Layout, index: int, low: int, high: int) -> Layout:
     """Pad one dimension; a sequence of tokens gets entries without a position."""
     dim = layout.dims[index]
+    crops = min(low, high) < 0
     try:
-        return resampled(layout, index, dim.size + low + high, shift=-low)
+        padded = resampled(layout, index, dim.size + low + high, shift=-low)
+        return cut(padded, dim) if crops else padded
     except NoLayoutError:
-        if min(low, high) < 0:
+        if crops:
             raise
         return layout.with_dim(index, replace(dim, lead=dim.lead + low, trail=dim.trail + high))
 

@@ -258,7 +258,7 @@ def _overwritten(
         return old, ""
     both = [lifted, old] if 2 * part.numel() >= link.base.numel() else [old, lifted]
     try:
-        return joined(both, tuple(link.base.shape)), ""
+        return joined(both, tuple(link.base.shape), mostly_first=True), ""
     except NoLayoutError as error:
         return None, f"a write into a slice: {error}"
 
