@@ -4,8 +4,8 @@ import io
 import json
 import os
 import pickle
-import warnings
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any

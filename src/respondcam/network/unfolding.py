@@ -3,7 +3,8 @@
 A pickle may name one object again in place of writing it again. A tuple that holds another one
 twice, which holds a third one twice, and so on, takes four bytes for each doubling; whoever hashes
 it as a key, or prints it in a message, goes through all of it. Thirty of them take a thousand
-million steps. So the pickle is followed without making its objects, and what is in each is added up.
+million steps. So the pickle is followed without making its objects, and all that is in each of them
+is added up.
 """
 
 import pickle

@@ -375,7 +375,8 @@ def _part_that_fits(
     if len(whole) > 1 and len(usual) != 1:
         raise ModelError(
             f"The file {str(path)!r} holds weights for this network more than once, under "
-            f"{_shortened([repr(clipped(one)) for one in whole])}. Save the ones that you mean alone, without the prefix."
+            f"{_shortened([repr(clipped(one)) for one in whole])}. Save the ones that you mean "
+            f"alone, without the prefix."
         )
     if not whole:
         return state, ""
@@ -445,10 +446,10 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
     if shapes:
         more = f" and {len(shapes) - 3} more" if len(shapes) > 3 else ""
         parts.append(f"other shapes ({len(shapes)}): {', '.join(shapes[:3])}{more}")
+    how = "; ".join(parts) or clipped(str(error).splitlines()[0], 300)
     return (
-        f"The weights in {str(path)!r} do not fit the model: "
-        f"{'; '.join(parts) or clipped(str(error).splitlines()[0], 300)}. Give the weights of this model, or "
-        f"build the model with the arguments it was trained with. Nothing was changed."
+        f"The weights in {str(path)!r} do not fit the model: {how}. Give the weights of "
+        f"this model, or build the model with the arguments it was trained with. Nothing was changed."
     )
 
 
