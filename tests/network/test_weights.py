@@ -234,6 +234,7 @@ def cut_safetensors(path: Path) -> None:
     [
         (lambda p: None, ["does not exist"]),
         (Path.mkdir, ["is a folder"]),
+        (lambda p: p.symlink_to(p.name), ["is a link that leads back to itself"]),
         (lambda p: written(p, b""), ["is empty"]),
         (lambda p: written(p, b"hello, not weights" * 10), ["no checkpoint", "safetensors"]),
         (lambda p: written(p, b"\x80asdfjkasdfkjashdfkj"), ["cannot be read"]),

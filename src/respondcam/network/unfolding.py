@@ -11,7 +11,7 @@ import pickle
 import pickletools
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any, cast
+from typing import cast
 
 _FREE = 1 << 22  # that may be unfolded whatever the length of the pickle
 _TIMES = 64  # the length: what is in a tensor is in all that hold the tensor
@@ -88,9 +88,9 @@ def _holders(stream: BytesIO) -> Iterator[_Holder]:
         if code.name == "MARK":
             marks.append(len(stack))
         elif code.name in _PUT:
-            memo[len(memo) if value is None else int(cast("Any", value))] = stack[-1]
+            memo[len(memo) if value is None else int(str(value))] = stack[-1]
         elif code.name in _GET:
-            stack.append(memo[int(cast("Any", value))])
+            stack.append(memo[int(str(value))])
         elif not code.stack_before and code.name not in _EMPTY:
             length = len(value) if isinstance(value, str | bytes) else 0
             stack += [1 + length // _OF_A_TEXT] * len(code.stack_after)

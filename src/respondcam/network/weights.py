@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from respondcam._files import expanded, parse_json
+from respondcam._files import expanded, parse_json, why_no_file
 from respondcam._kinds import is_mapping
 from respondcam._words import clipped
 from respondcam.errors import ModelError, RespondCAMWarning
@@ -190,12 +190,8 @@ def file_sha256(path: Path) -> str:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ModelError(f"The weights file {str(path)!r} does not exist. {_ACCEPTED}.")
-    if path.is_dir():
-        raise ModelError(f"The weights file {str(path)!r} is a folder. {_ACCEPTED}.")
-    if not path.is_file():
-        raise ModelError(f"The weights file {str(path)!r} is no regular file. {_ACCEPTED}.")
+    if what := why_no_file(path):
+        raise ModelError(f"The weights file {str(path)!r} {what}. {_ACCEPTED}.")
     if path.stat().st_size == 0:
         raise ModelError(
             f"The weights file {str(path)!r} is empty (0 bytes). Copy or download it again."
@@ -448,8 +444,8 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
         parts.append(f"other shapes ({len(shapes)}): {', '.join(shapes[:3])}{more}")
     how = "; ".join(parts) or clipped(str(error).splitlines()[0], 300)
     return (
-        f"The weights in {str(path)!r} do not fit the model: {how}. Give the weights of "
-        f"this model, or build the model with the arguments it was trained with. Nothing was changed."
+        f"The weights in {str(path)!r} do not fit the model: {how}. Give the weights of this "
+        f"model, or build it with the arguments that it was trained with. Nothing was changed."
     )
 
 
