@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ def whole_file(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written to.
+        If the folder does not exist or cannot be written to, or a pipe or device has this name.
 
     Examples
     --------
@@ -36,6 +37,8 @@ def whole_file(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     'whole'
     """
     target = Path(path)
+    if is_special(target):  # renaming would put a file in its place
+        raise InputError(f"Cannot write {str(target)!r}: it {why_no_file(target)}. Give a file.")
     with _beside(target) as beside:
         yield beside
         beside.replace(target)
@@ -91,6 +94,7 @@ def _beside(target: Path) -> Generator[Path, None, None]:
 REMEDIES = {
     errno.ENOSPC: "Make room on that disk, or give a folder on another one.",
     errno.EDQUOT: "Delete files of yours on that disk, or give a folder on another one.",
+    errno.EFBIG: "Allow larger files (ulimit -f), or give a folder on a disk that takes them.",
     errno.ENAMETOOLONG: "Give shorter names: results are named after input, layer and class.",
 }
 """What to do about errors of the system that only writing has, by their numbers."""
@@ -131,6 +135,41 @@ def make_folder(path: str | os.PathLike[str], remedy: str = "Give another one.")
             f"The folder {str(folder)!r} cannot be made: {error.strerror or error}. {remedy}"
         ) from error
     return folder
+
+
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def why_no_file(path: Path) -> str:
+    """What is wrong with a path where a file is wanted, for messages; empty for a regular file.
+
+    Examples
+    --------
+    >>> why_no_file(Path(tempfile.mkdtemp())), why_no_file(Path("no/such.file"))
+    ('is a folder', 'does not exist')
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+    except OSError as error:
+        loop = error.errno == errno.ELOOP
+        return "is a link that leads back to itself" if loop else f"is not there: {error.strerror}"
+    if kind == stat.S_IFREG:
+        return ""
+    if kind == stat.S_IFDIR:
+        return "is a folder"
+    return f"is no regular file but {_SPECIAL.get(kind, 'something else')}"
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is there and neither a file nor a folder: reading it could wait for ever."""
+    return why_no_file(path).startswith("is no regular file")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -21,3 +21,14 @@ def layer_named(name: str) -> str:
     ('conv5', 'layer 4', 'layer 0.2')
     """
     return f"layer {name}" if name[:1].isdigit() else name
+
+
+def clipped(text: str, most: int = 120) -> str:
+    """A text of a file's own, such as a name, cut where it is too long for a message.
+
+    Examples
+    --------
+    >>> clipped("conv5"), clipped("k" * 10_000_000, 4)
+    ('conv5', 'kkkk... (10000000 characters)')
+    """
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

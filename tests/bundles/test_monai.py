@@ -183,6 +183,21 @@ def edit(change):
         (edit(lambda c: c["network_def"].update(channels=[4, 6, 9])), {}, ["do not fit the model"]),
         (lambda f: (f / "configs/inference.json").write_text("{"), {}, ["cannot be evaluated"]),
         (lambda f: (f / "configs/metadata.json").write_text("{"), {}, ["metadata.json"]),
+        (
+            lambda f: (f / "configs/metadata.json").write_text("[]"),
+            {},
+            ["metadata.json' holds a list", "names with what they stand for"],
+        ),
+        (
+            lambda f: (f / "configs/inference.json").write_text("null"),
+            {},
+            ["inference.json' holds nothing", "names with what they stand for"],
+        ),
+        (
+            lambda f: (f / "configs/inference.json").write_text('{"network_def": null}'),
+            {},
+            ["builds no torch.nn.Module in network_def"],
+        ),
         (lambda f: (f / "models/model.pt").unlink(), {}, ["neither models/model.pt nor"]),
         (lambda f: shutil.rmtree(f / "configs"), {}, ["has no configs/inference.json"]),
     ],

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 
 import pytest
@@ -188,3 +189,24 @@ def test_names_that_spreadsheets_would_run_stand_behind_an_apostrophe(cli, nets,
     assert rows[1]["file"] == "bad.mrc"
     classes = list(csv.DictReader((tmp_path / "a.classes.csv").read_text("utf-8").splitlines()))
     assert {row["class"] for row in classes} & {"'=1+1", "'@sum", "'-a"}
+
+
+@pytest.mark.parametrize("option", ["--csv", "--report"])
+@pytest.mark.parametrize(
+    "words", [("pipe",), ("pipe", "--overwrite"), ("/dev/full",), ("/dev/null",)], ids=" ".join
+)
+def test_targets_that_are_no_files_are_refused_unread(cli, nets, folder, tmp_path, option, words):
+    """Opening a pipe waits until somebody writes, /dev/full has no end, and a name is not taken."""
+    os.mkfifo(tmp_path / "pipe")
+    result = cli("audit", folder, "--model", f"{nets}:net", option, *words)
+    assert result.code == 2
+    what = "a pipe" if words[0] == "pipe" else "a device"
+    assert f"{words[0]!r} is no regular file but {what}" in result.err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_where_the_classes_would_go(cli, nets, folder, tmp_path):
+    os.mkfifo(tmp_path / "a.classes.csv")
+    result = cli("audit", folder, "--model", f"{nets}:net", "--csv", "a.csv")
+    assert result.code == 2
+    assert "a.classes.csv' is no regular file" in result.err

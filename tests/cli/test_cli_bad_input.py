@@ -1,5 +1,6 @@
 """Every kind of bad input: exit code 2, one clear message, nothing left behind."""
 
+import errno
 import gzip
 import json
 import os
@@ -224,6 +225,53 @@ def test_a_failure_while_writing_leaves_nothing(cli, nets, cube, tmp_path, monke
     monkeypatch.setattr("respondcam.cli._writing.save_figure", full)
     result = cli("explain", cube, "--model", f"{nets}:net")
     assert_refused(result, "the results", "respondcam-maps", "No space left on device", "Make room")
+    assert_nothing_left(tmp_path)
+
+
+def test_a_file_that_the_system_finds_too_large_is_named_as_the_user_does(
+    cli, nets, cube, tmp_path, monkeypatch
+):
+    def large(*arguments, **options):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr("respondcam.volume.mrc.write", large)
+    result = cli("explain", cube, "--model", f"{nets}:net", "--layer", "second", "--target", "0")
+    assert_refused(result, "respondcam-maps/cube.respond.second.class-0", "too large", "ulimit -f")
+    assert ".respondcam-" not in result.err
+    assert_nothing_left(tmp_path)
+
+
+def test_what_a_network_raises_of_its_own_ends_the_command_in_words(cli, nets, cube, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "class Own(BaseException): pass\n"
+        "class Net(torch.nn.Conv3d):\n"
+        "    def forward(self, x): raise Own('said')\n"
+        "def net(): return Net(1, 2, 3)\n"
+        "def own(): raise Own('said')\n"
+    )
+    result = cli("explain", cube, "--model", "own.py:net")
+    assert (result.code, result.err) == (
+        1, "respondcam: The code of the network ended the program (Own: said).\n",
+    )  # fmt: skip
+    assert_refused(cli("explain", cube, "--model", "own.py:own"), "failed: Own: said")
+
+
+def test_a_message_of_any_length_is_cut(cli, nets, cube, tmp_path):
+    (tmp_path / "long.py").write_text("class Long: pass\ndef net(): raise KeyError('k' * 10**6)\n")
+    assert len(cli("explain", cube, "--model", "long.py:net").err) < 1000
+    names = "', '".join(f"n{number}" for number in range(10_000))
+    given = ("explain", cube, "--model", f"{nets}:net", "--layer", names)
+    result = cli(*given)
+    assert_refused(result, "no layer")
+    assert len(result.err) < 5000
+
+
+def test_a_name_that_is_too_long_is_found_before_the_work(cli, nets, make, tmp_path, monkeypatch):
+    long = make.mrc(tmp_path / f"{'long' * 60}.mrc", make.blob((8, 8, 8)))
+    monkeypatch.setattr("respondcam.cli._explaining.explain_source", None)
+    result = cli("explain", long, "--model", f"{nets}:net")
+    assert_refused(result, "longlong", "into 'respondcam-maps'", "too long", "shorter names")
     assert_nothing_left(tmp_path)
 
 

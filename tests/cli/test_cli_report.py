@@ -1,6 +1,7 @@
 """``respondcam report``: pages from what explain left behind, one volume or many."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -133,11 +134,18 @@ def test_a_folder_that_moved_with_its_volume_still_works(cli, nets, mrc):
         (["other.json"], "no record of a map"),
         (["other.json", "--table", "none.csv"], "cannot be read"),
         (["other.json", "--table", "uneven.csv"], "equally many"),
+        (["other.json", "--table", "pipe.csv"], "no regular file but a pipe"),
+        (["other.json", "--table", "/dev/zero"], "no regular file but a device"),
+        (["other.json", "--table", "."], "is a folder"),
+        (["other.json", "--table", "large.csv"], "bytes long"),
     ],
 )
 def test_bad_input_is_worded(cli, tmp_path, arguments, words):
     (tmp_path / "other.json").write_text('{"input": 3}')
     (tmp_path / "uneven.csv").write_text("a,b\n1\n")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.truncate(1 << 27)
     result = cli("report", *arguments)
     assert result.code == 2
     assert words in result.err
@@ -198,3 +206,16 @@ def test_paths_that_no_file_can_have(cli, nets, mrc, path, words):
     result = cli("report", changed(explained(cli, nets, mrc), "input", "path", path).parent)
     assert result.code == 2
     assert words in result.err
+
+
+def test_cells_of_a_table_stay_what_they_are(cli, nets, mrc):
+    out = explained(cli, nets, mrc)
+    rows = "particle,size,share\n007,1_000,0.25\n٣,+5,nan\n8,1e400,1.5e-1\n"
+    Path("table.csv").write_text(rows, encoding="utf-8")
+    result = cli("report", out, "--table", "table.csv")
+    assert result.code == 0, result.err
+    page = (out / "report.html").read_text("utf-8")
+    for cell in ("007", "1_000", "٣", "+5", "1e400"):
+        assert f"<td>{cell}</td>" in page
+    for cell in ("0.2500", "–", "8", "0.1500"):
+        assert re.search(rf"<td [^>]*>{cell}</td>", page)

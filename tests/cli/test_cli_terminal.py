@@ -132,6 +132,42 @@ def test_every_long_command_can_be_quiet_and_speak_json() -> None:
             assert "--quiet" in options, name
 
 
+# --- streams that are closed --------------------------------------------------------------------
+
+_FIRST_LINE = """
+import os, sys
+theirs, ours = os.pipe()
+os.dup2(ours, 1)
+os.close(theirs)  # whoever read has gone
+from respondcam.cli import main
+main()
+"""
+_CLOSED = """
+import os, sys
+from pathlib import Path
+os.close(1)
+sys.stdout = None  # as Python starts then
+from respondcam.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["explain", "layers", "audit"])
+@pytest.mark.parametrize(("code", "exit_code"), [(_FIRST_LINE, 1), (_CLOSED, 0)])
+def test_nobody_reads_what_is_printed(tmp_path, mrc, nets, command, code, exit_code) -> None:
+    """`| head -1` ends as other programs do, without a word; with `>&-` the work is done."""
+    given = ("--shape", "1,8,10,12") if command == "layers" else (str(mrc),)
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, *given, "--model", f"{nets}:named"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (exit_code, "")
+    assert (tmp_path / "respondcam-maps").exists() == (command == "explain")
+
+
 # --- pages of evidence ------------------------------------------------------------------------
 
 

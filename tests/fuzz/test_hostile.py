@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -283,6 +284,63 @@ def test_a_checkpoint_that_unpacks_to_far_more(tmp_path):
         load_weights(nn.Linear(1, 1), path)
     with pytest.raises(ModelError, match="unpacks to"):
         load_model(str(path))
+
+
+# a tuple that holds another one twice, which holds another one twice ...; and a list, whose inner
+# ones are filled after they are shared
+_TUPLES = b"K\x01\x85" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(24))
+_LISTS = (
+    b"".join(b"]q%c" % n for n in range(24))
+    + b"".join(b"h%c(h%ch%ce" % (n, n + 1, n + 1) for n in range(23))
+    + b"h\x00"
+)
+
+
+def _at_the_end(pickled: bytes, path: Path, *, bare: bool) -> Path:
+    """A checkpoint with this pickle: the last member that is read, or a file of its own."""
+    if bare:
+        path.write_bytes(pickled)
+        return path
+    torch.save({"weight": torch.zeros(3)}, path)
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, "w") as out:
+        for name, content in members.items():
+            out.writestr(name, pickled if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [b"\x80\x02}" + _TUPLES + b"K\x01s.", b"\x80\x02" + _LISTS + b")R."],
+    ids=["a key is hashed", "what is called is printed"],
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_pickle_whose_objects_unfold_without_end(tmp_path, pickled, bare):
+    """It takes 2^24 steps, and twice as many with 4 bytes more."""
+    path = _at_the_end(pickled, tmp_path / "a.pt", bare=bare)
+    started = time.process_time()
+    with pytest.raises(ModelError, match="unfold to more than") as told:
+        load_weights(nn.Linear(1, 1), path)
+    assert len(str(told.value)) < 1000
+    with pytest.raises(ModelError, match="is a pickle") as told:
+        load_model(str(path))
+    assert time.process_time() - started < 1
+
+
+def test_a_pickle_whose_object_holds_itself(tmp_path):
+    path = _at_the_end(b"\x80\x02]q\x00h\x00a)R.", tmp_path / "a.pt", bare=False)
+    with pytest.raises(ModelError, match="an object in it holds itself"):
+        load_weights(nn.Linear(1, 1), path)
+
+
+def test_a_pickle_of_a_hundred_thousand_doublings(tmp_path):
+    """Their number has as many digits, and so would all the numbers on the way."""
+    places = (n.to_bytes(4, "little") for n in range(100_000))
+    doublings = b"".join(b"r" + n + b"j" + n + b"\x86" for n in places)
+    path = _at_the_end(b"\x80\x02}K\x01\x85" + doublings + b"K\x01s.", tmp_path / "a.pt", bare=True)
+    with pytest.raises(ModelError, match="unfold to more than"):
+        load_weights(nn.Linear(1, 1), path)
 
 
 def test_a_store_that_declares_far_more_than_it_holds(tmp_path):

@@ -1,5 +1,6 @@
 """Keras files: the same scores and the same maps as PyTorch networks with the same weights."""
 
+import json
 import os
 import zipfile
 from collections.abc import Sequence
@@ -169,6 +170,18 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "net.txt").write_text("", encoding="utf-8")
     with pytest.raises(ModelError, match="is no Keras file"):
         load_keras(tmp_path / "net.txt")
+    for config in ("{}", "[]", "null", '{"class_name": "Dense"}'):
+        with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("metadata.json", "{}")
+        with pytest.raises(ModelError, match="holds no configuration of a network"):
+            load_keras(tmp_path / "empty.keras")
+    with zipfile.ZipFile(tmp_path / "layer.keras", "w") as archive:
+        layer = {"module": "keras.layers", "class_name": "ReLU", "config": {"name": "r"}}
+        archive.writestr("config.json", json.dumps(layer))
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(ModelError, match="holds no network: its configuration is that of ReLU"):
+        load_keras(tmp_path / "layer.keras")
     (tmp_path / "broken.keras").write_text("no archive", encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be read"):
         load_keras(tmp_path / "broken.keras")

@@ -1,5 +1,6 @@
 """Models by address: every kind that opens, and the words for every kind that does not."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def test_each_mistake_is_worded(file, spec, arguments, words):
         ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def net(:", "SyntaxError"),
         ("raise SystemExit('two\\nlines')", "SystemExit: two"),
+        ("class Own(BaseException): pass\nraise Own('said')", "Own: said"),
     ],
 )
 def test_code_that_does_not_import_is_named_with_its_reason(tmp_path, code, words):
@@ -155,3 +157,36 @@ def test_weights_are_loaded_into_it(tmp_path):
     assert loaded.module.weight.tolist() == [[3.0, 3.0]]
     assert loaded.weights is not None
     assert loaded.weights.note == ""
+
+
+def test_what_a_factory_raises_of_its_own_is_told_and_an_interruption_goes_on(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "class Own(BaseException): pass\n"
+        "def own(): raise Own('said')\n"
+        "def stop(): raise KeyboardInterrupt\n"
+    )
+    with pytest.raises(ModelError, match=r"The factory '.*:own' failed: Own: said\."):
+        load_model(f"{file}:own")
+    with pytest.raises(KeyboardInterrupt):
+        load_model(f"{file}:stop")
+
+
+@pytest.mark.parametrize("address", ["{}.py:build", "{}.pt", "onnx:{}.onnx", "keras:{}.keras"])
+def test_what_a_path_is_in_place_of_a_file_is_said(tmp_path, address):
+    path = (tmp_path / "net").with_suffix(f".{address.split('.')[1].split(':')[0]}")
+
+    def said() -> str:
+        with pytest.raises(ModelError) as caught:
+            load_model(address.format(tmp_path / "net"))
+        return str(caught.value)
+
+    assert f"'{path}' does not exist" in said()
+    path.symlink_to(tmp_path / "gone")
+    assert f"'{path}' is a link to a file that does not exist" in said()
+    path.unlink()
+    path.symlink_to(path.name)
+    assert f"'{path}' is a link that leads back to itself" in said()
+    path.unlink()
+    os.mkfifo(path)
+    assert f"'{path}' is no regular file but a pipe" in said()

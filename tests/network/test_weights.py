@@ -234,6 +234,7 @@ def cut_safetensors(path: Path) -> None:
     [
         (lambda p: None, ["does not exist"]),
         (Path.mkdir, ["is a folder"]),
+        (lambda p: p.symlink_to(p.name), ["is a link that leads back to itself"]),
         (lambda p: written(p, b""), ["is empty"]),
         (lambda p: written(p, b"hello, not weights" * 10), ["no checkpoint", "safetensors"]),
         (lambda p: written(p, b"\x80asdfjkasdfkjashdfkj"), ["cannot be read"]),
@@ -370,3 +371,31 @@ def test_a_user_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(network().state_dict(), "~no-such-user.pt")  # the file's own name
     load_weights(network(), "~no-such-user.pt")
+
+
+def test_names_that_are_too_long_for_a_message_are_cut(tmp_path):
+    long = "k" * 1_000_000
+    states = [
+        {long: torch.ones(1)},
+        {f"{long}.{name}": value for name, value in network().state_dict().items()},
+        {**network().state_dict(), (long, 1): torch.ones(1)},
+        {long: 1},
+        {f"{end}{long}.{name}": torch.ones(1) for name in network().state_dict() for end in "ab"},
+    ]
+    said = []
+    for state in states:
+        torch.save(state, tmp_path / "a.pt")
+        try:
+            said.append(load_weights(network(), tmp_path / "a.pt").note)
+        except ModelError as error:
+            said.append(str(error))
+    assert [("kkk... (" in one or "more than once" in one) for one in said] == [True] * len(said)
+    assert max(map(len, said)) < 1500
+
+
+def test_objects_that_stand_in_several_places_are_read(tmp_path):
+    """As tied weights and the settings of optimisers do."""
+    shared = ({"betas": (0.9, 0.999)}, torch.ones(1, 1))
+    state = {"state_dict": {"weight": shared[1], "bias": torch.ones(1)}, "uses": [shared] * 1000}
+    torch.save(state, tmp_path / "a.pt")
+    load_weights(nn.Linear(1, 1), tmp_path / "a.pt")

@@ -5,8 +5,10 @@ answer at once.
 """
 
 import io
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -109,8 +111,21 @@ for _command, _summary in _COMMANDS.items():
     app.command(short_help=_summary, cls=_Command)(guarded(_command))
 
 
+def _replace_closed() -> None:
+    """Give streams that were closed (``>&-``) somewhere to go.
+
+    Their numbers would be those of the next files to be opened, and what a library prints would go
+    into them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  (to the end)
+            setattr(sys, name, stream)
+
+
 def main() -> None:
     """Run the command line; what the ``respondcam`` script calls."""
+    _replace_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows only ASCII gets a "?"

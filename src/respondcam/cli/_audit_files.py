@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from respondcam._files import why_no_file
 from respondcam.cli._audit_classes import CLASS_COLUMNS, classes_beside
 from respondcam.errors import InputError
 
@@ -35,8 +36,8 @@ def check_files(csv_file: Path | None, page: Path | None, *, overwrite: bool) ->
 
 def _check_writable(path: Path, option: str) -> None:
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
+        if path.exists() and (no_file := why_no_file(path)):
+            raise InputError(f"{option} {str(path)!r} {no_file}. Give the name of a file.")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
@@ -49,10 +50,10 @@ def _check_writable(path: Path, option: str) -> None:
 def _check_own(path: Path, option: str, own: Callable[[Path], bool], overwrite: bool) -> None:
     if not path.exists():
         return
-    folder = path.is_dir()
-    if folder or not (overwrite or own(path)):
-        what = "is a folder" if folder else "exists already and was not written by audit"
-        remedy = "" if folder else ", or allow it to be replaced with --overwrite"
+    no_file = why_no_file(path)  # a pipe is not opened: that could wait for ever
+    if no_file or not (overwrite or own(path)):
+        what = no_file or "exists already and was not written by audit"
+        remedy = "" if no_file else ", or allow it to be replaced with --overwrite"
         raise InputError(f"{str(path)!r} {what}. Give another file with {option}{remedy}.")
 
 

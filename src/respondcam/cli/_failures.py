@@ -15,6 +15,8 @@ from respondcam.cli._interrupting import Interrupted, exit_code_of, left_behind
 from respondcam.cli._printing import only_documents, say
 from respondcam.errors import InputError, is_out_of_memory
 
+_LONGEST = 4000  # characters of a message: names from files and folders can have any length
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -42,12 +44,12 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             told = str(stop) if isinstance(stop, Interrupted) else ""
             told = told or left_behind(name, out if isinstance(out, Path) else None)
             leave(f"Interrupted. {told}", exit_code_of(stop))
-        except SystemExit as stop:  # no code of ours: of a network, or of what it imports
-            leave(f"The code of the network ended the program (SystemExit: {stop.code}).", 1)
         except Exception as error:
             if os.environ.get("RESPONDCAM_DEBUG"):
                 traceback.print_exc()
             leave(in_words(error), exit_code(error))
+        except BaseException as stop:  # no code of ours: of a network, or of what it imports
+            leave(f"The code of the network ended the program ({in_one_line(stop)}).", 1)
 
     return run
 
@@ -66,7 +68,7 @@ def exit_code(error: BaseException) -> int:
 def in_words(error: BaseException) -> str:
     """Say in one message what went wrong."""
     if isinstance(error, InputError):
-        return str(error)
+        return _shortened(str(error))
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         known = error.errno in REMEDIES
@@ -76,10 +78,33 @@ def in_words(error: BaseException) -> str:
             "There is not enough memory. Explain the volume window by window (--window), or with "
             "smaller windows or batches if it is, choose a later layer, or use --device cpu."
         )
-    text = " ".join(str(error).split())
-    text = text if len(text) < 300 else f"{text[:300]}..."
     return (
-        f"Something went wrong inside respondcam ({type(error).__name__}: {text}). Run it again "
+        f"Something went wrong inside respondcam ({in_one_line(error)}). Run it again "
         f"with RESPONDCAM_DEBUG=1 in the environment for the traceback, and report that with what "
         f"respondcam --version --json prints."
     )
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""The kind of an error and what it says, on one line.
+
+    Examples
+    --------
+    >>> in_one_line(SystemExit("two\nlines")), in_one_line(KeyError())
+    ('SystemExit: two lines', 'KeyError')
+    """
+    text = " ".join(str(error).split())
+    text = text if len(text) < 300 else f"{text[:300]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _shortened(message: str) -> str:
+    """A message that a screen holds: what is wrong stands at its beginning, the remedy at its end.
+
+    Examples
+    --------
+    >>> len(_shortened("k" * 10_000_000))
+    4005
+    """
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}"

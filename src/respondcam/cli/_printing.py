@@ -53,6 +53,9 @@ def console(*, stderr: bool = False) -> "Console":
         def print(self, *objects: Any, **options: Any) -> None:
             super().print(*(shown(o) if isinstance(o, str) else o for o in objects), **options)
 
+        def on_broken_pipe(self) -> None:
+            raise  # whoever reads no further is no fault: rich would end the program in its place
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 240
     return Shown(stderr=stderr, width=width, highlight=False, soft_wrap=False)

@@ -1,10 +1,13 @@
 """Pages for many volumes: a bad one does not stop the others."""
 
 import csv
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from respondcam._files import why_no_file
 from respondcam._words import counted
 from respondcam.cli._batch import Batch, run_batch
 from respondcam.cli._explaining import noted
@@ -16,6 +19,11 @@ from respondcam.errors import InputError
 from respondcam.show.report.content import Table
 from respondcam.show.report.records import Found, find_records, read_report
 from respondcam.show.report.writing import SUMMARY, Entry, entry, write_report, write_summary
+
+_LARGEST = 1 << 26  # bytes of a table
+_TABLE = "Give a CSV file with a heading."
+_NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?)")
+_LONGEST = 100  # characters of a number
 
 
 def make_reports(
@@ -102,13 +110,18 @@ def read_table(path: Path) -> Table:
     InputError
         If it cannot be read, or has no rows.
     """
+    if what := why_no_file(path):
+        raise InputError(f"--table {str(path)!r} cannot be read: it {what}. {_TABLE}")
+    if path.stat().st_size > _LARGEST:
+        raise InputError(
+            f"--table {str(path)!r} is {path.stat().st_size} bytes long, more than the {_LARGEST} "
+            f"that a page can show. {_TABLE}"
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"--table {str(path)!r} cannot be read ({error}). Give a CSV file with a heading."
-        ) from error
+        raise InputError(f"--table {str(path)!r} cannot be read ({error}). {_TABLE}") from error
     if len(rows) < 2 or len({len(row) for row in rows}) != 1:
         raise InputError(
             f"--table {str(path)!r} is no table: give a CSV file whose first line names the "
@@ -118,9 +131,18 @@ def read_table(path: Path) -> Table:
 
 
 def _value(cell: str) -> object:
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
+    """A number where a cell holds one as it would be written again; any other text as it is.
+
+    Python's own reading takes more for numbers, such as 1_000.
+
+    Examples
+    --------
+    >>> [_value(cell) for cell in ("-12", "0.50", "2e-3", "nan", "007", "1_000", "+5", "")]
+    [-12, 0.5, 0.002, nan, '007', '1_000', '+5', '']
+    """
+    if cell in ("nan", "inf", "-inf"):  # as tables of ours hold them
+        return float(cell)
+    if not _NUMBER.fullmatch(cell) or len(cell) > _LONGEST:
+        return cell
+    value = int(cell) if cell.lstrip("-").isdecimal() else float(cell)
+    return value if math.isfinite(value) else cell

@@ -1,5 +1,6 @@
 """Everything that is written for one source: all of it, or nothing."""
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from respondcam import __version__
 from respondcam._differences import differences
-from respondcam._files import distinct, read_json, slug, why_unwritten
+from respondcam._files import REMEDIES, distinct, read_json, slug, why_unwritten
 from respondcam.attribution import ChannelContributions, Explanation
 from respondcam.attribution.explanation import Resolution
 from respondcam.cli._explaining import (
@@ -22,6 +23,7 @@ from respondcam.cli._explaining import (
     Settings,
     sha256_of,
 )
+from respondcam.cli._inputs import Source
 from respondcam.cli._printing import to_json
 from respondcam.cli._remarks import notes_on
 from respondcam.errors import InputError
@@ -32,6 +34,7 @@ from respondcam.show import explanation_figure, save_figure
 from respondcam.show.world import Index
 from respondcam.volume import write_volume
 
+_LONGEST_NAME = 255  # bytes
 _FURTHER = {"figure": ".png", "record": ".json"}
 
 
@@ -161,7 +164,12 @@ def _aside(folder: Path) -> Generator[Path, None, None]:
     """A folder for what is not whole yet; where the block cannot write, the error says what."""
     try:
         with tempfile.TemporaryDirectory(prefix=".respondcam-", dir=folder) as aside:
-            yield Path(aside)
+            try:
+                yield Path(aside)
+            except InputError as error:  # of the folder that was asked for, not of this one
+                if aside not in str(error):
+                    raise
+                raise InputError(str(error).replace(aside, str(folder))) from error
     except OSError as error:
         name = Path(os.fsdecode(error.filename)).name if error.filename else "the results"
         raise InputError(
@@ -322,6 +330,24 @@ def check_before(
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # no record of ours; what is in the way is found when it is written
             _check_free({**files, "record": folder / name}, record, overwrite=False)
+
+
+def check_names(source: Source, methods: Sequence[str], folder: Path) -> None:
+    """Refuse before the work a name that becomes too long, whatever layer and class are called.
+
+    Raises
+    ------
+    InputError
+        If a file could not be written under it.
+    """
+    shortest = (f"{source.name}.{method}.l.c.input{source.suffix}" for method in methods)
+    longest = max(len(os.fsencode(name)) for name in shortest)
+    if longest > _LONGEST_NAME:
+        raise InputError(
+            f"Cannot write the maps of {source.path.name!r} into {str(folder)!r}: names of "
+            f"{longest} bytes and more are too long, file systems hold {_LONGEST_NAME}. "
+            f"{REMEDIES[errno.ENAMETOOLONG]}"
+        )
 
 
 def _same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -272,6 +272,7 @@ def explain(
     from respondcam.cli._several import settings_of
     from respondcam.cli._writing import (
         check_before,
+        check_names,
         limit_of,
         model_record,
         prepare_folder,
@@ -345,6 +346,7 @@ def explain(
         def work(source: Source) -> "list[OneMap]":
             if kept is not None and (before := kept.maps_of(source)):
                 return before
+            check_names(source, [one.method for one in each], out)
             if source.path.exists() and (own := names_of(there, source)):
                 now = {"input": {"sha256": sha256_of(source.path)}, "model": identity}
                 check_before(own, out, each, now)

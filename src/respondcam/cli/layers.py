@@ -1,5 +1,6 @@
 """``respondcam layers``: which layers can be explained, and which one would be."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,9 @@ from respondcam.cli._options import (
 
 if TYPE_CHECKING:
     import torch
+
+_LARGEST = 1 << 28  # numbers that the network is run on: 1 GiB
+_DIGITS = 9  # of one of them
 
 
 def layers(
@@ -100,6 +104,7 @@ def _example(file: str | None, shape: str | None, axes: str) -> "torch.Tensor":
     """Give what the network runs on: a volume's voxels, or zeros of a shape; as a batch of one."""
     import torch
 
+    from respondcam._words import clipped
     from respondcam.errors import InputError
     from respondcam.volume import read_volume
 
@@ -111,12 +116,22 @@ def _example(file: str | None, shape: str | None, axes: str) -> "torch.Tensor":
         volume = read_volume(file)
         return (volume.transposed() if axes == "xyz" else volume).tensor()
     sizes = _sizes(str(shape))
-    if len(sizes) < 2 or not all(size.isdecimal() and int(size) for size in sizes):
+    if len(sizes) < 2 or not all(map(_is_length, sizes)):
         raise InputError(
-            f"--shape is {shape!r}. Accepted: the number of channels and of voxels along each "
-            f"axis, without the batch, such as 1,40,40,40."
+            f"--shape is {clipped(str(shape))!r}. Accepted: the number of channels and of voxels "
+            f"along each axis, without the batch, such as 1,40,40,40."
+        )
+    if max(map(len, sizes)) > _DIGITS or math.prod(map(int, sizes)) > _LARGEST:
+        raise InputError(
+            f"--shape is {clipped(str(shape))!r}, which is more than {_LARGEST} numbers: the "
+            f"network runs on them once, and needs many times their memory. Give the shape of a "
+            f"window, such as 1,64,64,64: the layers are the same."
         )
     return torch.zeros(1, *map(int, sizes))
+
+
+def _is_length(size: str) -> bool:
+    return size.isascii() and size.isdecimal() and size.strip("0") != ""
 
 
 def _sizes(shape: str) -> list[str]:

@@ -4,6 +4,7 @@ torch stores what it writes as it is, so an archive's contents cannot be much lo
 one that unpacks to more was made to fill the memory.
 """
 
+import contextlib
 import io
 import pickletools
 import struct
@@ -14,7 +15,10 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from respondcam.network.unfolding import check_unfolded
+
 _FREE = 1 << 26  # bytes that may be unpacked whatever the file's size
+_PICKLES = 5  # one behind the other, in files of torch before 1.6
 _HEADER = struct.Struct("<4s22xHH")  # of a member: its mark, and the lengths of name and extras
 
 # What a TorchScript program can call that reaches beyond its tensors: files and other processes.
@@ -42,8 +46,21 @@ def for_torch(path: Path) -> Path | io.BytesIO:
 
     A pickle may claim lengths that only its end refutes; out of a file, memory is taken for them
     before that.
+
+    Raises
+    ------
+    UnfoldingError
+        If its objects unfold to far more than its length, see `respondcam.network.unfolding`.
     """
-    return path if is_archive(path) else io.BytesIO(path.read_bytes())
+    if not is_archive(path):
+        data = path.read_bytes()
+        check_unfolded(data, _PICKLES)
+        return io.BytesIO(data)
+    with contextlib.suppress(RuntimeError):  # what is wrong with it, torch says
+        # by the reader that opens it, so that both see the same
+        reader: Any = torch._C.PyTorchFileReader(str(path))  # pyright: ignore[reportPrivateUsage]
+        check_unfolded(reader.get_record("data.pkl"))
+    return path
 
 
 def names_in(path: Path) -> list[str]:

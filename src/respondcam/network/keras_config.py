@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from respondcam._kinds import is_mapping
+from respondcam._words import clipped
 from respondcam.errors import ModelError
 from respondcam.network.hdf5 import check_hdf5
 
@@ -39,7 +40,7 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
     _check_unpacked(file)
     check_hdf5(file)
     config, size = _config(file)
-    if config is None:
+    if not (is_mapping(config) and "class_name" in config and is_mapping(config.get("config"))):
         raise ModelError(
             f"The Keras file {str(file)!r} cannot be read: it holds no configuration of a network, "
             f"or is damaged. Save it with model.save(), whole."
@@ -48,7 +49,8 @@ def check_config(keras: Any, file: Path, layers: Collection[str]) -> None:
     for where, kind in _classes(config):
         if kind not in {*layers, *_CONTAINERS, *_POLICIES, *known}:
             raise ModelError(
-                f"The Keras file {str(file)!r} has a layer {where!r} of kind {kind}. "
+                f"The Keras file {str(file)!r} has a layer {clipped(where)!r} of kind "
+                f"{clipped(kind)}. "
                 f"Accepted: {', '.join(sorted(layers))}."
             )
     declared = _declared(keras, config, file)
@@ -126,7 +128,9 @@ def _declared(keras: Any, config: Any, file: Path) -> int:
         return 0
     try:
         with keras.device("meta"):
-            return int(keras.saving.deserialize_keras_object(config).count_params())
+            built = keras.saving.deserialize_keras_object(config)
+            if isinstance(built, keras.Model):
+                return int(built.count_params())
     except Exception as error:  # a different one for every kind of damage
         if file.suffix.lower() != ".keras":
             return 0  # reading it, which comes next, says what is wrong
@@ -134,3 +138,8 @@ def _declared(keras: Any, config: Any, file: Path) -> int:
         raise ModelError(
             f"The Keras file {str(file)!r} cannot be built: {type(error).__name__}: {said}"
         ) from error
+    raise ModelError(
+        f"The Keras file {str(file)!r} holds no network: its configuration is that of "
+        f"{clipped(str(config['class_name']))}. Accepted: a Sequential or Functional model that "
+        f"model.save() wrote."
+    )

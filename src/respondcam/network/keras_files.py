@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from respondcam._extras import require
+from respondcam._files import why_no_file
 from respondcam._kinds import is_mapping
+from respondcam._words import clipped
 from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.keras_config import check_config
 
@@ -130,7 +132,7 @@ def _translated(original: Any, file: Path) -> tuple[nn.Module, bool]:
         translate = _LAYERS.get(kind)
         if translate is None:
             raise ModelError(
-                f"The Keras file {str(file)!r} has a layer {layer.name!r} of kind {kind}. "
+                f"The Keras file {str(file)!r} has a layer {clipped(layer.name)!r} of kind {kind}. "
                 f"Accepted: {', '.join(sorted(_LAYERS))}."
             )
         weights = [torch.tensor(np.asarray(one)) for one in layer.get_weights()]
@@ -397,10 +399,11 @@ def _as_numpy(tensor: Any) -> Any:
 
 
 def _check_file(file: Path) -> None:
-    if not file.is_file():
-        raise ModelError(f"The Keras file {str(file)!r} does not exist.")
+    accepted = f"Accepted: a file that model.save() wrote, {', '.join(SUFFIXES)}."
+    if what := why_no_file(file):
+        raise ModelError(f"The Keras file {str(file)!r} {what}. {accepted}")
     if file.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"{str(file)!r} is no Keras file. Accepted: {', '.join(SUFFIXES)}.")
+        raise ModelError(f"{str(file)!r} is no Keras file. {accepted}")
 
 
 def _short(error: BaseException) -> str:

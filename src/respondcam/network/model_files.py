@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from respondcam._files import expanded
+from respondcam._files import expanded, why_no_file
 from respondcam._kinds import is_mapping
 from respondcam.errors import ModelError
 from respondcam.network.archives import check_pickles, for_torch, names_in, reaching_calls
@@ -72,17 +72,7 @@ def load_model_file(path: str | Path, *, trust: bool = False) -> nn.Module:
 
 
 def _check(path: Path) -> None:
-    problem = (
-        "does not exist"
-        if not path.exists()
-        else "is a folder"
-        if path.is_dir()
-        else ""
-        if path.is_file() and path.stat().st_size
-        else "is no regular file"
-        if not path.is_file()
-        else "is empty (0 bytes)"
-    )
+    problem = why_no_file(path) or ("" if path.stat().st_size else "is empty (0 bytes)")
     if problem:
         raise ModelError(f"The model file {str(path)!r} {problem}. Give {_KINDS}.")
 

@@ -16,13 +16,14 @@ import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from respondcam._extras import require
 from respondcam._files import read_json
 from respondcam._kinds import is_mapping
+from respondcam._words import clipped
 from respondcam.errors import InputError, ModelError
 from respondcam.network.options import as_options
 from respondcam.network.typed import load_program
@@ -116,7 +117,7 @@ class _Bundle:
         from monai.bundle.config_parser import ConfigParser
 
         self.parser: Any = ConfigParser()
-        self.parser.read_config(str(file))
+        self.parser.read_config(_named(cast("Any", ConfigParser).load_config_file(str(file)), file))
         if (folder / "configs" / "metadata.json").is_file():
             self.parser.read_meta(str(folder / "configs" / "metadata.json"))
         self.parser["bundle_root"] = str(folder)
@@ -129,8 +130,9 @@ class _Bundle:
         network = self.first(wanted)
         if isinstance(network, nn.Module):
             return network
-        what = "has no entry" if network is None else "builds no torch.nn.Module in"
-        entries = ", ".join(str(name) for name in self._entries()) or "nothing"
+        there = any(name in self.parser for name in wanted)
+        what = "builds no torch.nn.Module in" if there else "has no entry"
+        entries = clipped(", ".join(str(name) for name in self._entries()) or "nothing", 500)
         raise ModelError(
             f"{str(self.file)!r} {what} {' or '.join(wanted)}. It holds {entries}: name the "
             f"network's entry with --model-arg network=NAME."
@@ -231,7 +233,18 @@ def _metadata(folder: Path) -> Mapping[str, Any]:
         found = read_json(path)
     except ValueError as error:
         raise ModelError(f"{str(path)!r} is no JSON: {error}. Copy it again.") from error
-    return found if is_mapping(found) else {}
+    return _named(found, path)
+
+
+def _named(found: Any, path: Path) -> Mapping[str, Any]:
+    """What was read from a file of a bundle, if it is names with what they stand for."""
+    if is_mapping(found):
+        return found
+    kinds: dict[Any, str] = {list: "a list", str: "a text", type(None): "nothing (null)"}
+    raise ModelError(
+        f"{str(path)!r} holds {kinds.get(type(found), 'a number')}, where a bundle has names with "
+        f"what they stand for, in braces. Copy it again."
+    )
 
 
 def _format(metadata: Mapping[str, Any], side: str) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from respondcam._extras import require
-from respondcam._files import expanded
+from respondcam._files import expanded, why_no_file
 from respondcam.errors import MissingExtraError, ModelError, RespondCAMWarning
 from respondcam.network.onnx_meaning import check_meaning, check_versions, rewrite_unknown
 from respondcam.network.onnx_sizes import check_sizes
@@ -41,8 +41,7 @@ def load_onnx(path: str | Path) -> nn.Module:
         If onnx, onnx2torch or what that needs are not installed.
     """
     file = expanded(path)
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
+    if what := why_no_file(file):
         raise ModelError(f"The ONNX file {str(file)!r} {what}. Give a file: onnx:network.onnx.")
     onnx = require("onnx", extra="onnx", purpose="read ONNX files")
     converter = _converter()

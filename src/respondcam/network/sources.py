@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from respondcam._files import expanded
+from respondcam._files import expanded, why_no_file
 from respondcam._kinds import is_tuple
 from respondcam.errors import InputError, ModelError
 from respondcam.network.model_files import SUFFIXES as MODEL_SUFFIXES
@@ -220,8 +220,7 @@ def _factory(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
 def _from_file(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
     name, factory = _split(spec)
     path = expanded(name)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+    if what := why_no_file(path):
         raise ModelError(
             f"The model file {name!r} {what}. Give the path of a Python file and the name of a "
             f"factory in it: path/to/file.py:factory."
@@ -313,7 +312,9 @@ def _importable_from(folder: Path, *, first: bool) -> Generator[None, None, None
 def _imported(load: Callable[[], ModuleType], name: str) -> ModuleType:
     try:
         return load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and what its code made of its own
         raise ModelError(
             f"The model's code {name!r} cannot be imported: {_one_line(error)}. "
             f"It must import without an error in this Python ({sys.executable})."
@@ -349,9 +350,9 @@ def _built(module: ModuleType, name: str, arguments: Mapping[str, Any], spec: st
     _check_arguments(factory, arguments, spec)
     try:
         result = factory(**arguments)
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ModelError(f"The factory {spec!r} failed: {_one_line(error)}.") from error
     return _network(result, spec)
 

@@ -18,11 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from respondcam._files import expanded, parse_json
+from respondcam._files import expanded, parse_json, why_no_file
 from respondcam._kinds import is_mapping
+from respondcam._words import clipped
 from respondcam.errors import ModelError, RespondCAMWarning
 from respondcam.network.archives import for_torch, is_archive, names_in
 from respondcam.network.failures import refuse_without_values
+from respondcam.network.unfolding import UnfoldingError
 
 # names under which training frameworks keep the state dict (Lightning, plain torch, nnU-Net)
 _NESTS = ("state_dict", "model_state_dict", "model", "network_weights")
@@ -60,7 +62,9 @@ class LoadedWeights:
     def note(self) -> str:
         """What a user should know about how the weights were read; empty if there is nothing."""
         parts = [f"taken from the entry {self.nest!r}"] if self.nest else []
-        parts += [f"prefix {self.prefix!r} removed from their names"] if self.prefix else []
+        parts += (
+            [f"prefix {clipped(self.prefix)!r} removed from their names"] if self.prefix else []
+        )
         if self.left_out:
             parts += [f"{len(self.left_out)} others left out ({_shortened(list(self.left_out))})"]
         return f"weights of {self.path.name}: {', '.join(parts)}" if parts else ""
@@ -186,12 +190,8 @@ def file_sha256(path: Path) -> str:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ModelError(f"The weights file {str(path)!r} does not exist. {_ACCEPTED}.")
-    if path.is_dir():
-        raise ModelError(f"The weights file {str(path)!r} is a folder. {_ACCEPTED}.")
-    if not path.is_file():
-        raise ModelError(f"The weights file {str(path)!r} is no regular file. {_ACCEPTED}.")
+    if what := why_no_file(path):
+        raise ModelError(f"The weights file {str(path)!r} {what}. {_ACCEPTED}.")
     if path.stat().st_size == 0:
         raise ModelError(
             f"The weights file {str(path)!r} is empty (0 bytes). Copy or download it again."
@@ -223,7 +223,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return cast("Any", safetensors.torch).load_file(path)
     except (safetensors.SafetensorError, OSError, struct.error) as error:
         raise ModelError(
-            f"The safetensors file {str(path)!r} is damaged or cut short: {error}. "
+            f"The safetensors file {str(path)!r} is damaged or cut short: "
+            f"{clipped(str(error), 300)}. "
             f"Copy or download it again."
         ) from error
 
@@ -282,7 +283,9 @@ def _open_trusted(path: Path) -> Any:
 
 
 def _refused_names(path: Path, error: BaseException) -> str:
-    """What in the pickle torch refuses: classes that are no tensors or plain containers."""
+    """What in the pickle is refused: classes that are no tensors or plain containers, as a rule."""
+    if isinstance(error, UnfoldingError):
+        return str(error)
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # a pickle of another kind
@@ -296,7 +299,7 @@ def _refused_names(path: Path, error: BaseException) -> str:
 
 def _damaged(path: Path, error: BaseException) -> ModelError:
     lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    reason = f"{type(error).__name__}: {clipped(lines[0], 300)}" if lines else type(error).__name__
     return ModelError(
         f"The weights file {str(path)!r} cannot be read ({reason}). It is damaged, cut short or "
         f"needs packages that are not installed."
@@ -310,7 +313,7 @@ def _state_dict(content: Any, path: Path) -> tuple[dict[str, Any], str]:
     if odd:
         raise ModelError(
             f"The file {str(path)!r} holds weights under keys that are no names: "
-            f"{_shortened([ascii(one)[:40] for one in odd], 3)}. {_ACCEPTED}."
+            f"{_shortened([clipped(ascii(one), 40) for one in odd], 3)}. {_ACCEPTED}."
         )
     return state, nest
 
@@ -368,7 +371,8 @@ def _part_that_fits(
     if len(whole) > 1 and len(usual) != 1:
         raise ModelError(
             f"The file {str(path)!r} holds weights for this network more than once, under "
-            f"{', '.join(map(repr, whole))}. Save the ones that you mean alone, without the prefix."
+            f"{_shortened([repr(clipped(one)) for one in whole])}. Save the ones that you mean "
+            f"alone, without the prefix."
         )
     if not whole:
         return state, ""
@@ -428,7 +432,7 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     shapes = [
-        f"{name} is {_shape(state[name])} in the file and {_shape(own[name])} in the model"
+        f"{clipped(name)} is {_shape(state[name])} in the file and {_shape(own[name])} in the model"
         for name in own
         if name in state and _shape(state[name]) != _shape(own[name])
     ]
@@ -436,11 +440,12 @@ def _misfit(own: dict[str, Any], state: dict[str, Any], path: Path, error: BaseE
     if unexpected:
         parts.append(f"not in the model ({len(unexpected)}): {_shortened(unexpected)}")
     if shapes:
-        parts.append(f"other shapes ({len(shapes)}): {_shortened(shapes, 3)}")
+        more = f" and {len(shapes) - 3} more" if len(shapes) > 3 else ""
+        parts.append(f"other shapes ({len(shapes)}): {', '.join(shapes[:3])}{more}")
+    how = "; ".join(parts) or clipped(str(error).splitlines()[0], 300)
     return (
-        f"The weights in {str(path)!r} do not fit the model: "
-        f"{'; '.join(parts) or str(error).splitlines()[0]}. Give the weights of this model, or "
-        f"build the model with the arguments it was trained with. Nothing was changed."
+        f"The weights in {str(path)!r} do not fit the model: {how}. Give the weights of this "
+        f"model, or build it with the arguments that it was trained with. Nothing was changed."
     )
 
 
@@ -459,7 +464,7 @@ def _shape(value: Any) -> tuple[int, ...] | str:
 
 def _shortened(names: list[str], most: int = 5) -> str:
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(clipped, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Any:
