@@ -103,6 +103,8 @@ def test_batches_of_exported_networks(archives):
     theirs = one(IntegratedRespondCAM(network(), layer="0")(x))
     torch.testing.assert_close(found.maps, theirs.maps, rtol=1e-5, atol=1e-7)
     fixed = load_model(str(archives / "fixed.pt2"), trust=True).module
+    found = one(IntegratedRespondCAM(fixed, layer="0")(x))  # a pass for every node
+    torch.testing.assert_close(found.maps, theirs.maps, rtol=1e-5, atol=1e-7)
     with pytest.raises(ModelError, match=r"to be equal to 2, but got 1.*dynamic"):
         RespondCAM(fixed, layer="0")(x[:1])
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.rerun import HeadRuns
-from respondcam.attribution.run import Align, Run
+from respondcam.attribution.run import Align, Kept, Run, by_layer
 from respondcam.errors import InputError
 from respondcam.network.layers import Layer
 
@@ -125,10 +125,10 @@ class AblationCAM(Explainer):
 class _AblationPasses:
     weights: str
 
-    def __call__(self, run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
-        return {layer.name: self._maps(HeadRuns(run, layer)) for layer in layers}
+    def __call__(self, run: Run, layers: Sequence[Layer]) -> Kept:
+        return by_layer(run, layers, lambda layer: self._maps(HeadRuns(run, layer)))
 
-    def _maps(self, head: HeadRuns) -> tuple[Tensor, ...]:
+    def _maps(self, head: HeadRuns) -> Tensor:
         channels = head.channels
         activation, ablated = head.scores(without_channels, channels)
         scores = head.run.scores

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.rerun import HeadRuns
-from respondcam.attribution.run import Align, Run
+from respondcam.attribution.run import Align, Kept, Run, by_layer
 from respondcam.network.layers import Layer
 from respondcam.network.typed import symmetric_eigen
 
@@ -95,12 +95,12 @@ class EigenCAM(Explainer):
         return eigen_cam(activation)
 
 
-def _projections(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
+def _projections(run: Run, layers: Sequence[Layer]) -> Kept:
     """One inference for each layer."""
-    return {layer.name: _of_layer(HeadRuns(run, layer)) for layer in layers}
+    return by_layer(run, layers, lambda layer: _of_layer(HeadRuns(run, layer)))
 
 
-def _of_layer(head: HeadRuns) -> tuple[Tensor, ...]:
+def _of_layer(head: HeadRuns) -> Tensor:
     activation = head.activation()
     assert head.run.scores is not None
     targets = head.run.scores.values.shape[1]

@@ -18,6 +18,7 @@ from respondcam.attribution.account import PrecisionError
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.inputs import Inputs, as_tensors, check_trainable, first_volume
+from respondcam.attribution.mixing import EachSample, samples_mix
 from respondcam.attribution.order import check_order
 from respondcam.attribution.outputs import score_tensor
 from respondcam.attribution.precision import precision_error
@@ -209,13 +210,15 @@ class Explainer(ABC):
         run = Run(self.setting(), goal, given, traces, create_graph=create_graph)
         with trunk_precision(self.precision):
             check_order(run, layers)
-            kept = self.schedule(run, layers)
+            mix = samples_mix(run, layers)
+            schedule = EachSample(self.schedule) if mix else self.schedule
+            kept = schedule(run, layers)
         if self.precision != "fp32" and self.precision_error is None:
-            self.precision_error = precision_error(run, self.schedule, layers, kept)
+            self.precision_error = precision_error(run, schedule, layers, kept)
         source = first_volume(inputs)
         explanations = tuple(
             replace(
-                run.explanation(layer, kept[layer.name], source=source, reason=reason),
+                run.explanation(layer, kept, source=source, reason=reason),
                 precision=self.precision_error,
             )
             for layer in layers

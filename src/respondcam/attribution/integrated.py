@@ -34,16 +34,17 @@ from torch import Tensor, nn
 
 from respondcam.attribution.baseline import BaselineSpec, as_baseline, check_nodes
 from respondcam.attribution.explainer import Explainer, LayerSpec
+from respondcam.attribution.mixing import copies_mix, repeat
 from respondcam.attribution.quadrature import node_weights, path_nodes, tilt
-from respondcam.attribution.rerun import decided, repeat, samples_mix
+from respondcam.attribution.rerun import decided
 from respondcam.attribution.respond import respond_cam
-from respondcam.attribution.run import Align, Run
+from respondcam.attribution.run import Align, Kept, Run, by_layer
 from respondcam.attribution.targets import evaluate, takes_output
 from respondcam.errors import LayerError, ModelError, TargetError
 from respondcam.network.layers import Layer
 from respondcam.network.layout import to_grid
 from respondcam.network.precision import Precision
-from respondcam.network.split import Expansion, split_pass
+from respondcam.network.split import Expansion, Reduce, split_pass
 from respondcam.network.survey import cached_survey
 from respondcam.network.trees import spatial_batch
 
@@ -107,16 +108,27 @@ class PathPasses:
 
     nodes: int
 
-    def __call__(self, run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
-        """For each layer the maps (target, batch, *grid), as `Schedule` asks."""
-        return {layer.name: self._maps(run, layer) for layer in layers}
+    def __call__(self, run: Run, layers: Sequence[Layer]) -> Kept:
+        """The maps, as `Schedule` asks."""
+        return by_layer(run, layers, lambda layer: self._maps(run, layer))
 
-    def _maps(self, run: Run, layer: Layer) -> tuple[Tensor, ...]:
-        points = path_nodes(self.nodes)
+    def _maps(self, run: Run, layer: Layer) -> Tensor:
+        call, calls = run.call(layer), run.calls(layer.name)
+        if layer.call is None and calls > 1:
+            raise LayerError(
+                f"Layer {layer.name!r} is called {calls} times in one forward pass. Name the call "
+                f"that the path runs through: '{layer.name}#0' to '{layer.name}#{calls - 1}'."
+            )
+        if takes_output(run.goal):
+            raise TargetError(
+                "The boxes of a detector come and go along the path of integrated-respond. Explain "
+                "them with respond."
+            )
+        points, mix = path_nodes(self.nodes), run.only is not None or copies_mix(run, layer, call)
         size = self._chunk(run, layer)
         # a chunk begins with the node that the one before it ends with: cells have both ends
         starts = range(0, max(1, self.nodes - 1), size - 1)
-        chunks = [_Chunk(run, layer, points[start : start + size]) for start in starts]
+        chunks = [_Chunk(run, layer, call, points[n : n + size], mix) for n in starts]
         activation, plain, tilted = chunks[0].gradients()
         for chunk in chunks[1:]:
             _, more, more_tilted = chunk.gradients()
@@ -126,10 +138,8 @@ class PathPasses:
             torch.unflatten(each.to(plain)[:, sample], 1, (-1, *ones)) for each in _tilt_of(chunks)
         )
         total = plain + factor * (tilted - mean * plain)
-        call = layer.call or 0
         difference = activation - run.start(layer.name, call, activation)
-        maps = torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
-        return (maps,) * (call + 1)
+        return torch.stack([run.reduce(layer.name, call, difference, g) for g in total])
 
     def _chunk(self, run: Run, layer: Layer) -> int:
         known = cached_survey(run.setting.model, run.inputs).layers
@@ -140,11 +150,16 @@ class PathPasses:
 
 @dataclass
 class _Chunk:
-    """Some nodes of the path in one pass: the batch itself first, then one copy for each node."""
+    """Some nodes of the path in one pass: the batch itself first, then one copy for each node.
+
+    Where copies that run together influence each other (`mix`) each has a pass of its own.
+    """
 
     run: Run
     layer: Layer
+    call: int
     points: Tensor
+    mix: bool
     values: Tensor | None = None  # (node, batch, target), once the pass has been made
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """For each target the weights and slopes, (node, batch)."""
@@ -155,42 +170,60 @@ class _Chunk:
         The first is weighted by the cells' weights, the second by these times the slopes: any tilt
         can be made from the two. Rows are the samples, unless the network folds places into them.
         """
-        found = self._together()
-        calls = len(self.run.traces[self.layer.name].calls)
-        if samples_mix(self.run, self.layer, self.layer.call or 0, calls):
-            return self._one_by_one(found[0])
-        return found
+        return self._one_by_one() if self.mix else self._together()
 
-    def _one_by_one(self, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _one_by_one(self) -> tuple[Tensor, Tensor, Tensor]:
         """A pass for each node, in a batch of the network's own size."""
-        name, call = self.layer.name, self.layer.call or 0
+        own = self._alone()
         scores: list[Tensor] = []
         gradients: list[Tensor] = []
 
         def score(output: Any) -> Tensor:
             scores.append(decided(self.run, output))
-            return scores[-1]
+            return self.run.counting(scores[-1])
 
         def gradient_of(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
             return gradient
 
         for point in self.points:
-            kept = split_pass(
-                self.run.setting.model,
-                {name: self.layer.module},
-                self.run.inputs,
-                score,
-                gradient_of,
-                expand=Expansion(name, call, lambda own, t=point: self._at(own, t)),
-                create_graph=self.run.create_graph,
-            ).kept[name]
-            gradients.append(kept[call])
+            path = Expansion(self.layer.name, self.call, lambda own, t=point: self._at(own, t))
+            gradients.append(self._split(score, gradient_of, path)[self.call])
         values = torch.stack(scores)
         self.values = (values if self.run.create_graph else values.detach()).double()
         self.seen = []
         found = [self._summed(own, torch.stack(parts)) for parts in zip(*gradients, strict=True)]
         sums = torch.stack(found)
         return own, sums[:, 0], sums[:, 1]
+
+    def _alone(self) -> Tensor:
+        """The activation of the batch itself, whose scores the run then knows."""
+        seen: list[Tensor] = []
+
+        def keep(name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
+            if call == self.call:
+                seen[:] = [activation]
+            return activation.new_zeros(())
+
+        self._split(self.run.score, keep)
+        return seen[0]
+
+    def _split(
+        self,
+        score: Callable[[Any], Tensor],
+        reduce: Reduce,
+        expand: Expansion | None = None,
+        inputs: Any = None,
+    ) -> tuple[Tensor, ...]:
+        """What is kept of each call of the layer in one split pass."""
+        return split_pass(
+            self.run.setting.model,
+            {self.layer.name: self.layer.module},
+            self.run.inputs if inputs is None else inputs,
+            score,
+            reduce,
+            expand=expand,
+            create_graph=self.run.create_graph,
+        ).kept[self.layer.name]
 
     def _together(self) -> tuple[Tensor, Tensor, Tensor]:
         if not self.run.traces[self.layer.name].bypassed:
@@ -201,26 +234,9 @@ class _Chunk:
         return self._pass(repeat(self.run.inputs, 1 + len(self.points)))
 
     def _pass(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        name, call = self.layer.name, self.layer.call or 0
-        kept = split_pass(
-            self.run.setting.model,
-            {name: self.layer.module},
-            inputs,
-            self._score,
-            self._reduce,
-            expand=Expansion(name, call, self._copies),
-            create_graph=self.run.create_graph,
-        ).kept[name]
-        if self.layer.call is None and len(kept) > 1:
-            raise LayerError(
-                f"Layer {name!r} is called {len(kept)} times in one forward pass. Name the call "
-                f"that the path runs through: '{name}#0' to '{name}#{len(kept) - 1}'."
-            )
-        if call >= len(kept):
-            raise LayerError(
-                f"Layer {name!r} is called {len(kept)} times; there is no call {call}."
-            )
-        return kept[call][0, 0], kept[call][:, 1], kept[call][:, 2]
+        expand = Expansion(self.layer.name, self.call, self._copies)
+        kept = self._split(self._score, self._reduce, expand, inputs)[self.call]
+        return kept[0, 0], kept[:, 1], kept[:, 2]
 
     def _copies(self, activation: Tensor) -> Tensor:
         own = activation[: self._rows]
@@ -228,33 +244,24 @@ class _Chunk:
 
     def _at(self, own: Tensor, point: Tensor) -> Tensor:
         """The activation at one place of the path."""
-        start = self.run.start(self.layer.name, self.layer.call or 0, own)
-        return start + point.to(own) * (own - start)
+        start = self.run.start(self.layer.name, self.call, own)
+        place = start + point.to(own) * (own - start)
+        return self.run.own_changed(self.layer.name, self.call, own, place)
 
     def _score(self, output: Any) -> Tensor:
-        if takes_output(self.run.goal):
-            raise TargetError(
-                "The boxes of a detector come and go along the path of integrated-respond. Explain "
-                "them with respond."
-            )
         tensor = self.run.score_rows(output, copies=1 + len(self.points))
         own, *copies = torch.split(tensor, self._batch)
         if len(copies) != len(self.points):
-            raise ModelError(
-                f"The network makes {len(tensor)} rows of {(1 + len(self.points)) * self._batch} "
-                f"samples, so samples influence each other, as the instances of a bag do. The path "
-                f"of integrated-respond needs one row for each; use respond."
-            )
+            raise ModelError("The head gave another number of samples than it was handed.")
         self.run.scores = evaluate(self.run.goal, own)
         values = torch.stack([self.run.score_again(t) for t in copies])
         self.values = (values if self.run.create_graph else values.detach()).double()
         self.seen = []
-        return values.sum(
-            dim=0
-        )  # copies do not influence each other: the gradient keeps them apart
+        # copies do not influence each other: the gradient keeps them apart
+        return values.sum(dim=0)
 
     def _reduce(self, name: str, call: int, activation: Tensor, gradient: Tensor) -> Tensor:
-        if call != (self.layer.call or 0):
+        if call != self.call:
             return activation.new_zeros(())
         own = activation[: self._rows]
         parts = torch.unflatten(gradient[self._rows :], 0, (len(self.points), self._rows))
@@ -264,7 +271,7 @@ class _Chunk:
         """Both sums over the nodes of one target's gradients, (2, rows, ...)."""
         assert self.values is not None
         scores = self.values[..., len(self.seen)]
-        difference = own - self.run.start(self.layer.name, self.layer.call or 0, own)
+        difference = own - self.run.start(self.layer.name, self.call, own)
         sample = self.sample_of_row()
         each = (parts * difference).flatten(2).double().sum(dim=2)
         slopes = each.new_zeros(scores.shape).index_add(1, sample, each)
@@ -279,7 +286,7 @@ class _Chunk:
 
     def sample_of_row(self) -> Tensor:
         """For each row of the layer's output the sample it belongs to: slices may be folded in."""
-        rows, traced = self._rows, self.run.traced(self.layer.name, self.layer.call or 0)
+        rows, traced = self._rows, self.run.traced(self.layer.name, self.call)
         device = self.points.device if self.values is None else self.values.device
         if rows == self._batch or traced.axes is None:
             return torch.arange(rows, device=device)
@@ -292,7 +299,7 @@ class _Chunk:
 
     @property
     def _rows(self) -> int:
-        return self.run.traced(self.layer.name, self.layer.call or 0).shape[0]
+        return self.run.traced(self.layer.name, self.call).shape[0]
 
     @property
     def _batch(self) -> int:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from respondcam._extras import require
 from respondcam.attribution.explainer import LayerSpec
-from respondcam.attribution.rerun import repeat
-from respondcam.attribution.run import Run
+from respondcam.attribution.mixing import copies_mix, repeat
+from respondcam.attribution.run import Kept, Run
 from respondcam.attribution.targets import evaluate
 from respondcam.errors import LayerError
 from respondcam.network.calling import INPUT, call_model, input_name, unwrap
@@ -45,17 +45,36 @@ Attribute = Callable[["OneScore", Tensor], Tensor]
 class OneScore(nn.Module):
     """Image -> one target's score for each sample; the image may hold the batch several times."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, layer: Layer) -> None:
         super().__init__()
         self.model = unwrap(run.setting.model)
-        self.run = run
+        self.run, self.layer = run, layer
         self.target = 0
+        self.mix: bool | None = None
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores (copy x batch,)."""
+        """Scores (copy x batch,); where one sample alone is explained those of others are zero."""
+        parts = torch.split(image, spatial_batch(self.run.inputs))
+        if len(parts) > 1 and self.mix is None:
+            self.mix = copies_mix(self.run, self.layer, 0)
+        scores = torch.cat([self._scores(part) for part in (parts if self.mix else [image])])
+        return torch.where(self._counting(scores), scores, 0)
+
+    def _counting(self, rows: Tensor) -> Tensor:
+        """Which rows of (copy x batch, ...) are of samples that are explained."""
+        samples = torch.arange(len(rows), device=rows.device) % spatial_batch(self.run.inputs)
+        found = samples == (samples if self.run.only is None else self.run.only)
+        return found.view(-1, *[1] * (rows.ndim - 1))
+
+    def _scores(self, image: Tensor) -> Tensor:
+        """The target's scores from one pass, (copy x batch,)."""
         inputs, batch = self.run.inputs, spatial_batch(self.run.inputs)
         chosen = spatial_tensor(inputs)
+        assert chosen is not None
         copies = len(image) // batch
+        if self.run.only is not None:
+            given = plain(repeat(chosen, copies)).detach()
+            image = torch.where(self._counting(image), image, given)
 
         def exchange(tensor: Tensor) -> Tensor:
             # clones, since the model may write to its input
@@ -84,9 +103,9 @@ class InputPasses:
 
     attribute: Attribute
 
-    def __call__(self, run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
+    def __call__(self, run: Run, layers: Sequence[Layer]) -> Kept:
         """The maps (target, batch, *spatial), as `Schedule` asks."""
-        scored = OneScore(run)
+        scored = OneScore(run, layers[0])
         found = spatial_tensor(run.inputs)
         assert found is not None
         image = plain(private_copy(found))
@@ -97,7 +116,7 @@ class InputPasses:
             for scored.target in range(run.scores.values.shape[1]):
                 shares = self._shares(scored, image).detach()
                 maps.append(run.finish(layers[0].name, 0, *full_precision(image, shares)))
-        return {layer.name: (torch.stack(maps),) for layer in layers}
+        return {(layers[0].name, 0): torch.stack(maps)}
 
     def _shares(self, scored: OneScore, image: Tensor) -> Tensor:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from respondcam.attribution.account import PrecisionError
-from respondcam.attribution.run import Run, Schedule
+from respondcam.attribution.run import Kept, Run, Schedule
 from respondcam.attribution.targets import Scores, evaluate
 from respondcam.network.layers import Layer
 from respondcam.network.precision import trunk_precision
@@ -16,7 +16,7 @@ from respondcam.network.typed import norms
 
 
 def precision_error(
-    run: Run, schedule: Schedule, layers: Sequence[Layer], kept: dict[str, tuple[Tensor, ...]]
+    run: Run, schedule: Schedule, layers: Sequence[Layer], kept: Kept
 ) -> PrecisionError:
     """Make the maps of a run once more in float32, of the very same targets, and compare.
 
@@ -45,11 +45,7 @@ def precision_error(
     assert exact.scores is not None
     true = exact.scores.values.detach().double()
     difference = (scores.values.detach().double() - true).abs()
-    pairs = [
-        (one.detach(), other)
-        for name in maps
-        for one, other in zip(kept[name], maps[name], strict=True)
-    ]
+    pairs = [(kept[place].detach(), other) for place, other in maps.items()]
     return PrecisionError(
         score=float(difference.max()),
         relative_score=_worst(difference, true.abs()),

@@ -8,7 +8,6 @@ instead: then a copy costs a full pass. So it does where samples of a batch infl
 behind a batch norm without running statistics: then every copy runs alone.
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,32 +16,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from respondcam.attribution.mixing import copies_mix, repeat
 from respondcam.attribution.run import Run
 from respondcam.attribution.targets import evaluate
-from respondcam.errors import LayerError, ModelError
-from respondcam.network.calling import unwrap
+from respondcam.errors import ModelError
 from respondcam.network.gradients import full_precision
-from respondcam.network.hooks import hook_after
 from respondcam.network.layers import Layer
 from respondcam.network.layout import GridAxes, plain_axes, to_grid
-from respondcam.network.layout.memory import recall, remember
 from respondcam.network.split import run_head
-from respondcam.network.state import RandomStates
 from respondcam.network.survey import cached_survey
-from respondcam.network.trees import (
-    map_tensors,
-    plain,
-    signature,
-    spatial_batch,
-    spatial_tensor,
-)
+from respondcam.network.trees import plain, spatial_batch, spatial_tensor
 
 # What the copies that run at once may hold.
 _HEAD_BYTES = 256 * 2**20
-
-# How far rounding may move a score in a larger batch; beyond it, samples influence each other. What
-# is taken for that by mistake runs slower and as right.
-_FINE, _COARSE = 1e-3, 3e-2
 
 Copies = Callable[[Tensor, int, int], Tensor]
 """(activation, first, last) -> copies first to last - 1, (copy, batch, channel, *grid)."""
@@ -65,22 +51,23 @@ class HeadRuns:
     @property
     def call(self) -> int:
         """Which call of the layer is changed."""
-        calls = self._calls  # raises for a call that there is not
-        return calls - 1 if self.layer.call is None else self.layer.call
+        return self.run.call(self.layer)
 
     def activation(self) -> Float[Tensor, "batch channel *grid"]:
         """The layer's output; the run then knows its scores."""
-        return self.scores(lambda activation, first, last: activation[None][:0], 0)[0]
+        return self.scores(_no_copies, 0)[0]
 
     def scores(
         self, copies: Copies, count: int
     ) -> tuple[Float[Tensor, "batch channel *grid"], Float[Tensor, "copy batch target"]]:
         """Activation, and the scores of `count` changed copies of it."""
-        size = self._chunk()
-        found: list[Tensor] = []
-        for first in range(0, max(1, count), size):
-            last = min(count, first + size)
-            found.append(self._chunk_scores(copies, first, last))
+        if count and self._mix:
+            found = [self._together(_no_copies, 0, 0)]  # the scores of the batch, of its own pass
+            found += [self._alone(copies, number)[None] for number in range(count)]
+        else:
+            size = self._chunk()
+            starts = range(0, max(1, count), size)
+            found = [self._together(copies, n, min(count, n + size)) for n in starts]
         assert self._seen is not None
         return self._seen, torch.cat(found)
 
@@ -93,37 +80,37 @@ class HeadRuns:
         self,
         activation: Float[Tensor, "batch channel *grid"],
         weights: Float[Tensor, "channel batch target"],
-    ) -> tuple[Tensor, ...]:
-        """The method's maps from weights of the channels, for each call of the layer.
-
-        Returns
-        -------
-        tuple
-            (target, batch, *grid), as a `Schedule` gives them.
-        """
+    ) -> Float[Tensor, "target batch *grid"]:
+        """The method's maps from weights of the channels."""
         ones = [1] * (activation.ndim - 2)
         found = [
             self.run.finish(self.layer.name, self.call, *full_precision(activation, each))
             for each in torch.unflatten(weights.permute(2, 1, 0), 2, (-1, *ones))
         ]
-        return (torch.stack(found),) * self._calls
+        return torch.stack(found)
 
-    def _chunk_scores(self, copies: Copies, first: int, last: int) -> Tensor:
-        together = self._together(copies, first, last)
-        if last == first or not samples_mix(self.run, self.layer, self.call, self._calls):
-            return together
-        return torch.stack([self._alone(copies, number) for number in range(first, last)])
+    @property
+    def _mix(self) -> bool:
+        """Whether each copy has to run alone."""
+        return self.run.only is not None or copies_mix(self.run, self.layer, self.call)
 
-    def _alone(self, copies: Copies, number: int) -> Tensor:
+    def _alone(self, copies: Copies, number: int) -> Float[Tensor, "batch target"]:
         """Scores of one copy, in a batch as large as the network's own."""
-        axes = self._axes()
+        axes, only = self._axes(), self.run.only
 
         def change(activation: Tensor) -> Tensor:
             own = plain(activation)
-            self._seen = to_grid(own, axes)
-            return from_grid(copies(self._seen, number, number + 1)[0], own, axes)
+            seen = to_grid(own, axes)
+            changed = copies(seen, number, number + 1)[0]
+            if only is not None:
+                others = torch.arange(len(seen), device=seen.device) != only
+                changed[others] = seen[others].to(changed)
+            return from_grid(changed, own, axes)
 
-        return scores_with(self.run, self.layer, change, self.call, self._calls)
+        given = (self.layer.name, self.layer.module)
+        model, calls = self.run.setting.model, self.run.calls(self.layer.name)
+        output = run_head(model, given, self.run.inputs, change, call=self.call, calls=calls)
+        return decided(self.run, output)
 
     def _together(self, copies: Copies, first: int, last: int) -> Tensor:
         trace = self.run.traces.get(self.layer.name)
@@ -151,7 +138,7 @@ class HeadRuns:
             inputs,
             change,
             call=self.call,
-            calls=self._calls,
+            calls=self.run.calls(self.layer.name),
         )
         rows = self.run.score_rows(output, copies=1 + last - first)
         own, *others = torch.split(rows, self._batch)
@@ -164,17 +151,6 @@ class HeadRuns:
     @property
     def _batch(self) -> int:
         return spatial_batch(self.run.inputs)
-
-    @property
-    def _calls(self) -> int:
-        trace = self.run.traces.get(self.layer.name)
-        calls = 1 if trace is None else len(trace.calls)
-        if (self.layer.call or 0) >= calls:
-            raise LayerError(
-                f"Layer {self.layer.name!r} is called {calls} times, so there is no call "
-                f"{self.layer.call} (they count from 0)."
-            )
-        return calls
 
     def _shape(self) -> tuple[int, ...]:
         if self.layer.is_input:
@@ -201,59 +177,26 @@ class HeadRuns:
         return max(1, _HEAD_BYTES // max(1, kept[0] * self._batch + own))
 
 
-def scores_with(
-    run: Run, layer: Layer, change: Callable[[Tensor], Tensor], call: int, calls: int
-) -> Float[Tensor, "batch target"]:
-    """The run's scores when one layer's output is changed: its targets are decided already."""
-    given = (layer.name, layer.module)
-    return decided(
-        run, run_head(run.setting.model, given, run.inputs, change, call=call, calls=calls)
-    )
+def _no_copies(activation: Tensor, first: int, last: int) -> Tensor:
+    return activation[None][:0]
 
 
 def decided(run: Run, output: Any) -> Float[Tensor, "batch target"]:
-    """Scores of another output of the network, for the targets that the run has decided on."""
-    return run.score_again(run.score_rows(output))
+    """Scores of another output of the network, for the targets that the run has decided on.
 
-
-def samples_mix(run: Run, layer: Layer, call: int, calls: int) -> bool:
-    """Whether copies beside the batch changed the scores of the batch itself, those of `run`.
-
-    One pass of the batch alone tells, and then gives the scores; that all is well is remembered for
-    inputs of this kind. A network that draws random numbers draws others for every copy, unless
-    each runs alone.
+    Raises
+    ------
+    ModelError
+        If there is no row of scores for each sample.
     """
-    model, beside = run.setting.model, run.scores
-    assert beside is not None
-    key = ("samples apart", layer.label, signature(run.inputs))
-    if recall(model, key, [layer.module]):
-        return False
-    given, before = (layer.name, layer.module), RandomStates.now()
-    draws: list[bool] = []
-
-    def note(*_: Any) -> None:
-        draws.append(before.left())
-
-    with contextlib.ExitStack() as stack:
-        hook_after(stack, unwrap(model), note)
-        output = run_head(model, given, run.inputs, lambda own: own, call=call, calls=calls)
-    alone = decided(run, output).double()
-    coarse = run.setting.precision != "fp32" or beside.values.dtype.itemsize < 4
-    allowed = (_COARSE if coarse else _FINE) * alone.abs().amax(dim=1, keepdim=True)
-    apart = bool(((alone - beside.values.detach().double()).abs() <= allowed).all())
-    if apart and not any(draws):
-        remember(model, key, [layer.module], True)
-        return False
-    run.scores = evaluate(run.goal, run.score_rows(output))  # another class may be predicted
-    return True
-
-
-def repeat(inputs: Any, copies: int) -> Any:
-    """Inputs whose batch is there `copies` times, one after the other."""
-    batch = spatial_batch(inputs)
-    return map_tensors(
-        lambda t: torch.cat([t] * copies) if t.ndim and len(t) == batch else t, inputs
-    )
+    rows, batch = run.score_rows(output), spatial_batch(run.inputs)
+    if len(rows) != batch:
+        raise ModelError(
+            f"The network makes {len(rows)} rows of scores of {batch} samples, so samples "
+            f"influence each other, as the instances of a bag do. {run.setting.method!r} needs one "
+            f"row for each; use respond."
+        )
+    return run.score_again(rows)
 
 
 def from_grid(

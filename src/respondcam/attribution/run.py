@@ -1,7 +1,7 @@
 """One call of an explainer, from tensors to explanations."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -39,8 +39,14 @@ from respondcam.network.typed import numbers
 from respondcam.volume import Volume
 
 Align = Literal["layout", "measured"]
-Schedule = Callable[["Run", Sequence[Layer]], dict[str, tuple[Tensor, ...]]]
-"""Which passes are made: run, layers -> by layer, for each call, maps (target, batch, *grid)."""
+Kept = dict[tuple[str, int], Tensor]
+"""By a layer's name and the number of its call, the maps (target, batch, *grid)."""
+Schedule = Callable[["Run", Sequence[Layer]], Kept]
+"""Which passes are made: run, layers -> the maps of the calls that are asked for, or of more."""
+
+_EACH = (
+    "the samples of this batch influence each other; each is explained with the others as they are"
+)
 
 # Below this the gradient is what a saturated softmax leaves, not what the image did.
 _VANISHED = 1e-12
@@ -83,6 +89,11 @@ class Run:
     weak
         For each layer and call and target: the peaks of activation and gradient where a map is
         nearly nothing.
+    only
+        The one sample that is explained, where samples influence each other: its score alone
+        counts, and the others stay as they are.
+    each
+        Whether the samples were explained so, one after the other.
     """
 
     setting: Setting
@@ -94,11 +105,63 @@ class Run:
     weak: dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]] = field(
         default_factory=dict[tuple[str, int], list[tuple[Tensor, Tensor] | None]]
     )
+    only: int | None = None
+    each: bool = False
 
     def score(self, output: Any) -> Tensor:
-        """Scores of the targets, (batch, target)."""
+        """Scores of the targets whose gradient is asked for, (sample, target)."""
         self.scores = evaluate(self.goal, self._readable(output))
-        return self.scores.values
+        return self.counting(self.scores.values)
+
+    def counting(self, values: Tensor) -> Tensor:
+        """Of (batch, target) the samples that are explained."""
+        return values if self.only is None else values[self.only : self.only + 1]
+
+    def own_changed(self, name: str, call: int, before: Tensor, after: Tensor) -> Tensor:
+        """A layer's output, changed for the samples that are explained and as it was for others."""
+        if self.only is None:
+            return after
+        return torch.where(self.entries(name, call, before, [self.only]), after, before)
+
+    def entries(self, name: str, call: int, activation: Tensor, samples: Sequence[int]) -> Tensor:
+        """Where a layer's output has the places of some of the samples; broadcasts to it."""
+        axes = self.traced(name, call).axes
+        assert axes is not None  # `traced` raises where there is no grid
+        if axes.identity:
+            mine = torch.zeros(len(activation), dtype=torch.bool, device=activation.device)
+            mine[list(samples)] = True
+            return torch.unflatten(mine, 0, (-1, *[1] * (activation.ndim - 1)))
+        numbers = torch.arange(activation.numel(), device=activation.device)
+        found = torch.zeros_like(numbers, dtype=torch.bool)
+        found[to_grid(numbers.view(activation.shape), axes)[list(samples)].flatten()] = True
+        return found.view(activation.shape)
+
+    def samples(self, name: str, call: int) -> int:
+        """How many samples one call of a layer has maps of."""
+        traced = self.traced(name, call)
+        assert traced.axes is not None  # `traced` raises where there is no grid
+        return len(to_grid(torch.empty(traced.shape, device="meta"), traced.axes))
+
+    def calls(self, name: str) -> int:
+        """How often a layer is called in one forward pass; the input is there once."""
+        trace = self.traces.get(name)
+        return 1 if trace is None else len(trace.calls)
+
+    def call(self, layer: Layer) -> int:
+        """Which call of a layer is explained: the last one unless one was named.
+
+        Raises
+        ------
+        LayerError
+            If there is no such call.
+        """
+        calls = self.calls(layer.name)
+        if (layer.call or 0) >= calls:
+            raise LayerError(
+                f"Layer {layer.name!r} is called {calls} times, so there is no call "
+                f"{layer.call or 0} (they count from 0)."
+            )
+        return calls - 1 if layer.call is None else layer.call
 
     def score_again(self, tensor: Tensor) -> Tensor:
         """Scores of the targets in other rows of scores, with what the first decided kept."""
@@ -179,22 +242,25 @@ class Run:
         notes.append((_peak(activation), _peak(gradient)) if bool(nothing.any()) else None)
 
     def explanation(
-        self, layer: Layer, kept: tuple[Tensor, ...], *, source: Volume | None, reason: str
+        self, layer: Layer, kept: Kept, *, source: Volume | None, reason: str
     ) -> Explanation:
         """What is given back for one layer.
 
         Parameters
         ----------
         kept
-            For each call of the layer the maps (target, batch, *grid).
+            The maps, as a `Schedule` gives them.
         source
             The volume that was explained, if one was given.
         reason
             Why this layer was chosen, empty if the user chose it.
         """
-        call = _call_number(layer, len(kept))
+        call = self.call(layer)
+        if layer.call is None:
+            _warn_of_calls(layer.name, self.calls(layer.name))
         self.traced(layer.name, call)
-        maps = kept[call].transpose(0, 1).contiguous()  # (target, batch, ...) as it was stacked
+        # (target, batch, ...) as it was stacked
+        maps = kept[layer.name, call].transpose(0, 1).contiguous()
         assert self.scores is not None
         trace = self.traces[layer.name]
         scores = plain(self.scores.values if self.create_graph else self.scores.values.detach())
@@ -214,8 +280,8 @@ class Run:
             source=source,
             bypassed=trace.bypassed,
             bag=bag,
-            note=self.setting.note,
-            baseline=self._baseline(layer, call, len(kept)),
+            note="; ".join(filter(None, (self.setting.note, _EACH if self.each else ""))),
+            baseline=self._baseline(layer, call),
             score_count=self.scores.count,
             score_note=self.scores.note,
             predicted=self.scores.predicted,
@@ -242,26 +308,34 @@ class Run:
             )
         return found
 
-    def _baseline(self, layer: Layer, call: int, calls: int) -> Callable[[], Tensor]:
+    def _baseline(self, layer: Layer, call: int) -> Callable[[], Tensor]:
         scores, setting, states = self.scores, self.setting, RandomStates.now()
         assert scores is not None
 
-        def baseline() -> Tensor:
+        def starting(run: Run) -> Tensor:
+            def change(activation: Tensor) -> Tensor:
+                start = run.start(layer.name, call, activation)
+                return run.own_changed(layer.name, call, activation, start)
+
             with trunk_precision(setting.precision), states.again():
                 output = run_head(
                     setting.model,
                     (layer.name, layer.module),
-                    self.inputs,
-                    lambda activation: self.start(layer.name, call, activation),
+                    run.inputs,
+                    change,
                     call=call,
-                    calls=calls,
+                    calls=run.calls(layer.name),
                 )
-            tensor = self._readable(output)
-            if scores.again is not None:
-                return scores.again(tensor)
-            return evaluate(self.goal, tensor).values
+            tensor = run._readable(output)
+            values = (
+                evaluate(run.goal, tensor).values if scores.again is None else scores.again(tensor)
+            )
+            return run.counting(values)
 
-        return baseline
+        if not self.each:
+            return lambda: starting(self)
+        samples = range(len(scores.values))
+        return lambda: torch.cat([starting(replace(self, only=sample)) for sample in samples])
 
     def _why_empty(self, maps: Tensor, layer: Layer, call: int) -> dict[tuple[int, int], str]:
         """Say of every map that is zero everywhere why, and warn of scores that are saturated."""
@@ -297,10 +371,10 @@ class Run:
         return reasons
 
 
-def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
+def one_pass(run: Run, layers: Sequence[Layer]) -> Kept:
     """All layers and targets from one split forward pass, with the gradient at the activation."""
     modules = {layer.name: layer.module for layer in layers}
-    return split_pass(
+    kept = split_pass(
         run.setting.model,
         modules,
         run.inputs,
@@ -309,6 +383,13 @@ def one_pass(run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]
         create_graph=run.create_graph,
         writes_input=any(trace.writes_input for trace in run.traces.values()),
     ).kept
+    return {(name, call): maps for name in kept for call, maps in enumerate(kept[name])}
+
+
+def by_layer(run: Run, layers: Sequence[Layer], maps: Callable[[Layer], Tensor]) -> Kept:
+    """Maps of a method that explains a layer at a time, each once however often it is asked for."""
+    asked = {(layer.name, run.call(layer)): layer for layer in layers}
+    return {place: maps(layer) for place, layer in asked.items()}
 
 
 def trace_all(
@@ -353,20 +434,12 @@ def _input_trace(name: str, inputs: Any) -> LayerTrace:
     return LayerTrace(name, (LayerCall(tuple(tensor.shape), grid, axes),), bypassed=False)
 
 
-def _call_number(layer: Layer, calls: int) -> int:
-    if layer.call is not None:
-        if layer.call < calls:
-            return layer.call
-        raise LayerError(
-            f"Layer {layer.name!r} is called {calls} times, so there is no call {layer.call} (they "
-            f"count from 0)."
-        )
+def _warn_of_calls(name: str, calls: int) -> None:
     if calls > 1:
         warn(
-            f"Layer {layer.name!r} is called {calls} times in one forward pass; its last call is "
-            f"explained. Name the call to choose: '{layer.name}#0' to '{layer.name}#{calls - 1}'.",
+            f"Layer {name!r} is called {calls} times in one forward pass; its last call is "
+            f"explained. Name the call to choose: '{name}#0' to '{name}#{calls - 1}'.",
         )
-    return calls - 1
 
 
 def _peak(tensor: Tensor) -> Tensor:

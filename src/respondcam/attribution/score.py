@@ -41,7 +41,7 @@ from respondcam.attribution.ablation import weighted_channels
 from respondcam.attribution.explainer import Explainer, LayerSpec
 from respondcam.attribution.placing import interpolate
 from respondcam.attribution.rerun import HeadRuns
-from respondcam.attribution.run import Align, Run
+from respondcam.attribution.run import Align, Kept, Run, by_layer
 from respondcam.errors import InputError
 from respondcam.network.calling import input_name, unwrap
 from respondcam.network.grid import LayerGrid
@@ -146,10 +146,10 @@ class _MaskPasses:
     where: str
     weights: str
 
-    def __call__(self, run: Run, layers: Sequence[Layer]) -> dict[str, tuple[Tensor, ...]]:
-        return {layer.name: self._maps(HeadRuns(run, layer)) for layer in layers}
+    def __call__(self, run: Run, layers: Sequence[Layer]) -> Kept:
+        return by_layer(run, layers, lambda layer: self._maps(HeadRuns(run, layer)))
 
-    def _maps(self, head: HeadRuns) -> tuple[Tensor, ...]:
+    def _maps(self, head: HeadRuns) -> Tensor:
         channels = head.channels
         if self.where == "activation":
             activation, scores = head.scores(_under_own_masks, channels + 1)
