@@ -22,7 +22,9 @@ _SEARCHED = 1 << 24  # voxels of the level in which the highest value is looked 
 _LONGEST = 2048  # voxels along an edge of a picture
 
 
-def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[Path]:
+def draw_sections(
+    job: Job, levels: Sequence[Any], volume: LazyVolume, order: Sequence[int] = ()
+) -> list[Path]:
     """Write ``NAME.METHOD.LAYER.CLASS.section.png``: z-sections through the highest values.
 
     Parameters
@@ -33,6 +35,8 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
         Its maps (target, z, y, x), finest first.
     volume
         What was explained, still on disk; a section of it is read.
+    order
+        Of the targets, of which the first six are drawn; their own without one.
     """
     typed = job.settings.target_name
     asked = slug(str(job.settings.target) if typed is None else typed)
@@ -40,7 +44,8 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
     names = distinct([slug(label.removesuffix(" (predicted)")) for label in job.labels])
     paths: list[Path] = []
     thinned = _thinned(volume.space.shape)
-    for target, name in enumerate(names[:_MOST]):
+    for target in (order or range(len(names)))[:_MOST]:
+        name = names[target]
         path = job.store.with_name(f"{stem}.{name}.section.png")
         z, what = z_of(levels, target)
         last = volume.space.shape[0] - 1
