@@ -314,8 +314,8 @@ def _report(
         gap = "unknown" if one.relative_gap is None else percent(one.relative_gap)
         rate = f", {one.windows_per_second:.1f} windows/s" if one.explained else ""
         screen.print(
-            f"{source.label}: {counted(one.windows, 'window')} at layer {one.layer}, {one.explained} "
-            f"explained now{rate}; mean gap of their accounts {gap}",
+            f"{source.label}: {counted(one.windows, 'window')} at layer {one.layer}, "
+            f"{one.explained} explained now{rate}; mean gap of their accounts {gap}",
             markup=False,
         )
         for line in _highest(one):

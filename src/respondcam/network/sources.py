@@ -135,7 +135,8 @@ def load_model(
     if names and spec in BUILT_IN and spec.startswith("paper:"):
         arguments.setdefault("classes", len(names))
     module, class_names = _resolver(spec)(spec, arguments, trust)
-    read = None if weights is None else load_weights(module, weights, trust=trust)
+    with _code_of(spec) if trust else contextlib.nullcontext():
+        read = None if weights is None else load_weights(module, weights, trust=trust)
     return LoadedModel(module.eval(), spec, class_names or names, read, arguments)
 
 
@@ -297,6 +298,13 @@ def _split(spec: str) -> tuple[str, str]:
             f"after a colon: {name}:factory."
         )
     return name, factory
+
+
+def _code_of(spec: str) -> contextlib.AbstractContextManager[None]:
+    """Where a model that was pickled as a whole finds its classes: beside the network's own code."""
+    if _resolver(spec) is _from_file:
+        return _importable_from(expanded(_split(spec)[0]).resolve().parent, first=False)
+    return _importable_from(Path.cwd(), first=False)
 
 
 @contextlib.contextmanager
