@@ -178,5 +178,17 @@ def test_a_whole_model_as_weights_finds_its_class_beside_the_factory(tmp_path, m
     torch.testing.assert_close(loaded.module.state_dict(), trained.state_dict())
     assert sys.path == before
     sys.modules.pop("tiny_of_this_test")
-    with pytest.raises(ModelError, match=r"needs a class that cannot be imported.*state dict alone"):
+    with pytest.raises(
+        ModelError, match=r"needs a class that cannot be imported.*state dict alone"
+    ):
         load_model("torch.nn:Identity", weights="whole.pt", trust=True)
+
+
+def test_a_trained_nnunet_without_its_prefix_is_known(tmp_path):
+    folder = tmp_path / "Dataset1" / "Trainer__Plans__3d"
+    folder.mkdir(parents=True)
+    (folder / "plans.json").write_text("{}")
+    for given in (folder, folder.parent):
+        with pytest.raises(ModelError) as error:
+            load_model(str(given))
+        assert f"Did you mean nnunet:{folder}?" in str(error.value)

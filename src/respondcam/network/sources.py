@@ -193,9 +193,20 @@ def _resolver(spec: str) -> _Resolver:
 
 
 def _no_address(spec: str) -> ModelError:
+    if folder := _nnunet_folder(spec):
+        return ModelError(f"{spec!r} holds a trained nnU-Net. Did you mean nnunet:{folder}?")
     near = difflib.get_close_matches(spec, BUILT_IN, n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return ModelError(f"{spec!r} is no address of a model. {hint}Accepted: {_ACCEPTED}.")
+
+
+def _nnunet_folder(spec: str) -> Path | None:
+    """The trained nnU-Net at a path that was given without its prefix."""
+    folder = expanded(spec)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        plans = [folder / "plans.json", *sorted(folder.glob("*/plans.json"))]
+        return next((one.parent for one in plans if one.is_file()), None)
+    return None
 
 
 def _unknown(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
