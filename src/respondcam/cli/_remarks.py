@@ -136,9 +136,11 @@ def _on_account(explanation: Explanation, target: int) -> list[str]:
     score, baseline = float(account.score[0, target]), float(account.baseline[0, target])
     little = abs(score - baseline) < _LITTLE * abs(baseline)
     if little and method in ("respond", "integrated-respond"):
+        # what comes around the layer is of the image too, and in the baseline
+        rest = "comes through the layer" if explanation.bypassed else "the image adds"
         notes.append(
             f"nearly all of the score is baseline, which the network gives also when layer "
-            f"{explanation.layer} is zero: the map explains only the little that the image adds"
+            f"{explanation.layer} is zero: the map explains only the little that {rest}"
         )
     return [note for note in notes if note]
 
