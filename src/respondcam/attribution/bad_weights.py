@@ -6,7 +6,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
 
-from respondcam.attribution.targets.basic import NotFinite
+from respondcam.attribution.targets.basic import NotFiniteError
 from respondcam.errors import TargetError
 
 _Given = ParamSpec("_Given")
@@ -27,7 +27,7 @@ def blaming_weights(
     def checked(owner: _Owner, *given: _Given.args, **options: _Given.kwargs) -> _Found:
         try:
             return call(owner, *given, **options)
-        except NotFinite as error:
+        except NotFiniteError as error:
             model: Any = getattr(owner, "model", None)
             bad = list(_not_finite(model)) if isinstance(model, nn.Module) else []
             if not bad:

@@ -51,14 +51,14 @@ def draw_sections(
         z, what = z_of(levels, target)
         last = volume.space.shape[0] - 1
         over = np.asarray(levels[0][target, z : z + 1])
+        value = _value_of(over, what)
         caption = Caption(
             source=job.source.name,
             target=job.labels[target],
             method=job.settings.method,
             layer=job.layer,
             notes=(
-                f"section {z} of 0 to {last} along z, with the {what} value of the map, "
-                f"{_value_of(over, what)}",
+                f"section {z} of 0 to {last} along z, with the {what} value of the map, {value}",
                 *[f"1 of {thinned} voxels along y and x is drawn, and places count these"]
                 * (thinned > 1),
             ),

@@ -312,7 +312,7 @@ def _split(spec: str) -> tuple[str, str]:
 
 
 def _code_of(spec: str) -> contextlib.AbstractContextManager[None]:
-    """Where a model that was pickled as a whole finds its classes: beside the network's own code."""
+    """Where a model that was pickled as a whole finds its classes: beside the network's code."""
     if _resolver(spec) is _from_file:
         return _importable_from(expanded(_split(spec)[0]).resolve().parent, first=False)
     return _importable_from(Path.cwd(), first=False)

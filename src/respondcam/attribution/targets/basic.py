@@ -237,7 +237,7 @@ def _instead(text: bool | str) -> str:
     return f" In Python this is respondcam.targets.{name}({', '.join(numbers)})."
 
 
-class NotFinite(TargetError):
+class NotFiniteError(TargetError):
     """A score that is NaN or infinite."""
 
 
@@ -251,7 +251,7 @@ def evaluate(target: Target, output: Any) -> Scores:
     """
     scores = _as_scores(target, output)
     if not bool(torch.isfinite(scores.values).all()):
-        raise NotFinite(
+        raise NotFiniteError(
             "A score is NaN or infinite, so its gradient explains nothing. Check that the input "
             "has no voxels that are NaN (torch.isfinite(x).all()), its normalisation, and the "
             "model's weights and precision."
