@@ -1,5 +1,9 @@
 """Words that several commands and figures share."""
 
+import math
+
+_MOST_SHARE = 10.0  # beyond that a share says no more than that it is far too large
+
 
 def counted(count: int, what: str) -> str:
     """A number with its noun.
@@ -32,3 +36,25 @@ def clipped(text: str, most: int = 120) -> str:
     ('conv5', 'kkkk... (10000000 characters)')
     """
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def percent(value: float) -> str:
+    """A share as tables and sentences have it.
+
+    Examples
+    --------
+    >>> percent(0.0123), percent(float("nan")), percent(2e-8)
+    ('1.2 %', '-', '0 %')
+    >>> percent(0.9957), percent(1.0)
+    ('99.57 %', '100 %')
+    >>> percent(1.3), percent(123.0)
+    ('130 %', '> 1000 %')
+    """
+    if not math.isfinite(value):
+        return "-"
+    if value > _MOST_SHARE:
+        return f"> {100 * _MOST_SHARE:.0f} %"
+    if abs(value) < 5e-6:
+        return "0 %"
+    digits = 4 if abs(value) > 0.99 else 3 if abs(value) > 0.1 else 2
+    return f"{100 * value:.{digits}g} %"

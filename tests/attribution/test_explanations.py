@@ -626,6 +626,19 @@ def test_the_layer_table() -> None:
     assert model.training
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.LeakyReLU(0.1, inplace=True)])
+def test_a_layer_whose_view_is_written_into_is_reached(activation: nn.Module) -> None:
+    """An instance norm gives a view; what is written into it leads around its node."""
+    torch.manual_seed(0)
+    norm, head = nn.InstanceNorm3d(4, affine=True), nn.Linear(4, 2)
+    pool = (nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Sequential(norm), activation, *pool, head)
+    rows = {row.name: row for row in rc.inspect(model, image())}
+    assert [rows[name].reached for name in ("0", "1", "1.0", "2")] == [True] * 4
+    assert rows["1.0"].note == "same output as 1"
+    assert float(rc.RespondCAM(model, layer="1")(image(), target=0).maps.abs().max()) > 0
+
+
 def test_no_layer_to_choose_is_worded() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(13**3, 2))
     assert rc.inspect(model, image()).chosen == ""

@@ -13,6 +13,7 @@ from respondcam.attribution.explainer import Explainer
 from respondcam.attribution.outputs import batched, output_part, score_tensor
 from respondcam.attribution.prepared import explain_prepared
 from respondcam.errors import EmptyMapWarning, InputError, LayerError, ModelError, TargetError
+from respondcam.network.sources import LoadedModel
 
 
 def network() -> nn.Module:
@@ -32,10 +33,25 @@ def test_what_is_no_network():
     exported = type("ExportedProgram", (), {})()
     for given, words in (
         (nn.Sequential, r"not type\. Build the network first"),
+        (LoadedModel(network(), "demo"), r"not LoadedModel\. Give its \.module;.*explain_prepared"),
         (exported, r"not ExportedProgram\. Give torch\.export\.unflatten\(program\)"),
     ):
         with pytest.raises(InputError, match=words):
             unchecked(rc.RespondCAM.__new__(rc.RespondCAM), given)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(value):
+    net = network()
+    assert isinstance(net[0], nn.Conv1d)
+    net[0].weight.data[1, 0, 2] = value
+    net.register_buffer("mask", torch.tensor([0.0, float("-inf")]))  # as attentions have it
+    with pytest.raises(TargetError, match=r"weights of the model are: 0\.weight \(1 of 6\)\. No"):
+        rc.RespondCAM(net, layer="1")(torch.randn(1, 1, 8), target=0)
+    whole, x = network(), torch.randn(1, 1, 8)
+    x[0, 0, 3] = value
+    with pytest.raises(TargetError, match="Check that the input has no voxels that are NaN"):
+        rc.RespondCAM(whole, layer="1")(x, target=0)
 
 
 def test_ways_of_placing():

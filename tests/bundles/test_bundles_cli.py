@@ -154,6 +154,13 @@ def test_options_that_the_folder_decides_are_refused(cli, model, scan, option):
     assert "preprocess=false" in result.output
 
 
+def test_windows_of_a_scan_that_was_not_prepared_are_refused(cli, model, scan, tmp_path):
+    result = cli("explain", scan, *model, "--target", "1", "--window", "8")
+    assert result.exit_code == 2
+    assert "comes with its own preprocessing, which --window does not run" in result.output
+    assert not (tmp_path / "respondcam-maps").exists()
+
+
 @pytest.mark.parametrize("spec", ["nnunet:nowhere", "monai:nowhere"])
 def test_folders_that_are_not_there(cli, scan, spec):
     result = cli("explain", scan, "--model", spec)

@@ -87,8 +87,20 @@ def test_the_same_average_is_made_again_and_another_is_kept(
     before = (tmp_path / "p97.map.mrc").read_bytes()
     code, _, errors = run(*command, "--method", "grad")
     assert code == 2
-    assert "comes from another run" in errors
+    assert 'comes from another run (settings.method was "respond", is "grad"). Give' in errors
+    assert "--overwrite" in errors
     assert (tmp_path / "p97.map.mrc").read_bytes() == before
+    assert run(*command, "--method", "grad", "--overwrite")[0] == 0
+    assert (tmp_path / "p97.map.mrc").read_bytes() != before
+
+
+def test_a_folder_in_the_place_of_its_list(particles: Path, tmp_path: Path) -> None:
+    arguments = ["average", particles, *common(particles)[1:], "--class", "p97", "--target", "1"]
+    code, _, errors = run(*arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert "is a folder. Give the STAR file in it, such as" in errors
+    assert str(particles / "particles.star") in errors
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from respondcam.cli._several import notes_of
+from respondcam.show.report import rendering
+from respondcam.show.report.viewer import Viewer
 
 
 def network(nets: str, name: str = "net") -> torch.nn.Module:
@@ -530,6 +533,13 @@ def test_figures_of_classes_have_one_scale_where_it_is_asked_for(cli, nets, mrc,
     strongest = float(drawn[0][0].maps.abs().max())
     given = [None, strongest, 0.25]
     assert [limit for _, limit in drawn] == [limit for limit in given for _ in range(3)]
+    monkeypatch.setattr(rendering, "find_viewer", lambda: Viewer("'use strict';", "", "0.0", ""))
+    for kind, value in (("shared", strongest), ("0.25", 0.25)):  # pages as figures
+        again = cli(*words, "--limit", kind, "--overwrite", "--report", "--json")
+        (page,) = json.loads(again.out)["pages"]
+        data = re.search(r'id="data">(.*?)</script>', Path(page).read_text("utf-8"), re.S)
+        assert data is not None
+        assert [one["limit"] for one in json.loads(data[1])["maps"]] == pytest.approx([value] * 3)
     for wrong in ("all", "-1", "nan", "0"):
         result = cli(*words, "--limit", wrong)
         assert result.code == 2

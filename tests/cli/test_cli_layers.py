@@ -38,6 +38,7 @@ def test_what_explain_would_choose(cli, nets, mrc, tmp_path):
         (("--input", "none.mrc"), "none.mrc"),
         (("--shape", "2,8,8,8"), "2, 8, 8, 8"),
         (("--shape", "8,8,8"), "--shape is C,Z,Y,X; did you mean 1,8,8,8?"),
+        (("--shape", "2,1,8,8,8"), "without the batch; did you mean 1,8,8,8?"),
         (("--shape", "1,8,8,8", "--axes", "abc"), "--axes is 'abc'"),
     ],
 )

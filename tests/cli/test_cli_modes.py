@@ -34,6 +34,11 @@ def test_channels_as_a_table_and_in_the_record(cli, nets, two_channels, tmp_path
             explained = channels["baseline"] + sum(channels[title]["channels"])
             assert explained + channels[title]["gap"] == pytest.approx(channels["score"])
         assert channels["shapley"]["gap"] == pytest.approx(0, abs=1e-9)
+        through = channels["score"] - channels["baseline"]
+        told = (
+            f"score {channels['score']:.4g} = baseline {channels['baseline']:.4g} + {through:.4g}"
+        )
+        assert f"two.npy, {record['target']['name']}: {told} through the channels\n" in result.out
 
 
 def test_wrong_channel_options(cli, nets, two_channels):

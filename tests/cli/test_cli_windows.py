@@ -9,6 +9,7 @@ import pytest
 import zarr
 
 import respondcam as rc
+from respondcam.cli import _large
 
 ENDS = ("0,2.ome.zarr", "0,2.run", *(f"0,2.class-{n}.mrc" for n in (0, 2)))
 SECTIONS = [f"class-{n}.section.png" for n in (0, 2)]
@@ -78,8 +79,10 @@ def test_a_dry_run_writes_nothing(cli, base, tmp_path):
         (("--target", "mask:m.nii.gz@1"), "a mask of the whole volume"),
         (("--target", "9"), "out of range"),
         (("--layer", "first"), "Give --layer once"),
-        (("--batch", "0"), "numbers from 1 on"),
+        (("--batch", "0"), "--batch is 0. Accepted: numbers from 1 on"),
+        (("--threads", "0"), "--threads is 0. Accepted: numbers from 1 on"),
         (("--export", "tiff"), "Accepted: mrc, nii.gz"),
+        (("--export", "mrc", "--export", "tiff"), "Accepted: mrc, nii.gz"),
         (("--align", "measured"), "Use --align layout"),
         (("--workers", "2", "--scheduler", "tcp://x:1"), "Give one of them"),
     ],
@@ -90,6 +93,7 @@ def test_what_cannot_be_done_is_one_message(cli, base, tmp_path, options, words)
     assert result.code == 2
     assert words in result.err
     assert result.err.count("respondcam:") == 1
+    assert "each window explains" not in result.out  # nothing was explained
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -142,6 +146,71 @@ def test_windows_that_predict_different_classes_are_mentioned(cli, base):
     assert "--target names one" not in cli(*base, "--target", "1", "--out", "one").out
 
 
+def test_the_class_of_the_highest_score_is_named(cli, base):
+    names = ("--classes", "liver,spleen,lesion")
+    (one,) = json.loads(cli(*base, *names, "--json").out)["volumes"]
+    scores = zarr.open_group(one["store"], mode="r")
+    place = scores["windows/scores/0"][...].argmax()
+    which = ("liver", "spleen", "lesion")[scores["windows/class/0"][...].flat[place]]
+    assert one["highest_class"] == [which]
+    again = cli(*base, *names)
+    assert f"predicted: highest score {one['highest'][0][0]:.4g} of {which}, in the" in again.out
+    named = cli(*base, "--target", "1", "--out", "one")
+    assert "class 1: highest score" in named.out
+    assert " of class" not in named.out
+
+
+def test_of_many_classes_those_with_the_highest_scores_are_told(cli, base, tmp_path):
+    result = cli(*base, "--target", "all", "--model-arg", "classes=9", "--json")
+    assert result.code == 0, result.err
+    (one,) = json.loads(result.out)["volumes"]
+    best = sorted(range(9), key=lambda k: -one["highest"][k][0])
+    again = cli(*base, "--target", "all", "--model-arg", "classes=9")
+    told = [line.split(":")[0].strip() for line in again.out.splitlines() if ": highest" in line]
+    assert told == [f"class {k}" for k in best[:6]]
+    assert "\n  and 3 more classes with lower scores, in the OME-Zarr\n" in again.out
+    drawn = {path.name.split(".")[-3] for path in tmp_path.glob("respondcam-maps/*.section.png")}
+    assert drawn == {f"class-{k}" for k in best[:6]}
+
+
+def test_all_formats_that_are_named_are_exported(cli, base, tmp_path):
+    result = cli(*base, "--target", "1", "--export", "nii.gz", "--export", "mrc")
+    assert result.code == 0, result.err
+    stem = tmp_path / "respondcam-maps/ribo.respond.second.1"
+    with mrcfile.open(f"{stem}.mrc") as map:
+        np.testing.assert_array_equal(map.data, rc.read_volume(f"{stem}.nii.gz").voxels)
+
+
+def test_what_was_verified_is_said(cli, base, tmp_path):
+    assert "read back" not in cli(*base, "--target", "1").err
+    whole = cli(*base, "--target", "1", "--verify")
+    assert "what is there was read back, and nothing of it is damaged" in whole.err
+    (chunk,) = tmp_path.glob("respondcam-maps/*.ome.zarr/0/c/0/0/0/0")
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    damaged = cli(*base, "--target", "1", "--verify")
+    assert "is damaged and done again" in damaged.err
+    assert "nothing of it is damaged" not in damaged.err
+
+
+def test_networks_that_bring_their_own_preprocessing_are_refused(cli, base, tmp_path, monkeypatch):
+    """Else windows of the scan as it is would be explained, which the network never saw."""
+    plain = _large.open_model
+
+    def prepared(*given, **options):
+        loaded, notes = plain(*given, **options)
+        object.__setattr__(loaded, "preparation", object())  # any one; none of it is run
+        return loaded, notes
+
+    monkeypatch.setattr(_large, "open_model", prepared)
+    before = sorted(tmp_path.rglob("*"))
+    for more in ((), ("--dry-run",)):
+        result = cli(*base, *more)
+        assert result.code == 2
+        assert "own preprocessing, which --window does not run. Switch it off with" in result.err
+        assert "--model-arg preprocess=false" in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_finished_run_keeps_its_gap(cli, base):
     first = cli(*base, "--target", "0,2")
     assert first.code == 0, first.err
@@ -171,8 +240,11 @@ def test_windows_are_doubted_as_whole_volumes_are(cli, nets, tmp_path, make):
     words = ("explain", "loud.mrc", "--model", f"{nets}:net", "--window", "6", "--target", "0")
     said = cli(*words).out
     assert "layer second was chosen: " in said
-    assert "layer second has only 3 x 3 x 3 voxels" in said
-    assert "; give --normalize" in said
+    assert (
+        "layer second has only 3 x 3 x 3 voxels for each window: its map tells one side of the "
+        "window from the other" in said
+    )
+    assert " (in the window in the middle) went in as they are; give --normalize" in said
     (one,) = json.loads(cli(*words, "--json").out)["volumes"]
     assert any("; give --normalize" in note for note in one["notes"])
     flat = np.zeros((8, 10, 12), np.float32)

@@ -103,7 +103,28 @@ def test_what_a_map_of_ones_reaches_by_construction_is_no_lead() -> None:
         for method, drop in (("respond", 0.4), ("uniform", 0.0))
     ]
     told = controls_in_words(compare(some))
-    assert told == "No control is ahead of respond at c by the one measure."
+    assert told == (
+        "No control is ahead of respond at c by the one measure. Not counted: uniform by drop (its "
+        "map of ones keeps the whole image)."
+    )
+    alone = [Result(one.image, one.method, "c", {"drop": one.figures["drop"]}) for one in some]
+    told = controls_in_words(compare(alone))
+    assert told == "Not counted: uniform by drop (its map of ones keeps the whole image)."
+
+
+def test_a_clear_lead_of_next_to_nothing_is_named_and_not_counted() -> None:
+    """The table has a star for it, so words without it would contradict the table."""
+    some = [
+        Result(str(n), method, "c", {"drop": drop + (n % 2) / 100})
+        for n in range(8)
+        for method, drop in (("respond", 0.5), ("channel-sum", 0.4999))
+    ]
+    rows = compare(some)
+    assert is_clear(rows[1])
+    assert controls_in_words(rows) == (
+        "No control is ahead of respond at c by the one measure. Not counted: channel-sum by drop "
+        "(less than a hundredth of the figure)."
+    )
 
 
 def test_a_control_is_no_way_ahead_by_less_than_one_image() -> None:

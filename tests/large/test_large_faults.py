@@ -35,7 +35,7 @@ def started(tmp_path: Path):
     """Start processes that end with the test."""
     processes: list[subprocess.Popen] = []
 
-    def start(arguments: list[str], log: str = "log") -> subprocess.Popen:
+    def start(arguments: list[str], log: str = "log", alone: bool = False) -> subprocess.Popen:
         with (tmp_path / f"{log}.txt").open("ab") as file:
             process = subprocess.Popen(
                 arguments,
@@ -44,6 +44,7 @@ def started(tmp_path: Path):
                 cwd=tmp_path,
                 # a shell's background jobs ignore CTRL-C, and so does what they start
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                start_new_session=alone,
             )
         processes.append(process)
         return process
@@ -115,6 +116,19 @@ def test_interrupted_and_continued(command, started, tmp_path, bytes_of, straigh
     assert done.returncode == 0, done.stderr
     assert "continued" in done.stderr
     assert bytes_of(out / STORE) == straight
+
+
+def test_a_terminals_interrupt_goes_to_workers_too_and_ends_in_one_line(command, started, tmp_path):
+    out = tmp_path / "interrupted"
+    process = started(command(out, "--workers", "2"), "interrupted", alone=True)
+    wait_for(lambda: tiles_done(out) >= 2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    said = (tmp_path / "interrupted.txt").read_text("utf-8")
+    told = [line for line in said.splitlines() if not re.match(r"\d\d:\d\d:\d\d tomo", line)]
+    (line,) = told
+    assert line.startswith("respondcam: Interrupted. ")
+    assert "The same command goes on from there" in line
 
 
 def test_two_at_once(command, started, tmp_path):

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import zarr
 from tests.series import write_series
+from torch import nn
 
 import respondcam as rc
 from respondcam.errors import InputError, ModelError, VolumeError
-from respondcam.large import explain_large, local
+from respondcam.large import LargeSettings, explain_large, local
 from respondcam.large.lock import locked
 from respondcam.large.store import Store
+from respondcam.network.sources import LoadedModel
 from respondcam.volume.ome_zarr import create_image
 
 
@@ -97,6 +99,14 @@ def test_other_settings_are_refused_and_shown(run, tomogram, bytes_of):
     assert bytes_of(first.store) == before
     anew = run(stitch="sum", options={"overwrite": True})
     assert anew.explained == anew.windows
+
+
+def test_a_network_with_its_own_preprocessing_is_refused(tomogram, tmp_path):
+    loaded = LoadedModel(nn.Conv3d(1, 2, 3), "nnunet:folder")
+    object.__setattr__(loaded, "preparation", object())  # any one; none of it is run
+    with pytest.raises(InputError, match=r"own preprocessing.*preprocess=False"):
+        explain_large(tomogram, tmp_path / "maps", loaded, LargeSettings(window=(8, 8, 8)))
+    assert not (tmp_path / "maps").exists()
 
 
 def test_the_same_volume_under_another_time_is_the_same(run, tomogram):

@@ -1,5 +1,6 @@
 """Models by address: every kind that opens, and the words for every kind that does not."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -190,3 +191,39 @@ def test_what_a_path_is_in_place_of_a_file_is_said(tmp_path, address):
     path.unlink()
     os.mkfifo(path)
     assert f"'{path}' is no regular file but a pipe" in said()
+
+
+def test_a_whole_model_as_weights_finds_its_class_beside_the_factory(tmp_path, monkeypatch):
+    code = "from torch import nn\n\n\nclass Tiny(nn.Sequential):\n    def __init__(self):\n"
+    code += "        super().__init__(nn.Conv3d(1, 2, 3))\n"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "tiny_of_this_test.py").write_text(code)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "code")
+        module = importlib.import_module("tiny_of_this_test")
+        trained = module.Tiny()
+        torch.save(trained, tmp_path / "whole.pt")
+    monkeypatch.delitem(sys.modules, "tiny_of_this_test")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    spec = "code/tiny_of_this_test.py:Tiny"
+    with pytest.raises(ModelError, match="--trust"):
+        load_model(spec, weights="whole.pt")
+    loaded = load_model(spec, weights="whole.pt", trust=True)
+    torch.testing.assert_close(loaded.module.state_dict(), trained.state_dict())
+    assert sys.path == before
+    sys.modules.pop("tiny_of_this_test")
+    with pytest.raises(
+        ModelError, match=r"needs a class that cannot be imported.*state dict alone"
+    ):
+        load_model("torch.nn:Identity", weights="whole.pt", trust=True)
+
+
+def test_a_trained_nnunet_without_its_prefix_is_known(tmp_path):
+    folder = tmp_path / "Dataset1" / "Trainer__Plans__3d"
+    folder.mkdir(parents=True)
+    (folder / "plans.json").write_text("{}")
+    for given in (folder, folder.parent):
+        with pytest.raises(ModelError) as error:
+            load_model(str(given))
+        assert f"Did you mean nnunet:{folder}?" in str(error.value)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._rounding import without_noise
+from respondcam._words import percent
 from respondcam.errors import InputError
 
 _MOST_LINES = 20  # of an account that is printed
@@ -129,6 +130,6 @@ class PrecisionError:
         other = "; float32 predicts another class" if self.other_class else ""
         return (
             f"the network up to the layer ran in bfloat16; on the first input that moved the score "
-            f"by {self.score:.3g} ({100 * self.relative_score:.2g} %) and the map by "
-            f"{100 * self.map:.2g} %{other}"
+            f"by {self.score:.3g} ({percent(self.relative_score)}) and the map by "
+            f"{percent(self.map)}{other}"
         )

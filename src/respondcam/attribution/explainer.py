@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from respondcam.attribution.account import PrecisionError
+from respondcam.attribution.bad_weights import blaming_weights
 from respondcam.attribution.baseline import Baseline
 from respondcam.attribution.explanation import Explanation
 from respondcam.attribution.inputs import Inputs, as_tensors, check_trainable, first_volume
@@ -40,6 +41,15 @@ from respondcam.network.precision import Precision, trunk_precision
 from respondcam.network.survey import Survey, cached_survey
 
 LayerSpec = str | nn.Module
+
+# what is given in the place of a network -> what to do
+_REMEDIES = {
+    "ExportedProgram": "Give torch.export.unflatten(program)",
+    "LoadedModel": (
+        "Give its .module; if it has a .preparation, explain what that prepares with "
+        "respondcam.attribution.prepared.explain_prepared"
+    ),
+}
 
 
 class Explainer(ABC):
@@ -91,15 +101,9 @@ class Explainer(ABC):
         precision: Precision = "fp32",
     ) -> None:
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            exported = type(model).__name__ == "ExportedProgram"
-            remedy = (
-                "Give torch.export.unflatten(program)"
-                if exported
-                else "Build the network first, then give the object"
-            )
-            raise InputError(
-                f"The model must be a torch.nn.Module, not {type(model).__name__}. {remedy}."
-            )
+            kind = type(model).__name__
+            remedy = _REMEDIES.get(kind, "Build the network first, then give the object")
+            raise InputError(f"The model must be a torch.nn.Module, not {kind}. {remedy}.")
         if is_keras(model):
             raise ModelError(
                 "A Keras model hides its layers from PyTorch and takes channels last. Give "
@@ -159,6 +163,7 @@ class Explainer(ABC):
         A method without gradients has its weights in their place.
         """
 
+    @blaming_weights
     def __call__(
         self, inputs: Inputs, target: Any = "predicted", *, create_graph: bool = False
     ) -> Explanation | tuple[Explanation, ...]:

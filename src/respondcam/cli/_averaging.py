@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from respondcam import __version__
+from respondcam._differences import differences
 from respondcam._files import read_json, slug, whole_file
+from respondcam._rounding import without_noise
 from respondcam.attribution import Explanation
 from respondcam.attribution.naming import check_names
 from respondcam.attribution.targets.words import parse_target
@@ -66,6 +68,7 @@ def run(
     box: int | None,
     limit: int | None,
     out: Path,
+    overwrite: bool = False,
 ) -> Averaged:
     """Explain the particles, turn the maps back, and write their averages.
 
@@ -76,6 +79,12 @@ def run(
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}. Give at least one particle.")
+    if star.is_dir():
+        there = sorted(star.glob("*.star"))
+        raise InputError(
+            f"{str(star)!r} is a folder. Give the STAR file in it"
+            f"{f', such as {there[0]}' if there else ''}."
+        )
     particles = read_particles(star)
     chosen = _class(particles, class_name)
     goal = _target(settings.target, chosen, loaded)
@@ -86,7 +95,8 @@ def run(
         particles, files, only=chosen, box=box, prepare=NORMALIZATIONS[settings.normalize]
     )
     identity = _identity(star, chosen, loaded, settings, box, limit)
-    _check_free(out / f"{slug(chosen)}.json", identity)
+    if not overwrite:
+        _check_free(out / f"{slug(chosen)}.json", identity)
     new = prepare_folder(out)
     try:
         with noted() as notes, _progress(min(count, limit or count)) as step:
@@ -211,8 +221,7 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
         return
     record = made.record
     score, baseline, mapped, gap = (
-        f"{number(record[part]['mean'])} ± {number(record[part]['std'])}"
-        for part in ("score", "baseline", "map_sum", "gap")
+        f"{number(found['mean'])} ± {number(found['std'])}" for found in _in_sum(record)
     )
     say(
         f"{record['particles']} particles of class {record['class']}: score {score} = baseline "
@@ -227,6 +236,23 @@ def report(made: Averaged, notes: Sequence[str], *, as_json: bool) -> None:
         else []
     )
     print_notes([*notes, *made.notes, *few], {})
+
+
+def _in_sum(record: dict[str, Any]) -> list[dict[str, float]]:
+    """Means and deviations of score, baseline, map and gap; a gap of rounding is none.
+
+    Examples
+    --------
+    >>> record = {part: {"mean": 2.0, "std": 0.5} for part in ("score", "map_sum")}
+    >>> record |= {"baseline": {"mean": 0.0, "std": 0.0}, "gap": {"mean": -3e-7, "std": 2e-7}}
+    >>> _in_sum(record)[-1]
+    {'mean': 0.0, 'std': 0.0}
+    """
+    score, baseline, mapped, gap = (
+        record[part] for part in ("score", "baseline", "map_sum", "gap")
+    )
+    part = score["mean"] - baseline["mean"]
+    return [score, baseline, mapped, {name: without_noise(gap[name], part) for name in gap}]
 
 
 def _identity(
@@ -257,10 +283,12 @@ def _check_free(record: Path, identity: dict[str, Any]) -> None:
         there = read_json(record)["run"]
     except (OSError, ValueError, KeyError, TypeError):
         there = None
-    if there != json.loads(json.dumps(identity)):  # lists and tuples are one in JSON
+    now = json.loads(json.dumps(identity))  # lists and tuples are one in JSON
+    if there != now:
+        apart = f" ({'; '.join(differences(there, now))})" if isinstance(there, dict) else ""
         raise InputError(
-            f"{str(record)!r} exists already and comes from another run. Give another folder with "
-            f"--out, or delete it and the files of that name."
+            f"{str(record)!r} exists already and comes from another run{apart}. Give another "
+            f"folder with --out, or allow it to be replaced with --overwrite."
         )
 
 

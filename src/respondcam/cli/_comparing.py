@@ -26,6 +26,7 @@ from respondcam.cli._explaining import (
     open_model,
     output_part,
     read_inputs,
+    refuse_preparation,
     sha256_of,
 )
 from respondcam.cli._inputs import Source
@@ -184,11 +185,7 @@ def open_comparison(
     backgrounds = find_masks(asked.background, sources, "--background")
     spec, weights, arguments, device, trust = network
     loaded, notes = open_model(spec, weights, arguments, device, trust=trust, classes=asked.classes)
-    if loaded.preparation is not None:
-        raise InputError(
-            f"{loaded.spec} comes with its own preprocessing, which compare does not run. Switch "
-            f"it off with --model-arg preprocess=false, and give volumes that are preprocessed."
-        )
+    refuse_preparation(loaded, "compare")
     explainers = {name: make_explainer(loaded, one) for name, one in settings.items()}
     if asked.controls:
         explainers["channel-sum"] = _channel_sum(loaded, asked)

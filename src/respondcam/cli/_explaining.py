@@ -173,6 +173,26 @@ def open_model(
     return loaded, notes
 
 
+def refuse_preparation(loaded: LoadedModel, what: str) -> None:
+    """Refuse a network that comes with its own preprocessing where that is not run.
+
+    Parameters
+    ----------
+    what
+        The command or option that does not run it.
+
+    Raises
+    ------
+    InputError
+        If the network has one: it would be given a volume as it never saw any.
+    """
+    if loaded.preparation is not None:
+        raise InputError(
+            f"{loaded.spec} comes with its own preprocessing, which {what} does not run. Switch "
+            f"it off with --model-arg preprocess=false, and give volumes that are preprocessed."
+        )
+
+
 def class_list(text: str | None) -> tuple[str, ...]:
     """Names of classes that were typed.
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from respondcam._files import expanded
+from respondcam._words import counted
 from respondcam.attribution.targets.words import parse_target
 from respondcam.cli._batch import Batch, run_batch
-from respondcam.cli._explaining import AXES, noted, open_model
+from respondcam.cli._explaining import AXES, noted, open_model, refuse_preparation
 from respondcam.cli._inputs import Source, left_out
 from respondcam.cli._interrupting import Interrupted
 from respondcam.cli._large_figures import draw_sections
@@ -47,13 +48,13 @@ class Asked:
     scheduler: str | None = None
     dry_run: bool = False
     verify: bool = False
-    export: str | None = None
+    export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.window is not None:
             return
         for name, value in vars(self).items():
-            if value not in (None, False):
+            if value not in (None, False, ()):
                 option = name.replace("_", "-")
                 raise InputError(
                     f"--{option} goes with --window, which explains a volume window by window. "
@@ -114,8 +115,8 @@ def explain_windows(
     layers = tuple(common["layers"])
     if len(layers) > 1:
         raise InputError("Windows are explained at one layer. Give --layer once.")
-    if asked.export is not None:
-        choice(asked.export, ("mrc", "nii.gz"), "--export")
+    for kind in asked.export:
+        choice(kind, ("mrc", "nii.gz"), "--export")
     if common["align"] != "layout":
         raise InputError("--align measured differs from window to window. Use --align layout.")
     if common["channels"]:
@@ -130,16 +131,13 @@ def explain_windows(
         trust=network.trust,
         classes=network.classes,
     )
+    refuse_preparation(loaded, "--window")
     notes += left_out(files, sources)
     settings = _settings(asked, common, layers, loaded)
-    if settings.target == "predicted":
-        notes.append(
-            "each window explains the class that it predicts itself, so the map can mix classes; "
-            "--target names one"
-        )
     if asked.dry_run:
         batch = run_batch(sources, lambda one: _estimate(one, out, loaded, settings))
-        _report_estimates(batch, notes, as_json=as_json)
+        mixed = [_MIXED] if settings.target == "predicted" and batch.done else []
+        _report_estimates(batch, [*notes, *mixed], as_json=as_json)
         batch.leave()
         return
     done = _run(sources, network, loaded, asked, settings, out, overwrite=overwrite, quiet=quiet)
@@ -157,9 +155,10 @@ def _settings(
             f"--target is {target!r}, a mask of the whole volume. With --window give a class, or a "
             f"place within each window such as box:Z,Y,X-Z,Y,X@3."
         )
-    numbers = (asked.batch, asked.workers, asked.threads)
-    if any(number is not None and number < 1 for number in numbers):
-        raise InputError("--batch, --workers and --threads are numbers from 1 on.")
+    for option in ("batch", "workers", "threads"):
+        given = getattr(asked, option)
+        if given is not None and given < 1:
+            raise InputError(f"--{option} is {given}. Accepted: numbers from 1 on.")
     threads = asked.threads
     if threads is None and asked.workers:
         threads = max(1, _cores() // asked.workers)
@@ -274,15 +273,22 @@ def _report_estimates(batch: Batch[Estimate], notes: list[str], *, as_json: bool
     print_notes(list(dict.fromkeys(notes)), {})
 
 
+_MIXED = (
+    "each window explains the class that it predicts itself, so the map can mix classes; --target "
+    "names one"
+)
+
+
 def _notes_on(one: Outcome, settings: LargeSettings) -> list[str]:
     """What `explain` says of whole volumes, as far as it holds for windows."""
     gap = one.relative_gap
     notes = [
         on_choice(one.layer, one.layer_reason) if one.layer_reason else "",
         *one.notes,
-        on_grid(one.layer, one.grid),
+        on_grid(one.layer, one.grid, "window"),
         "" if gap is None else on_open_part(settings.method, one.layer, gap),
         on_intensities(one.intensities, settings.normalize, "window in the middle"),
+        _MIXED if settings.target == "predicted" else "",
     ]
     return [note for note in notes if note]
 
@@ -308,20 +314,12 @@ def _report(
         gap = "unknown" if one.relative_gap is None else percent(one.relative_gap)
         rate = f", {one.windows_per_second:.1f} windows/s" if one.explained else ""
         screen.print(
-            f"{source.label}: {one.windows} windows at layer {one.layer}, {one.explained} "
-            f"explained now{rate}; mean gap of their accounts {gap}",
+            f"{source.label}: {counted(one.windows, 'window')} at layer {one.layer}, "
+            f"{one.explained} explained now{rate}; mean gap of their accounts {gap}",
             markup=False,
         )
-        for label, found in zip(one.labels[:_MOST], one.highest, strict=False):
-            if found is None:
-                continue
-            score, middle = found
-            place = ", ".join(map(str, middle))
-            screen.print(
-                f"  {label}: highest score {number(score)}, in the window around voxel {place} "
-                f"(z, y, x)",
-                markup=False,
-            )
+        for line in _highest(one):
+            screen.print(f"  {line}", markup=False)
         for path in (one.store, *one.exported, *one.figures):
             screen.print(f"  {out / path.name}", markup=False, soft_wrap=True)
         if not one.exported:
@@ -329,6 +327,30 @@ def _report(
                 "  The image opens in napari; for other programs give --export mrc or nii.gz."
             )
     print_notes(notes, said)
+
+
+def _highest(one: Outcome) -> list[str]:
+    """Where each class has its highest score, the highest first."""
+    found = [
+        (score, label, which, ", ".join(map(str, middle)))
+        for label, which, (score, middle) in (
+            (label, which, highest)
+            for label, which, highest in zip(
+                one.labels, one.highest_class, one.highest, strict=True
+            )
+            if highest is not None
+        )
+    ]
+    found.sort(key=lambda each: -each[0])
+    lines = [
+        f"{label}: highest score {number(score)}{f' of {which}' if which else ''}, in the window "
+        f"around voxel {place} (z, y, x)"
+        for score, label, which, place in found[:_MOST]
+    ]
+    more = len(found) - _MOST
+    return lines + [
+        f"and {more} more {'class' if more == 1 else 'classes'} with lower scores, in the OME-Zarr"
+    ] * (more > 0)
 
 
 def _failed(batch: Batch[Any]) -> list[dict[str, str]]:

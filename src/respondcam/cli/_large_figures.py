@@ -14,6 +14,7 @@ from respondcam.large.job import Job
 from respondcam.show import save_figure
 from respondcam.show.caption import Caption
 from respondcam.show.slices import slice_montage
+from respondcam.show.theme import format_score
 from respondcam.volume import Volume
 from respondcam.volume.lazy import LazyVolume
 
@@ -22,7 +23,9 @@ _SEARCHED = 1 << 24  # voxels of the level in which the highest value is looked 
 _LONGEST = 2048  # voxels along an edge of a picture
 
 
-def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[Path]:
+def draw_sections(
+    job: Job, levels: Sequence[Any], volume: LazyVolume, order: Sequence[int] = ()
+) -> list[Path]:
     """Write ``NAME.METHOD.LAYER.CLASS.section.png``: z-sections through the highest values.
 
     Parameters
@@ -33,6 +36,8 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
         Its maps (target, z, y, x), finest first.
     volume
         What was explained, still on disk; a section of it is read.
+    order
+        Of the targets, of which the first six are drawn; their own without one.
     """
     typed = job.settings.target_name
     asked = slug(str(job.settings.target) if typed is None else typed)
@@ -40,24 +45,26 @@ def draw_sections(job: Job, levels: Sequence[Any], volume: LazyVolume) -> list[P
     names = distinct([slug(label.removesuffix(" (predicted)")) for label in job.labels])
     paths: list[Path] = []
     thinned = _thinned(volume.space.shape)
-    for target, name in enumerate(names[:_MOST]):
+    for target in (order or range(len(names)))[:_MOST]:
+        name = names[target]
         path = job.store.with_name(f"{stem}.{name}.section.png")
         z, what = z_of(levels, target)
         last = volume.space.shape[0] - 1
+        over = np.asarray(levels[0][target, z : z + 1])
+        value = _value_of(over, what)
         caption = Caption(
             source=job.source.name,
             target=job.labels[target],
             method=job.settings.method,
             layer=job.layer,
             notes=(
-                f"section {z} of 0 to {last} along z, with the {what} value of the map",
+                f"section {z} of 0 to {last} along z, with the {what} value of the map, {value}",
                 *[f"1 of {thinned} voxels along y and x is drawn, and places count these"]
                 * (thinned > 1),
             ),
             adds_up=not METHODS[job.settings.method].note,
         )
         below = volume.read((z, 0, 0), (z + 1, *volume.space.shape[1:]))
-        over = np.asarray(levels[0][target, z : z + 1])
         image = _section(volume.space, np.nan_to_num(below, posinf=0.0, neginf=0.0), z)
         map = _section(volume.space, over, z)
         figure = slice_montage(image, map, count=1, first=z, caption=caption)
@@ -85,6 +92,20 @@ def z_of(levels: Sequence[Any], target: int) -> tuple[int, str]:
     step = levels[0].shape[1] / small.shape[1]
     z = min(int((found + 0.5) * step), levels[0].shape[1] - 1)
     return z, "lowest" if lowest else "highest"
+
+
+def _value_of(section: np.ndarray, what: str) -> str:
+    """The value that a section was chosen for, and whether others in it are stronger.
+
+    Examples
+    --------
+    >>> _value_of(np.array([0.25, -0.5]), "highest"), _value_of(np.array([0.25, -0.1]), "highest")
+    ('+0.250, and stronger ones below zero', '+0.250')
+    """
+    high, low = float(section.max()), float(section.min())
+    value = format_score(low if what == "lowest" else high, digits=3, sign=True)
+    stronger = what == "highest" and -low > high
+    return f"{value}, and stronger ones below zero" if stronger else value
 
 
 def _section(space: Volume, voxels: np.ndarray, z: int) -> Volume:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from respondcam._words import percent as percent
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -149,21 +151,3 @@ def number(value: float) -> str:
     ('12.35', '-', '1.2e-09')
     """
     return f"{value:.4g}" if math.isfinite(value) else "-"
-
-
-def percent(value: float) -> str:
-    """Write a share for a table.
-
-    Examples
-    --------
-    >>> percent(0.0123), percent(float("nan")), percent(2e-8)
-    ('1.2 %', '-', '0 %')
-    >>> percent(0.9957), percent(1.0)
-    ('99.57 %', '100 %')
-    """
-    if not math.isfinite(value):
-        return "-"
-    if abs(value) < 5e-6:
-        return "0 %"
-    digits = 4 if abs(value) > 0.99 else 3 if abs(value) > 0.1 else 2
-    return f"{100 * value:.{digits}g} %"

@@ -92,8 +92,13 @@ def on_choice(layer: str, reason: str) -> str:
     return f"layer {layer} was chosen: {reason}"
 
 
-def on_grid(layer: str, shape: tuple[int, ...]) -> str:
+def on_grid(layer: str, shape: tuple[int, ...], what: str = "volume") -> str:
     """Say that a layer has too few voxels to show a place, if it has.
+
+    Parameters
+    ----------
+    what
+        Is laid out in these voxels: the volume, or each window of it.
 
     Examples
     --------
@@ -106,15 +111,16 @@ def on_grid(layer: str, shape: tuple[int, ...]) -> str:
     """
     if prod(shape) > _COARSE:
         return ""
+    each = "" if what == "volume" else f" for each {what}"
     if prod(shape) == 1:
         return (
-            f"layer {layer} has a single voxel: its map tells no place at all; `respondcam layers` "
-            f"lists finer ones"
+            f"layer {layer} has a single voxel{each}: its map tells no place at all; `respondcam "
+            f"layers` lists finer ones"
         )
     size = " x ".join(map(str, shape))
     return (
-        f"layer {layer} has only {size} voxels: its map tells one side of the volume from the "
-        f"other and no more; `respondcam layers` lists finer ones"
+        f"layer {layer} has only {size} voxels{each}: its map tells one side of the {what} from "
+        f"the other and no more; `respondcam layers` lists finer ones"
     )
 
 
@@ -130,9 +136,11 @@ def _on_account(explanation: Explanation, target: int) -> list[str]:
     score, baseline = float(account.score[0, target]), float(account.baseline[0, target])
     little = abs(score - baseline) < _LITTLE * abs(baseline)
     if little and method in ("respond", "integrated-respond"):
+        # what comes around the layer is of the image too, and in the baseline
+        rest = "comes through the layer" if explanation.bypassed else "the image adds"
         notes.append(
             f"nearly all of the score is baseline, which the network gives also when layer "
-            f"{explanation.layer} is zero: the map explains only the little that the image adds"
+            f"{explanation.layer} is zero: the map explains only the little that {rest}"
         )
     return [note for note in notes if note]
 
@@ -184,6 +192,9 @@ def on_intensities(extremes: tuple[float, float], normalize: str, what: str = "v
     >>> print(on_intensities((0.0, 4096.0), "none"))
     intensities from 0 to 4096 went in as they are; give --normalize if the network was trained on
     others
+    >>> print(on_intensities((0.0, 4096.0), "none", "middle of the volume"))
+    intensities from 0 to 4096 (in the middle of the volume) went in as they are; give --normalize
+    if the network was trained on others
     """
     low, high = extremes
     if low == high:
@@ -192,5 +203,6 @@ def on_intensities(extremes: tuple[float, float], normalize: str, what: str = "v
         )
     if normalize != "none" or max(-low, high) <= _LARGE:
         return ""
-    told = f"intensities from {low:.6g} to {high:.6g} went in as they are"
+    whose = "" if what == "volume" else f" (in the {what})"
+    told = f"intensities from {low:.6g} to {high:.6g}{whose} went in as they are"
     return f"{told}; give --normalize if the network was trained on others"

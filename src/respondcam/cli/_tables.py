@@ -114,8 +114,20 @@ def channel_tables(done: "Sequence[tuple[Source, list[OneMap]]]") -> None:
         for row, name in enumerate((*record["names"], "gap")):
             figures = [number(column[row]) for column in columns]
             rows.append([source.label, one.record["target"]["name"], name, *figures])
+    for source, one in found:
+        name = f"{source.label}, {one.record['target']['name']}: " if len(found) > 1 else ""
+        print_plain(f"{name}{_through_channels(one.record['channels'])}")
     print_fitting(("file", "class", "channel", *titles), rows, left=3)
     print_plain(f"In units of the score; {'; '.join(_PARTS[title] for title in titles)}.")
+
+
+def _through_channels(record: Mapping[str, Any]) -> str:
+    """What the numbers of each account add up to, with the gap."""
+    through = record["score"] - record["baseline"]
+    return (
+        f"score {number(record['score'])} = baseline {number(record['baseline'])} + "
+        f"{number(through)} through the channels"
+    )
 
 
 _PARTS = {

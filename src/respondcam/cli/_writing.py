@@ -134,7 +134,7 @@ def write_explained(
     They are written aside first and then renamed, so that a source that fails leaves nothing.
     Results of the very same run (same volume, network and settings) are written again; any other
     file in the way stays, unless `overwrite`. `limit` is the value of the strongest colours in the
-    figures.
+    figures, and on the page that is made from the records.
 
     Raises
     ------
@@ -150,8 +150,9 @@ def write_explained(
             files = _names(folder / stem, explained.source.suffix)
             _check_free(files, record, overwrite=overwrite)
             record["files"] = {what: path.name for what, path in files.items()}
-            record |= {"together": together, "limit": limit}
-            _write(aside, files, explained, explanation, target, record, limit)
+            strongest = _strongest(explanation) if limit == "shared" else limit
+            record |= {"together": together, "limit": limit, "limit_value": strongest}
+            _write(aside, files, explained, explanation, target, record)
             made.append(OneMap(record, files))
         for one in made:
             for path in one.files.values():
@@ -413,7 +414,6 @@ def _write(
     explanation: Explanation,
     target: int,
     record: Mapping[str, Any],
-    limit: Limit,
 ) -> None:
     for resolution in get_args(Resolution):
         keep = record["settings"]["keep"]
@@ -424,7 +424,7 @@ def _write(
         target=target,
         image=explained.volume,
         box=box_asked_for(record["settings"]["target"]),
-        limit=_strongest(explanation) if limit == "shared" else limit,
+        limit=record["limit_value"],
     )
     save_figure(figure, aside / files["figure"].name)
     (aside / files["record"].name).write_text(to_json(record) + "\n", encoding="utf-8")

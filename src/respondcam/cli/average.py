@@ -73,6 +73,14 @@ def average(
     ] = None,
     normalize: NormalizeOption = "none",
     out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-average"),
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace results of other runs in that folder.",
+            rich_help_panel=RUNS,
+        ),
+    ] = False,
     output: OutputOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = "auto",
@@ -108,7 +116,14 @@ def average(
             f"own preprocessing. Switch that off with --model-arg preprocess=false."
         )
     made = _averaging.run(
-        star, loaded, settings, class_name=class_name, box=box, limit=limit, out=out
+        star,
+        loaded,
+        settings,
+        class_name=class_name,
+        box=box,
+        limit=limit,
+        out=out,
+        overwrite=overwrite,
     )
     if not quiet or as_json:
         _averaging.report(made, [*notes, *advice(loaded, settings)], as_json=as_json)

@@ -220,10 +220,10 @@ def explain(
         ),
     ] = False,
     export: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="mrc|nii.gz",
-            help="Also write the whole map in this format.",
+            help="Also write the whole map in this format; may be repeated.",
             rich_help_panel=WINDOWS,
         ),
     ] = None,
@@ -231,8 +231,8 @@ def explain(
         str | None,
         typer.Option(
             metavar="shared|VALUE",
-            help="Value of the strongest colours in the figures: one for all classes of a volume, "
-            "or a number. Each map's own unless given.",
+            help="Value of the strongest colours in figures and on pages: one for all classes of a "
+            "volume, or a number. Each map's own unless given.",
             rich_help_panel=FIGURES,
         ),
     ] = None,
@@ -301,7 +301,16 @@ def explain(
     from respondcam.cli import _large
 
     asked = _large.Asked(
-        window, overlap, stitch, batch, workers, threads, scheduler, dry_run, verify, export
+        window,
+        overlap,
+        stitch,
+        batch,
+        workers,
+        threads,
+        scheduler,
+        dry_run,
+        verify,
+        tuple(export or ()),
     )
     if window is not None:
         if with_report:

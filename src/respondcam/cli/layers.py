@@ -76,6 +76,7 @@ def layers(
     with noted() as more, _asking(shape):
         table = inspect(loaded.module, example.to(where))
     every = len(table)
+    matched = any(_listed(row.name, depth, name) for row in table)
     table = replace(table, rows=tuple(r for r in table if r.chosen or _listed(r.name, depth, name)))
     if as_json:
         rows = [vars(row) for row in table.rows]
@@ -83,7 +84,8 @@ def layers(
         return
     layer_table(table)
     if len(table) < every:
-        print_plain(f"{len(table)} of {every} layers are listed.")
+        none = "" if matched else f"No layer is like {name!r}; the chosen one is always listed. "
+        print_plain(f"{none}{len(table)} of {every} layers are listed.")
     print_notes([*notes, *more], {})
 
 
@@ -140,17 +142,23 @@ def _sizes(shape: str) -> list[str]:
 
 @contextmanager
 def _asking(shape: str | None) -> Generator[None, None, None]:
-    """Where a network does not run on three numbers, ask whether the channel was forgotten.
+    """Where a network does not run on three or five numbers, ask what else they can be.
 
-    Three can be meant as C,Y,X, so that only a failure tells.
+    Three can be meant as C,Y,X, where the channel was forgotten, and five can have the batch before
+    them, so that only a failure tells.
     """
     from respondcam.errors import InputError, ModelError
 
     try:
         yield
     except InputError as error:
-        if shape is None or len(sizes := _sizes(shape)) != 3:
+        if shape is None or len(sizes := _sizes(shape)) not in (3, 5):
             raise
+        if len(sizes) == 5:
+            raise ModelError(
+                f"--shape is C,Z,Y,X, without the batch; did you mean {','.join(sizes[1:])}? As "
+                f"channels and four axes the network does not take {','.join(sizes)}: {error}"
+            ) from error
         voxels = ",".join(sizes)
         raise ModelError(
             f"--shape is C,Z,Y,X; did you mean 1,{voxels}? As C,Y,X the network does not take "

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from respondcam._rounding import without_noise
+from respondcam._words import percent
 from respondcam.errors import InputError
 from respondcam.evidence.intervals import Interval, bootstrap
 
@@ -197,7 +198,7 @@ def _spread(values: Sequence[float]) -> Spread:
 def _gap_in_words(gap: float) -> str:
     if math.isnan(gap):
         return "The images contributed nothing to the scores, so there is nothing to explain."
-    share = f"{100 * without_noise(gap, 1.0):.2g} %"
+    share = percent(without_noise(gap, 1.0))
     if gap <= _LITTLE_OPEN:
         return f"The maps explain what the images contributed to the scores (open: {share})."
     if gap <= _MUCH_OPEN:

@@ -187,7 +187,8 @@ def controls_in_words(rows: Sequence[Compared]) -> str:
     """By which measures a control is ahead of the first method; empty without controls.
 
     A method that such a map outdoes has shown nothing by that measure, however good its figure is.
-    What a control reaches by construction is not counted.
+    What a control reaches by construction is not counted, nor a lead that is clear and next to
+    nothing; where the table has such a lead, the words name it.
 
     Examples
     --------
@@ -198,31 +199,50 @@ def controls_in_words(rows: Sequence[Compared]) -> str:
     """
     asked = [row for row in rows if row.method in CONTROLS and row.difference is not None]
     asked = [row for row in asked if METRICS[row.metric].better]
+    uncounted = _uncounted(asked)
     asked = [row for row in asked if (row.method, row.metric) not in _BY_CONSTRUCTION]
     if not asked:
-        return ""
+        return uncounted.strip()
     first, total = rows[0], len({row.metric for row in asked})
     layer = layer_named(first.layer)
     ahead = [row for row in asked if _is_ahead(row)]
     if not ahead:
         measures = "the one measure" if total == 1 else f"any of {total} measures"
-        return f"No control is ahead of {first.method} at {layer} by {measures}."
+        return f"No control is ahead of {first.method} at {layer} by {measures}.{uncounted}"
     titles: dict[str, list[str]] = {}
     for row in ahead:
-        several = any(one.method == row.method and one.layer != row.layer for one in asked)
-        name = f"{row.method} at {layer_named(row.layer)}" if several else row.method
         star = " *" if is_clear(row) else ""
-        titles.setdefault(name, []).append(METRICS[row.metric].title + star)
+        titles.setdefault(_named(row, asked), []).append(METRICS[row.metric].title + star)
     told = "; ".join(f"{name} by {', '.join(found)}" for name, found in titles.items())
     told += " (* clearly)" if "*" in told else ""
     count = len({row.metric for row in ahead})
     return (
         f"Controls are ahead of {first.method} at {layer} by {count} of "
-        f"{counted(total, 'measure')}: {told}."
+        f"{counted(total, 'measure')}: {told}.{uncounted}"
     )
 
 
-_BY_CONSTRUCTION = {("uniform", "drop")}  # a mask of ones keeps the whole image
+_BY_CONSTRUCTION = {("uniform", "drop"): "its map of ones keeps the whole image"}
+
+
+def _uncounted(asked: Sequence[Compared]) -> str:
+    """The leads of controls that the table shows and that are not counted, and why."""
+    told: list[str] = []
+    for row in asked:
+        if not (is_clear(row) and _gain(row) > 0):
+            continue
+        why = _BY_CONSTRUCTION.get((row.method, row.metric))
+        if why is None and not _is_ahead(row):
+            why = "less than a hundredth of the figure"
+        if why is not None:
+            told.append(f"{_named(row, asked)} by {METRICS[row.metric].title} ({why})")
+    return f" Not counted: {', '.join(told)}." if told else ""
+
+
+def _named(row: Compared, asked: Sequence[Compared]) -> str:
+    """A control, with its layer where it was looked at at several."""
+    several = any(one.method == row.method and one.layer != row.layer for one in asked)
+    return f"{row.method} at {layer_named(row.layer)}" if several else row.method
 
 
 def is_clear(row: Compared) -> bool:

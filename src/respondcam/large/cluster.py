@@ -8,6 +8,8 @@ write the same bytes.
 
 import contextlib
 import itertools
+import logging
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
@@ -50,7 +52,27 @@ def connected(scheduler: str | None, workers: int | None) -> Generator[Any, None
         distributed.LocalCluster(processes=True, memory_limit=0, **settings) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        yield client
+        client.run(_leave_interrupts_alone)
+        with _silent_when_interrupted():
+            yield client
+
+
+def _leave_interrupts_alone() -> None:
+    """What each worker of an own cluster does: a terminal's CTRL-C goes to all, and one answers."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    of_tasks = logging.getLogger("distributed.worker.state_machine")
+    of_tasks.addFilter(lambda record: "CancelledError" not in record.getMessage())
+
+
+@contextlib.contextmanager
+def _silent_when_interrupted() -> Generator[None, None, None]:
+    """Keep Dask from telling of every worker that it ends because it was asked to."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        raise
 
 
 def run_on(

@@ -97,6 +97,11 @@ def prepared(
         raise InputError("Accepted: a batch of at least 1 window, chunks of at least 8 voxels.")
     name = stem(source) if name is None else name
     loaded, address = _load(model)
+    if loaded.preparation is not None:
+        raise InputError(
+            f"{loaded.spec} comes with its own preprocessing, which is not run window by window. "
+            f"Load it with preprocess=False, and give volumes that are preprocessed."
+        )
     new = not folder.exists()
     make_folder(folder)
     scratch = folder / f"{name}.{_short_digest(settings, address)}.unpacked"

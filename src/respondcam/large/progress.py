@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from respondcam._words import percent
 from respondcam.large.job import Done, Task
 
 
@@ -82,7 +83,7 @@ class Progress:
         if self.windows_done and left_over:
             parts += [f"{self.windows_per_second:.1f} windows/s", f"{clock(left)} left"]
         if self.relative_gap is not None:
-            parts.append(f"gap {100 * self.relative_gap:.2g} %")
+            parts.append(f"gap {percent(self.relative_gap)}")
         return f"{self.name}: {', '.join(parts)}"
 
 

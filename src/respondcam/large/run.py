@@ -1,5 +1,6 @@
 """A run over one volume, from its files to its store: carried out, or continued."""
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from respondcam._words import counted
+from respondcam.attribution.naming import with_names
 from respondcam.errors import InputError
 from respondcam.large.cluster import run_on
 from respondcam.large.engine import repeatable
@@ -22,8 +25,9 @@ from respondcam.network.sources import LoadedModel
 from respondcam.volume.lazy import LazyVolume
 
 Say = Callable[[str], None]
-Draw = Callable[[Job, Sequence[Any], LazyVolume], list[Path]]
-"""Makes pictures of a run's maps: its job, the levels of the image, and what was explained."""
+Draw = Callable[[Job, Sequence[Any], LazyVolume, Sequence[int]], list[Path]]
+"""Makes pictures of a run's maps: its job, the levels of the image, what was explained, and the
+channels in the order of their highest score."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class Outcome:
     highest
         Of each channel, the highest score of a window and the voxel (z, y, x) of its middle;
         None where it is not known.
+    highest_class
+        Of each channel whose windows have a class of their own each, the class of that window;
+        empty for others.
     relative_gap
         Of the score accounts that are known, over all windows; None if none is.
     repaired
@@ -73,6 +80,7 @@ class Outcome:
     windows_per_second: float
     highest: tuple[tuple[float, tuple[int, int, int]] | None, ...]
     relative_gap: float | None
+    highest_class: tuple[str, ...] = ()
     repaired: tuple[str, ...] = ()
     exported: tuple[Path, ...] = ()
     figures: tuple[Path, ...] = ()
@@ -89,7 +97,7 @@ def explain_large(
     client: Any = None,
     verify: bool = False,
     overwrite: bool = False,
-    export_to: Export | None = None,
+    export_to: Export | Sequence[Export] | None = None,
     draw: Draw | None = None,
     say: Say | None = None,
 ) -> Outcome:
@@ -114,7 +122,7 @@ def explain_large(
     overwrite
         Begin anew whatever is there.
     export_to
-        Also write MRC or NIfTI files.
+        Also write MRC or NIfTI files, or both.
     draw
         Makes pictures when the image is there.
     say
@@ -137,15 +145,16 @@ def explain_large(
     125
     """
     say = say or (lambda line: None)
+    kinds = (export_to,) if isinstance(export_to, str) else tuple(dict.fromkeys(export_to or ()))
     with prepared(source, folder, model, settings, name=name, overwrite=overwrite) as run:
-        if export_to is not None:
-            check_export(export_to, run.volume.space)
+        for kind in kinds:
+            check_export(kind, run.volume.space)
         if client is not None and run.job.model is None:
             raise InputError(
                 "A cluster loads the network from its address. Give a ModelAddress instead of "
                 "the network itself."
             )
-        return _carry_out(run, client, verify=verify, export_to=export_to, draw=draw, say=say)
+        return _carry_out(run, client, verify=verify, export_to=kinds, draw=draw, say=say)
 
 
 def _carry_out(
@@ -153,7 +162,7 @@ def _carry_out(
     client: Any,
     *,
     verify: bool,
-    export_to: Export | None,
+    export_to: Sequence[Export],
     draw: Draw | None,
     say: Say,
 ) -> Outcome:
@@ -163,13 +172,16 @@ def _carry_out(
     repaired = tuple(store.damaged()) if verify else ()
     for one in repaired:
         say(f"{name}: {one} is damaged and done again")
+    if verify and not repaired:
+        say(f"{name}: what is there was read back, and nothing of it is damaged")
     tasks = list(schedule(store))
     if not tasks:
         say(f"{name}: everything is there already")
     keeper = TileKeeper(store)
     progress = _progress(store, tasks, say)
     if tasks and progress.windows < job.plan.window_count:
-        say(f"{name}: continued, {job.plan.window_count - progress.windows} windows are done")
+        there = job.plan.window_count - progress.windows
+        say(f"{name}: continued, {there} of {counted(job.plan.window_count, 'window')} are done")
 
     def report(task: Task, done: Done) -> None:
         if task.kind == "chunk":
@@ -183,18 +195,19 @@ def _carry_out(
         run_on(client, ((job, task) for task in tasks), lambda _, task, done: report(task, done))
     seconds, rate = progress.seconds, progress.windows_per_second
     store.drop_tiles()
-    figures = draw(job, store.levels, run.volume) if draw else []  # while unpacked input is there
+    highest = [store.highest(channel) for channel in range(len(job.labels))]
+    known = [-math.inf if found is None else found[0] for found in highest]
+    order = sorted(range(len(known)), key=lambda channel: -known[channel])
+    # while unpacked input is there
+    figures = draw(job, store.levels, run.volume, order) if draw else []
     shutil.rmtree(job.scratch, ignore_errors=True)
     if tasks:
         say(progress.line())
     stem_of = job.store.with_name(job.store.name.removesuffix(".ome.zarr"))
     title = f"{job.settings.method}, layer {job.layer}"
-    space = run.volume.space
-    files = (
-        export(store.levels, job.labels, space, stem_of, export_to, title=title)
-        if export_to
-        else []
-    )
+    files: list[Path] = []
+    for kind in export_to:
+        files += export(store.levels, job.labels, run.volume.space, stem_of, kind, title=title)
     notes = list(run.seen.notes)
     if progress.empty:
         notes.append(f"{progress.empty} of the windows' maps are zero everywhere")
@@ -209,7 +222,13 @@ def _carry_out(
         explained=progress.windows_done,
         seconds=seconds,
         windows_per_second=rate,
-        highest=tuple(map(store.highest, range(len(job.labels)))),
+        highest=tuple(found and found[:2] for found in highest),
+        highest_class=tuple(
+            with_names(f"class {found[2]}", run.engine.class_names)
+            if found and found[2] >= 0 and label == "predicted"
+            else ""
+            for label, found in zip(job.labels, highest, strict=True)
+        ),
         relative_gap=store.relative_gap(),
         repaired=repaired,
         exported=tuple(files),

@@ -117,13 +117,15 @@ class Store:
             for k, c, n in zip(chunk, array.chunks[1:], array.shape[1:], strict=True)
         )
 
-    def highest(self, target: int) -> tuple[float, Index] | None:
-        """The highest score of a window, and the voxel in the middle of that window.
+    def highest(self, target: int) -> tuple[float, Index, int] | None:
+        """The highest score of a window, the voxel in the middle of that window, and its class.
 
-        For a store whose windows are all there; None where a chunk of them is damaged.
+        For a store whose windows are all there; None where a chunk of them is damaged. The class is
+        -1 where the target is none.
         """
         try:
             scores = np.asarray(self.per_window["scores"][target])
+            classes = np.asarray(self.per_window["class"][target])
         except Exception:  # codecs raise what they like
             return None
         if not np.isfinite(scores).any():
@@ -134,7 +136,7 @@ class Store:
             starts[int(k)] + size // 2
             for starts, k, size in zip(plan.starts, place, plan.window, strict=True)
         )
-        return float(scores[place]), (z, y, x)
+        return float(scores[place]), (z, y, x), int(classes[place])
 
     def relative_gap(self) -> float | None:
         """Mean gap of the accounts of all windows in shares of the mean contribution.

@@ -210,9 +210,10 @@ def _chosen_folds(folder: Path, options: NNUNetOptions) -> tuple[str, ...]:
     wanted = [part.strip() for one in given for part in str(one).split(",")]
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
+        several = f", or several as fold={','.join(names)}" if len(names) > 1 else ""
         raise ModelError(
             f"{str(folder)!r} has no fold {', '.join(missing) or 'of that name'}. There is "
-            f"{', '.join(names)}: fold={names[0]}, or several as fold={','.join(names)}."
+            f"{', '.join(names)}: fold={names[0]}{several}."
         )
     return tuple(dict.fromkeys(wanted))
 

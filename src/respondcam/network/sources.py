@@ -135,7 +135,8 @@ def load_model(
     if names and spec in BUILT_IN and spec.startswith("paper:"):
         arguments.setdefault("classes", len(names))
     module, class_names = _resolver(spec)(spec, arguments, trust)
-    read = None if weights is None else load_weights(module, weights, trust=trust)
+    with _code_of(spec) if trust else contextlib.nullcontext():
+        read = None if weights is None else load_weights(module, weights, trust=trust)
     return LoadedModel(module.eval(), spec, class_names or names, read, arguments)
 
 
@@ -192,9 +193,20 @@ def _resolver(spec: str) -> _Resolver:
 
 
 def _no_address(spec: str) -> ModelError:
+    if folder := _nnunet_folder(spec):
+        return ModelError(f"{spec!r} holds a trained nnU-Net. Did you mean nnunet:{folder}?")
     near = difflib.get_close_matches(spec, BUILT_IN, n=3, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return ModelError(f"{spec!r} is no address of a model. {hint}Accepted: {_ACCEPTED}.")
+
+
+def _nnunet_folder(spec: str) -> Path | None:
+    """The trained nnU-Net at a path that was given without its prefix."""
+    folder = expanded(spec)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        plans = [folder / "plans.json", *sorted(folder.glob("*/plans.json"))]
+        return next((one.parent for one in plans if one.is_file()), None)
+    return None
 
 
 def _unknown(spec: str, arguments: Mapping[str, Any], trust: bool) -> _Found:
@@ -296,6 +308,13 @@ def _split(spec: str) -> tuple[str, str]:
             f"after a colon: {name}:factory."
         )
     return name, factory
+
+
+def _code_of(spec: str) -> contextlib.AbstractContextManager[None]:
+    """Where a model that was pickled as a whole finds its classes: beside the network's code."""
+    if _resolver(spec) is _from_file:
+        return _importable_from(expanded(_split(spec)[0]).resolve().parent, first=False)
+    return _importable_from(Path.cwd(), first=False)
 
 
 @contextlib.contextmanager

@@ -137,6 +137,9 @@ class _Log:
             entry.output = (id(tensor), self.clock)
             return None
         started = tensor if tensor.requires_grad else tensor.detach().requires_grad_(True)
+        if tensor.requires_grad and tensor._is_view():
+            # what is written into a view leads around its node, to that of what it is a view of
+            started = tensor.clone()
         entry.output = (id(started), started._version)
         entry.node = node_of(started)
         self.alive.append(started)

@@ -269,6 +269,13 @@ def _read_pickle(path: Path, *, trust: bool) -> Any:
         raise _damaged(path, error) from error
     try:
         return _open_trusted(path)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"The weights file {str(path)!r} needs a class that cannot be imported "
+            f"({type(error).__name__}: {_first_line(error)}). Save the state dict alone "
+            f"(torch.save(model.state_dict(), path)), or put the file that defines the class "
+            f"beside that of --model."
+        ) from error
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -295,6 +302,10 @@ def _refused_names(path: Path, error: BaseException) -> str:
             if mark in line:
                 names = [line.split(mark, 1)[1].split()[0].rstrip(".,")]
     return f"it names {_shortened(names, 3)}" if names else "it is a pickle of another kind"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _damaged(path: Path, error: BaseException) -> ModelError:

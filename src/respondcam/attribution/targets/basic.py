@@ -237,6 +237,10 @@ def _instead(text: bool | str) -> str:
     return f" In Python this is respondcam.targets.{name}({', '.join(numbers)})."
 
 
+class NotFiniteError(TargetError):
+    """A score that is NaN or infinite."""
+
+
 def evaluate(target: Target, output: Any) -> Scores:
     """Apply a target to the score tensor and check what comes back.
 
@@ -247,7 +251,7 @@ def evaluate(target: Target, output: Any) -> Scores:
     """
     scores = _as_scores(target, output)
     if not bool(torch.isfinite(scores.values).all()):
-        raise TargetError(
+        raise NotFiniteError(
             "A score is NaN or infinite, so its gradient explains nothing. Check that the input "
             "has no voxels that are NaN (torch.isfinite(x).all()), its normalisation, and the "
             "model's weights and precision."

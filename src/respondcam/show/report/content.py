@@ -29,6 +29,8 @@ class ReportMap:
         What a reader should know, one line each.
     adds_up
         Whether the map's sum is meant to follow the score.
+    limit
+        Value of the strongest colours; None for the map's largest absolute value.
     """
 
     volume: Volume
@@ -40,6 +42,7 @@ class ReportMap:
     why_empty: str = ""
     notes: tuple[str, ...] = ()
     adds_up: bool = True
+    limit: float | None = None
 
     def caption(self, source: str) -> Caption:
         """What stands above the map's figure or layer, with the name of the image."""

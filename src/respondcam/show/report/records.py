@@ -263,7 +263,17 @@ def read_map(path: Path, record: Mapping[str, Any], unit: Unit) -> ReportMap:
         account=AccountLine(*map_floats(parts)) if whole else None,
         notes=tuple(str(note) for note in record.get("notes", ())),
         adds_up=adds_up,
+        limit=_limit(record.get("limit_value")),
     )
+
+
+_LARGEST = 1e300  # a whole number beyond it is no float
+
+
+def _limit(given: Any) -> float | None:
+    """The value of the strongest colours that a record tells; None where it tells none."""
+    known = isinstance(given, int | float) and not isinstance(given, bool)
+    return float(given) if known and 0 < given < _LARGEST else None
 
 
 def map_floats(values: Sequence[Any]) -> tuple[float, float, float, float]:

@@ -57,7 +57,10 @@ def report_html(report: Report, *, summary: str = "") -> str:
     """
     if not report.maps:
         raise InputError(f"There is no map of {report.name} to report. Explain it first.")
-    scenes = [make_scene(report.volume, one.volume, channel=report.channel) for one in report.maps]
+    scenes = [
+        make_scene(report.volume, one.volume, channel=report.channel, limit=one.limit)
+        for one in report.maps
+    ]
     viewer = find_viewer()
     image, maps = _packed(report, scenes) if viewer else (None, [])
     shown = report.maps[: 1 if viewer else _FIGURES]
@@ -233,7 +236,9 @@ def _figure(report: Report, one: ReportMap) -> dict[str, str]:
 def map_figure(report: Report, one: ReportMap) -> Figure:
     """Draw one map of a report over the image."""
     caption = replace(one.caption(report.name), notes=())  # the page has them below
-    return orthogonal_planes(report.volume, one.volume, channel=report.channel, caption=caption)
+    return orthogonal_planes(
+        report.volume, one.volume, channel=report.channel, limit=one.limit, caption=caption
+    )
 
 
 def _view_names(volume: Volume) -> list[str]:
