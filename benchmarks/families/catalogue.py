@@ -171,8 +171,8 @@ FAMILIES: dict[str, Family] = {
         published.mednext, 32, "bottleneck.0.conv3", 8, 0, chosen="bottleneck.0.act", bypassed=True,
         slow=True,
     ),
-    "DiNTS": monai(
-        published.dints, 32, "stem_up.2.mod.0", 8, 0, 9.161904761904761, bypassed=True, slow=True
+    "DiNTS": monai(  # gradients have their middle at an offset of 2.7
+        published.dints, 32, "stem_up.2.mod.0", 8, 3, 6.161904761904762, bypassed=True, slow=True
     ),
     "AutoEncoder": monai(published.autoencoder, 32, "intermediate", 8, 0),
     "VoxelMorph": Family(

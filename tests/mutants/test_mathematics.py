@@ -176,7 +176,7 @@ def test_the_line_is_of_the_sample_and_target_asked_for():
 
 def test_what_a_lower_precision_moved_is_said_in_percent():
     said = PrecisionError(0.5, 0.25, 0.125).note
-    assert said.endswith("moved the score by 0.5 (25 %) and the map by 12 %")
+    assert said.endswith("moved the score by 0.5 (25 %) and the map by 12.5 %")
     other = PrecisionError(0.5, 0.25, 0.125, other_class=True).note
     assert other.endswith("; float32 predicts another class")
 

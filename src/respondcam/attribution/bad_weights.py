@@ -6,7 +6,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import nn
 
-from respondcam.attribution.targets.basic import NotFiniteError
+from respondcam.attribution.targets.basic import NOT_FINITE
 from respondcam.errors import TargetError
 
 _Given = ParamSpec("_Given")
@@ -27,14 +27,16 @@ def blaming_weights(
     def checked(owner: _Owner, *given: _Given.args, **options: _Given.kwargs) -> _Found:
         try:
             return call(owner, *given, **options)
-        except NotFiniteError as error:
+        except TargetError as error:
+            if not str(error).startswith(NOT_FINITE):
+                raise
             model: Any = getattr(owner, "model", None)
             bad = list(_not_finite(model)) if isinstance(model, nn.Module) else []
             if not bad:
                 raise
             more = f" and {len(bad) - _MOST} more" if len(bad) > _MOST else ""
             raise TargetError(
-                f"A score is NaN or infinite, since weights of the model are: "
+                f"{NOT_FINITE}, since weights of the model are: "
                 f"{', '.join(bad[:_MOST])}{more}. No input can be explained with them: load or "
                 f"train them anew."
             ) from error

@@ -213,6 +213,9 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={given!r} is none of {_ACCEPTED}.") from None
 
 
+NOT_FINITE = "A score is NaN or infinite"
+"""How the error begins that says so."""
+
 _ACCEPTED = (
     "'predicted', 'all', 'value', a class number, one class number per sample, or a callable from "
     "the output to one score per sample"
@@ -237,10 +240,6 @@ def _instead(text: bool | str) -> str:
     return f" In Python this is respondcam.targets.{name}({', '.join(numbers)})."
 
 
-class NotFiniteError(TargetError):
-    """A score that is NaN or infinite."""
-
-
 def evaluate(target: Target, output: Any) -> Scores:
     """Apply a target to the score tensor and check what comes back.
 
@@ -251,8 +250,8 @@ def evaluate(target: Target, output: Any) -> Scores:
     """
     scores = _as_scores(target, output)
     if not bool(torch.isfinite(scores.values).all()):
-        raise NotFiniteError(
-            "A score is NaN or infinite, so its gradient explains nothing. Check that the input "
+        raise TargetError(
+            f"{NOT_FINITE}, so its gradient explains nothing. Check that the input "
             "has no voxels that are NaN (torch.isfinite(x).all()), its normalisation, and the "
             "model's weights and precision."
         )
