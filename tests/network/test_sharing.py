@@ -261,3 +261,28 @@ def test_memory_that_holds_a_voxel_several_times_is_refused_in_words(image):
 
     with pytest.raises(LayerError, match="also uses elsewhere"):
         rc.RespondCAM(Writing().eval(), layer="beside")(image, target=0)
+
+
+@pytest.mark.parametrize("method", [rc.AblationCAM, rc.ScoreCAM, rc.IntegratedRespondCAM])
+def test_copies_behind_a_layer_in_place_run_in_the_head_alone(method, image):
+    def counted(inplace: bool) -> tuple[list[list[int]], Tensor]:
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            *(nn.Conv3d(1, 8, 3), nn.ReLU(inplace), nn.Dropout(inplace=inplace)),
+            *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 3)),
+        ).eval()
+        batches: list[int] = []
+        net[0].register_forward_hook(
+            lambda module, args, output: None if output.is_meta else batches.append(len(output))
+        )
+        found, passes = method(net, layer="1"), list[list[int]]()
+        for _ in range(2):
+            maps = found(image[:1], target=1).maps
+            passes.append(list(batches))
+            batches.clear()
+        return passes, maps
+
+    (passes, maps), (expected, plain) = counted(inplace=True), counted(inplace=False)
+    assert passes == expected
+    assert passes[1] == [1]
+    torch.testing.assert_close(maps, plain)

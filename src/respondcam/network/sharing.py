@@ -173,6 +173,16 @@ class Sharing:
             self._late = self._late or self.module not in self.known.whole
         return "apart" if given and not written else "copy"
 
+    def must_keep(self, output: Tensor, changed: Tensor) -> bool:
+        """Whether what is handed on has to be written into the output's memory.
+
+        Not where there are more samples than it has room for, and the layer wrote to its argument:
+        the head is then run alone, which nothing reaches but through the layer. Of a second call
+        the memory may be that of the first.
+        """
+        known = self.module in self.known.calls or self._calls > 1
+        return changed.shape == output.shape or known
+
     def hand_on(self, copy: Tensor) -> None:
         """Note the copy in place of the output that left."""
         assert self._leaving is not None
