@@ -141,6 +141,14 @@ JSONOption = Annotated[
         "--json", help="Print one JSON document for machines instead of text.", rich_help_panel=RUNS
     ),
 ]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace results of other runs in that folder.",
+        rich_help_panel=RUNS,
+    ),
+]
 QuietOption = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print nothing but what went wrong.", rich_help_panel=RUNS),

@@ -14,6 +14,7 @@ from respondcam.cli._options import (
     ModelOption,
     NormalizeOption,
     OutputOption,
+    OverwriteOption,
     QuietOption,
     TrustOption,
     WeightsOption,
@@ -73,14 +74,7 @@ def average(
     ] = None,
     normalize: NormalizeOption = "none",
     out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-average"),
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace results of other runs in that folder.",
-            rich_help_panel=RUNS,
-        ),
-    ] = False,
+    overwrite: OverwriteOption = False,
     output: OutputOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = "auto",

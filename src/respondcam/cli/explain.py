@@ -14,6 +14,7 @@ from respondcam.cli._options import (
     ModelArgumentsOption,
     ModelOption,
     OutputOption,
+    OverwriteOption,
     QuietOption,
     ReportOption,
     TrustOption,
@@ -79,14 +80,7 @@ def explain(
     normalize: WindowsNormalizeOption = "none",
     axes: AxesOption = "zyx",
     out: Annotated[Path, folder_option("Where the results go.", RUNS)] = Path("respondcam-maps"),
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace results of other runs in that folder.",
-            rich_help_panel=RUNS,
-        ),
-    ] = False,
+    overwrite: OverwriteOption = False,
     resume: Annotated[
         bool,
         typer.Option(

@@ -143,7 +143,7 @@ class Tap:
             leaf = self.expand(given.clone() if way == "keep" else given)
         if module is not None and way == "copy" and _is_kept(module, chosen, leaf):
             way = "keep"
-        note = way == "copy" or way == "apart"
+        watched = module is not None and way != "keep"  # for what is written to under other names
         if way == "keep" and not self.sharing.must_keep(chosen, leaf):
             way = "copy"
         if way == "keep" or (way == "apart" and leaf.requires_grad):
@@ -155,7 +155,7 @@ class Tap:
             write_into(chosen, leaf, self.name)
             return tree
         copy = leaf.clone()
-        if module is not None and note:
+        if watched:
             self.sharing.hand_on(copy)
         return map_tensors(lambda t: copy if t is chosen else t, tree)
 
@@ -225,12 +225,12 @@ class Swap:
         changed = self.change(activation) if mine else activation
         if changed is chosen:
             return tree
-        note = module is not None and not keeps
+        watched = module is not None and not keeps
         keeps = keeps and self.sharing.must_keep(chosen, changed)
         if keeps or (kept and (changed.shape, changed.dtype) == (chosen.shape, chosen.dtype)):
             with torch.no_grad():
                 write_into(chosen, changed, self.name)
             return tree
-        if note:
+        if watched:
             self.sharing.hand_on(changed)
         return map_tensors(lambda t: changed if t is chosen else t, tree)
